@@ -1,0 +1,51 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types layers unit tools format clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.runtime: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C ends it
+	@$(BIN)/dcs-task-exporter demo
+
+test: check tools ## everything: style, types, layers, all tests with the real parts
+	$(BIN)/pytest --cov --cov-report=term
+
+check: lint types layers ## style, types and import layers
+
+lint: $(VENV)/.dev ## ruff, every rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev ## imports run one way
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
+	$(BIN)/pytest -m 'not real'
+
+tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
+	scripts/install-test-tools
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

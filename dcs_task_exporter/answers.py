@@ -1,0 +1,136 @@
+"""Reading the cloud's answers: JSON bodies, and the many shapes of its errors.
+
+The shapes are those of `dcs-api.md` section 3.1: the DCS API's own, the gateway's, the identity
+service's two, older nested ones, and pages of proxies that are no JSON at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from dcs_task_exporter.errors import (
+    ApiError,
+    AuthError,
+    BadRequestError,
+    ForbiddenError,
+    InvalidResponseError,
+    NotFoundError,
+    ServerError,
+    ThrottledError,
+)
+from dcs_task_exporter.transport import Answer
+
+MAX_MESSAGE_LENGTH: Final = 300
+"""The cloud's messages are cut to this many characters."""
+
+_CLASSES: Final[Mapping[int, type[ApiError]]] = {
+    401: AuthError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    429: ThrottledError,
+    494: ServerError,
+}
+_THROTTLING: Final = re.compile(r"limit:\d+,time:(\d+) ?(second|minute|hour|day)")
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_KEY_PAIRS: Final = (
+    ("error_code", "error_msg"),
+    ("errorCode", "errorMsg"),
+    ("code", "message"),
+)
+
+
+def read_json(answer: Answer, redact: Callable[[str], str], now: float) -> Any:
+    """Return the parsed body of a good answer.
+
+    Raises the `ApiError` that the answer stands for otherwise. `redact` takes secrets out of
+    text; `now` (Unix seconds) dates a Retry-After that is a date.
+    """
+    if not 200 <= answer.status < 300:
+        raise error_of(answer, redact, now)
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = answer.headers.get("Content-Type", "no content type")
+        message = f"the answer is not JSON ({kind}, {len(answer.body)} bytes)"
+        raise InvalidResponseError(
+            redact(message), status=answer.status, request_id=_request_id(answer, {})
+        ) from None
+
+
+def error_of(answer: Answer, redact: Callable[[str], str], now: float) -> ApiError:
+    """Return the error that an answer with a bad status stands for."""
+    body = _body(answer)
+    code, text = _code_and_message(body)
+    kind = _class_of(answer.status)
+    if answer.status < 400:
+        text = text or "a redirect, which a signed request cannot follow: check the endpoint"
+    message = redact(" ".join(text.split()))[:MAX_MESSAGE_LENGTH]
+    return kind(
+        message or f"HTTP {answer.status} without an explanation",
+        status=answer.status,
+        error_code=redact(code.replace(" ", ""))[:40],
+        request_id=redact(_request_id(answer, body))[:80],
+        retry_after=_retry_after(answer, text, now) if kind.retryable else None,
+    )
+
+
+def _class_of(status: int) -> type[ApiError]:
+    if status in _CLASSES:
+        return _CLASSES[status]
+    if status >= 500:
+        return ServerError
+    return BadRequestError if status >= 400 else InvalidResponseError
+
+
+def _body(answer: Answer) -> Mapping[str, Any]:
+    try:
+        data = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, Mapping) else {}
+
+
+def _code_and_message(body: Mapping[str, Any], depth: int = 3) -> tuple[str, str]:
+    for code_key, message_key in _KEY_PAIRS:
+        if message_key in body:
+            return _plain(body.get(code_key)), _plain(body.get(message_key))
+    for value in body.values():
+        if isinstance(value, Mapping) and depth:
+            found = _code_and_message(value, depth - 1)
+            if any(found):
+                return found
+    return _plain(body.get("error_code")), ""
+
+
+def _plain(value: object) -> str:
+    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
+    headers = answer.headers
+    return (
+        headers.get("X-Request-Id")
+        or _plain(body.get("request_id"))
+        or headers.get("X-IAM-Trace-Id", "")
+    )
+
+
+def _retry_after(answer: Answer, message: str, now: float) -> float | None:
+    """Return the seconds to wait that the header names, or else the window of the message."""
+    header = answer.headers.get("Retry-After", "").strip()
+    if header.isascii() and header.isdigit():
+        return float(header)
+    if header:
+        try:
+            moment = parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        return max(0.0, moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - now)
+    window = _THROTTLING.search(message)
+    # The window's full length is the longest that it can take; most of it has often passed.
+    return int(window[1]) * _SECONDS[window[2]] / 4 if window else None

@@ -1,0 +1,254 @@
+"""The commands and their flags; returns exit statuses and never ends the process itself.
+
+Exit status 0: done; 1: what was asked for failed; 2: the configuration or a flag is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+from prometheus_client import generate_latest
+
+from dcs_task_exporter import __version__
+from dcs_task_exporter.config import Config, load_config
+from dcs_task_exporter.credentials import read_secret
+from dcs_task_exporter.demo import run_demo
+from dcs_task_exporter.errors import (
+    ApiError,
+    ConfigError,
+    CredentialsError,
+    ExporterError,
+    Problem,
+)
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
+from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.server import WebServer, parse_listen_address
+
+DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
+DEFAULT_ADDRESS: Final = ":39327"
+OK, FAILED, MISUSED = 0, 1, 2
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = build_parser().parse_args(argv)
+    set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
+        return MISUSED
+    except ExporterError as error:
+        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
+        return FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands and flags."""
+    common = argparse.ArgumentParser(add_help=False)
+    _add_common_flags(common)
+    parser = argparse.ArgumentParser(
+        prog="dcs-task-exporter",
+        description="Prometheus exporter for the background tasks of Huawei Cloud DCS.",
+        epilog="Without a command, it serves. Every command has its own --help.",
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    _add_web_flags(parser)
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="")
+    serve = commands.add_parser("serve", help="serve /metrics (the default)", parents=[common])
+    _add_web_flags(serve)
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="check the configuration", parents=[common])
+    check.add_argument(
+        "--online", action="store_true", help="also try the credentials and read each instance"
+    )
+    check.set_defaults(run=_check)
+    scrape = commands.add_parser(
+        "scrape", help="read all instances once and print the metrics", parents=[common]
+    )
+    scrape.set_defaults(run=_scrape)
+    demo = commands.add_parser(
+        "demo", help="run against a simulated cloud, without an account", parents=[common]
+    )
+    _add_web_flags(demo, address="127.0.0.1:39327")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_common_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="PATH",
+        help="configuration file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default="info",
+        help="lowest level that is logged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=FORMATS,
+        default="logfmt",
+        help="form of a log line (default: %(default)s)",
+    )
+
+
+def _add_web_flags(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRESS) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="addresses",
+        action="append",
+        type=_listen_address,
+        metavar="HOST:PORT",
+        help=f"address to listen on; may be repeated (default: {address})",
+    )
+    parser.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=_url_path,
+        default="/metrics",
+        metavar="PATH",
+        help="path of the metrics (default: %(default)s)",
+    )
+    parser.set_defaults(default_address=parse_listen_address(address))
+
+
+def _listen_address(text: str) -> tuple[str, int]:
+    try:
+        return parse_listen_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _url_path(text: str) -> str:
+    taken = text in ("/", "/-/healthy", "/-/ready")
+    if not text.startswith("/") or taken or any(char in text for char in "{}?# "):
+        message = f"not a path for metrics: {text!r}; write it like /metrics"
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
+def _checked_config(path: Path, environ: Mapping[str, str]) -> Config:
+    """Load the configuration, and find the secret files that cannot be read."""
+    config = load_config(path, environ)
+    problems = []
+    for where, file in config.secret_files():
+        try:
+            read_secret(file)
+        except CredentialsError as error:
+            problems.append(Problem(where, str(error)))
+    if problems:
+        raise ConfigError(str(path), tuple(problems))
+    return config
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = _checked_config(arguments.config_file, os.environ)
+    exporter = Exporter(config, Options(os.environ))
+    try:
+        serve_until_told(exporter, arguments)
+    finally:
+        exporter.stop()
+    return OK
+
+
+def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    app = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
+    (host, port), *more = arguments.addresses or [arguments.default_address]
+    server = WebServer(app, host, port, more=more)
+    server.start()
+    fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
+    logger.info("listening", extra={"fields": fields})
+    try:
+        told.wait()
+        logger.info("stopping")
+    finally:
+        server.stop()
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    config = _checked_config(arguments.config_file, os.environ)
+    count = sum(len(project.instances) for project in config.projects)
+    _say(f"{arguments.config_file}: {len(config.projects)} project(s), {count} instance(s), valid")
+    if not arguments.online:
+        return OK
+    exporter = Exporter(config, Options(os.environ))
+    try:
+        return _check_online(config, exporter)
+    finally:
+        exporter.stop()
+
+
+def _check_online(config: Config, exporter: Exporter) -> int:
+    """Try each project's credentials and each instance; say what was found."""
+    good = True
+    clocks = Options().clocks
+    for project in config.projects:
+        client, deadline = exporter.clients[project.name], clocks.monotonic() + 60
+        try:
+            found = {item.id: item for item in client.list_instances(deadline)}
+            _say(f"project {project.name}: the credentials work; {len(found)} instance(s) there")
+            for item in found.values():
+                _say(f"  {item.id}  {item.name}  {item.engine} {item.engine_version}")
+        except ApiError as error:
+            # Listing instances is a permission of its own; reading tasks may work without it.
+            _say(f"project {project.name}: instances cannot be listed: {error}")
+    exporter.refresh_and_wait(60)
+    for snapshot in exporter.snapshots():
+        failure, figures = snapshot.failure, snapshot.figures
+        told = f"{len(figures.tasks)} recent task(s)" if figures else "not read in time"
+        if failure is not None:
+            told = f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
+        good = good and snapshot.up
+        _say(f"instance {snapshot.instance.name} ({snapshot.instance.id}): {told}")
+    return OK if good else FAILED
+
+
+def _scrape(arguments: argparse.Namespace) -> int:
+    config = _checked_config(arguments.config_file, os.environ)
+    exporter = Exporter(config, Options(os.environ, process_metrics=False))
+    try:
+        exporter.refresh_and_wait(60)
+        _write(generate_latest(exporter.registry).decode(), sys.stdout)
+        return OK if all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
+    finally:
+        exporter.stop()
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    run_demo(lambda exporter: serve_until_told(exporter, arguments), _say, arguments)
+    return OK
+
+
+def _say(text: str) -> None:
+    _write(f"{text}\n", sys.stdout)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    stream.write(text)
+    stream.flush()

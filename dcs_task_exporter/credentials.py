@@ -1,0 +1,173 @@
+"""Where keys and tokens come from, and when they expire.
+
+Secrets are read as late as possible, from the file named if one is named, so that a rotated
+secret is used without a restart. Nothing here shows a secret in a `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from dcs_task_exporter.config import (
+    AccessKeyCredentials,
+    EnvironmentCredentials,
+    TokenCredentials,
+)
+from dcs_task_exporter.errors import CredentialsError
+from dcs_task_exporter.models import parse_time
+
+REDACTED: Final = "[redacted]"
+
+ENVIRONMENT_NAMES: Final = (
+    ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
+    ("CLOUD_SDK_AK", "CLOUD_SDK_SK"),
+)
+"""The pairs of variables that hold a key: the SDK's, then those of the API page's samples."""
+
+SECURITY_TOKEN_NAME: Final = "HUAWEICLOUD_SDK_SECURITY_TOKEN"  # noqa: S105 - a variable's name
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An access key pair, with a security token where it is temporary."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    security_token: str = field(default="", repr=False)
+    expires_at: float | None = None
+
+    def redact(self, text: str) -> str:
+        """Return `text` without any part of this key: the cloud's errors echo the access key."""
+        return _redact(text, (self.secret_key, self.security_token, self.access_key))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the identity service, sent as ``X-Auth-Token``."""
+
+    token: str = field(repr=False)
+    expires_at: float | None = None
+
+    def redact(self, text: str) -> str:
+        """Return `text` without the token."""
+        return _redact(text, (self.token,))
+
+
+Credential = AccessKey | Token
+
+
+class CredentialSource(Protocol):
+    """Gives the key or token to use now."""
+
+    def current(self) -> Credential:
+        """Return the key or token to use now.
+
+        Raises `CredentialsError` when there is none; the message says what to change.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredKey:
+    """The access key of the configuration, in it or in the files it names."""
+
+    config: AccessKeyCredentials
+    read: Callable[[Path], str]
+
+    def current(self) -> Credential:
+        """Return the key as it is now in the configuration and its files."""
+        config = self.config
+        return AccessKey(
+            access_key=self._secret("access_key"),
+            secret_key=self._secret("secret_key"),
+            security_token=self._secret("security_token"),
+            expires_at=parse_time(config.expires_at),
+        )
+
+    def _secret(self, name: str) -> str:
+        return _secret(self.config, name, self.read)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredToken:
+    """The token of the configuration, in it or in the file it names."""
+
+    config: TokenCredentials
+    read: Callable[[Path], str]
+
+    def current(self) -> Credential:
+        """Return the token as it is now in the configuration or its file."""
+        return Token(
+            token=_secret(self.config, "token", self.read),
+            expires_at=parse_time(self.config.expires_at),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentKey:
+    """The access key of the environment, under the SDK's names or those of the API's samples."""
+
+    environ: Mapping[str, str] = field(repr=False)
+
+    def current(self) -> Credential:
+        """Return the first complete pair that the environment holds."""
+        for access_name, secret_name in ENVIRONMENT_NAMES:
+            access_key = self.environ.get(access_name, "").strip()
+            secret_key = self.environ.get(secret_name, "").strip()
+            if access_key and secret_key:
+                token = self.environ.get(SECURITY_TOKEN_NAME, "").strip()
+                return AccessKey(access_key, secret_key, token)
+        pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
+        message = f"no access key in the environment: set {pairs}"
+        raise CredentialsError(message)
+
+
+def credential_source(
+    config: AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
+    environ: Mapping[str, str],
+) -> CredentialSource:
+    """Return the source that the configuration asks for."""
+    if isinstance(config, AccessKeyCredentials):
+        return ConfiguredKey(config, read_secret)
+    if isinstance(config, TokenCredentials):
+        return ConfiguredToken(config, read_secret)
+    return EnvironmentKey(environ)
+
+
+def read_secret(path: Path) -> str:
+    """Return the content of a secret file, without surrounding white space.
+
+    Raises `CredentialsError` when it cannot be read or is empty.
+    """
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        message = f"cannot read the secret file {path}: {error.strerror}"
+        raise CredentialsError(message) from error
+    except UnicodeDecodeError:
+        message = f"the secret file {path} is not UTF-8 text"
+        raise CredentialsError(message) from None  # the cause would show the secret's bytes
+    if not content:
+        message = f"the secret file {path} is empty"
+        raise CredentialsError(message)
+    return content
+
+
+def _secret(
+    config: AccessKeyCredentials | TokenCredentials, name: str, read: Callable[[Path], str]
+) -> str:
+    path = getattr(config, f"{name}_file")
+    if path is not None:
+        return read(path)
+    value = getattr(config, name)
+    return "" if value is None else str(value.get_secret_value())
+
+
+def _redact(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, REDACTED)
+    return text

@@ -1,0 +1,82 @@
+"""The exporter against a simulated cloud: the main job, without an account."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Callable
+
+from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.simulator import (
+    DEMO_KEY,
+    DEMO_PROJECT_ID,
+    CloudServer,
+    DemoStory,
+    SimulatedCloud,
+)
+
+STORY_STEP = 1.0
+"""Seconds between two steps of the story."""
+
+
+def run_demo(
+    serve: Callable[[Exporter], None],
+    say: Callable[[str], None],
+    arguments: argparse.Namespace,
+) -> None:
+    """Start the simulated cloud, its story and the exporter; return when `serve` returns."""
+    cloud = SimulatedCloud(time.time)
+    story = DemoStory(cloud, seed=1)
+    story.begin()
+    stopping = threading.Event()
+    with CloudServer(cloud) as server:
+        config = parse_config(demo_config(server.url, cloud), "demo", {})
+        exporter = Exporter(config, Options())
+        teller = threading.Thread(target=_tell, args=(story, stopping), daemon=True)
+        teller.start()
+        host, port = (arguments.addresses or [arguments.default_address])[0]
+        base = f"http://{host or '127.0.0.1'}:{port}"
+        say(
+            f"A simulated cloud is at {server.url}; its tasks begin, run, succeed and fail.\n"
+            f"  Open   {base}/\n"
+            f"  Scrape {base}{arguments.telemetry_path}\n"
+            f"  Watch  curl -s {base}{arguments.telemetry_path} | grep '^dcs_tasks_finished_total'"
+            " | grep -v ' 0.0'\n"
+            "Ctrl-C ends it."
+        )
+        try:
+            serve(exporter)
+        finally:
+            stopping.set()
+            exporter.stop()
+
+
+def demo_config(url: str, cloud: SimulatedCloud) -> str:
+    """Return the configuration that reads the simulated cloud at `url`."""
+    instances = "\n".join(
+        f"      - {{id: {row['instance_id']}, name: {row['name']}}}" for row in cloud.instances()
+    )
+    return f"""
+projects:
+  - name: demo
+    region: cn-north-4
+    project_id: {DEMO_PROJECT_ID}
+    endpoint: {url}
+    iam_endpoint: {url}
+    credentials:
+      type: access_key
+      access_key: {DEMO_KEY[0]}
+      secret_key: {DEMO_KEY[1]}
+    instances:
+{instances}
+collector:
+  min_refresh_interval: 1s
+  requests_per_second: 50
+"""
+
+
+def _tell(story: DemoStory, stopping: threading.Event) -> None:
+    while not stopping.wait(STORY_STEP):
+        story.advance()

@@ -1,0 +1,184 @@
+"""Everything that this package raises on purpose.
+
+The tree, so that a caller knows what to catch::
+
+    ExporterError
+      ConfigError                 the configuration must be changed; holds every problem found
+      CredentialsError            no usable key or token
+      ApiError                    one call to the cloud failed; `reason` is its metric label
+        AuthError                 401: the key or token is refused, stop asking
+          RefusedEarlierError     it was refused a moment ago; no request was sent
+        ForbiddenError            403: the key may not do this
+        NotFoundError             404: no such instance, or no such API here
+        BadRequestError           other 4xx: the API refuses what we ask
+        ThrottledError            429: ask later
+          BudgetExhaustedError    our own limit has no slot in time; no request was sent
+        ServerError               5xx: the cloud has a problem
+        ApiTimeoutError           no complete answer in time
+        ApiConnectionError        no connection, or one that broke
+        InvalidResponseError      an answer that is not what the API documents
+        StoppedError              the exporter is shutting down
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ExporterError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration: where it is, and what to change."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return the problem as one line of text."""
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(ExporterError):
+    """The configuration cannot be used; `problems` lists every mistake at once."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        plural = "s" if len(problems) != 1 else ""
+        super().__init__(f"{source}: {len(problems)} problem{plural}\n{lines}")
+
+
+class CredentialsError(ExporterError):
+    """No usable key or token: the message says which one is missing and where to put it."""
+
+
+class ApiError(ExporterError):
+    """One call to the cloud failed.
+
+    `reason` is the value of the metric label; `status`, `error_code`, `request_id` are what the
+    cloud said, where it said it; `retry_after` is in seconds.
+    """
+
+    reason: ClassVar[str] = "invalid_response"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        error_code: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        self.message = message
+        self.status = status
+        self.error_code = error_code
+        self.request_id = request_id
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        """Return the message with the facts that support staff ask for."""
+        facts = [
+            f"HTTP {self.status}" if self.status is not None else "",
+            self.error_code,
+            f"request id {self.request_id}" if self.request_id else "",
+        ]
+        known = ", ".join(fact for fact in facts if fact)
+        return f"{self.message} ({known})" if known else self.message
+
+
+class AuthError(ApiError):
+    """401: the key or token is refused."""
+
+    reason = "auth"
+
+
+class RefusedEarlierError(AuthError):
+    """The key or token was refused a moment ago, so the call was not made."""
+
+
+class ForbiddenError(ApiError):
+    """403: the key is known, and may not do this."""
+
+    reason = "forbidden"
+
+
+class NotFoundError(ApiError):
+    """404: no such instance, or this API does not exist at this endpoint."""
+
+    reason = "not_found"
+
+
+class BadRequestError(ApiError):
+    """Another 4xx: the API refuses what it was asked."""
+
+    reason = "bad_request"
+
+
+class ThrottledError(ApiError):
+    """429: too many requests."""
+
+    reason = "throttled"
+    retryable = True
+
+
+class BudgetExhaustedError(ThrottledError):
+    """Our own request budget has no slot in time, so the call was not made."""
+
+    retryable = False
+
+
+class ServerError(ApiError):
+    """5xx: the cloud, or a gateway before it, has a problem."""
+
+    reason = "server"
+    retryable = True
+
+
+class ApiTimeoutError(ApiError):
+    """No complete answer in time."""
+
+    reason = "timeout"
+    retryable = True
+
+
+class ApiConnectionError(ApiError):
+    """No connection to the cloud, or one that broke."""
+
+    reason = "connection"
+    retryable = True
+
+
+class InvalidResponseError(ApiError):
+    """An answer that is not what the API documents."""
+
+    reason = "invalid_response"
+    retryable = True
+
+
+class StoppedError(ApiError):
+    """The exporter is shutting down, so the call was not made."""
+
+    reason = "stopped"
+    retryable = False
+
+
+API_ERRORS: tuple[type[ApiError], ...] = (
+    AuthError,
+    ForbiddenError,
+    NotFoundError,
+    BadRequestError,
+    ThrottledError,
+    ServerError,
+    ApiTimeoutError,
+    ApiConnectionError,
+    InvalidResponseError,
+)
+"""The errors that `dcs_api_errors_total` counts: one `reason` each."""

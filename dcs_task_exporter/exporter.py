@@ -1,0 +1,208 @@
+"""Building and running the parts; the only module that knows them all.
+
+A scrape asks the refresher, the refresher asks the client for each instance's tasks, the counter
+counts them, the collector shows the latest snapshots, the web app serves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+from requests.utils import get_environ_proxies
+
+from dcs_task_exporter import __version__
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.client import ClientSettings, DcsClient, Surroundings
+from dcs_task_exporter.collector import TaskCollector
+from dcs_task_exporter.config import Config, ProjectConfig
+from dcs_task_exporter.counting import CountingRules, Snapshot
+from dcs_task_exporter.credentials import credential_source
+from dcs_task_exporter.models import Instance
+from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
+from dcs_task_exporter.telemetry import (
+    ApiTelemetry,
+    ExporterTelemetry,
+    register_process_metrics,
+)
+from dcs_task_exporter.transport import TlsSettings, Transport
+from dcs_task_exporter.web.app import WebSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The time, so that tests can set it: `now` is Unix time, `monotonic` only goes forward."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What surrounds an exporter besides its configuration."""
+
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    clocks: Clocks = field(default_factory=Clocks)
+    process_metrics: bool = True
+
+
+class Exporter:
+    """All parts of one configuration, ready to be scraped."""
+
+    def __init__(self, config: Config, options: Options) -> None:
+        self._clocks = options.clocks
+        self._stopping = threading.Event()
+        self._api = ApiTelemetry()
+        self._own = ExporterTelemetry(__version__, options.clocks.now())
+        self._config = config
+        self.clients = {
+            project.name: self._client(project, options) for project in config.projects
+        }
+        self._refresher = Refresher(
+            [
+                Target(_instance(project, item.id, item.name), self.clients[project.name])
+                for project in config.projects
+                for item in project.instances
+            ],
+            _refresh_settings(config),
+            now=options.clocks.now,
+            monotonic=options.clocks.monotonic,
+        )
+        self.registry = self._registry(process_metrics=options.process_metrics)
+
+    async def refresh(self, timeout: float) -> None:
+        """Return when all due instances are in, or after `timeout` seconds."""
+        pending = asyncio.wrap_future(self._refresher.refresh())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(pending), timeout)
+
+    def refresh_and_wait(self, timeout: float) -> None:
+        """Do the same from a thread."""
+        wait([self._refresher.refresh()], timeout)
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        """Return what is known of every instance."""
+        return self._refresher.snapshots()
+
+    def ready(self) -> bool:
+        """Whether every instance was read, or tried, once."""
+        return self._refresher.attempted()
+
+    def now(self) -> float:
+        """Return the Unix time."""
+        return self._clocks.now()
+
+    def observe_scrape(self, seconds: float) -> None:
+        """Note how long a scrape took."""
+        self._own.scrape(seconds)
+
+    def web_settings(self, telemetry_path: str) -> WebSettings:
+        """Return the settings of the web app."""
+        collector = self._config.collector
+        return WebSettings(
+            version=__version__,
+            telemetry_path=telemetry_path,
+            default_scrape_timeout=collector.default_scrape_timeout,
+            scrape_timeout_offset=collector.scrape_timeout_offset,
+            statuses=self._config.status_words.table(),
+        )
+
+    def stop(self) -> None:
+        """Start no more requests, end the pauses between them, close the connections."""
+        self._stopping.set()
+        self._refresher.stop()
+        for client in self.clients.values():
+            client.close()
+
+    def _registry(self, *, process_metrics: bool) -> CollectorRegistry:
+        registry = CollectorRegistry(support_collectors_without_names=True)
+        personal = self._config.collector.personal_labels
+        registry.register(TaskCollector(self._scraped, personal=personal))
+        registry.register(self._api)
+        registry.register(self._own)
+        if process_metrics:
+            register_process_metrics(registry)
+        return registry
+
+    def _scraped(self) -> Sequence[Snapshot]:
+        self._own.coalesced(self._refresher.coalesced)
+        return self._refresher.scraped_snapshots()
+
+    def _client(self, project: ProjectConfig, options: Options) -> DcsClient:
+        collector, clocks = self._config.collector, options.clocks
+        self._api.prepare(project.name)
+        transport = Transport(
+            timeout=collector.timeout,
+            connections=collector.concurrency,
+            user_agent=f"dcs-task-exporter/{__version__}",
+            tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
+            proxies=_proxies(project),
+        )
+        return DcsClient(
+            _client_settings(project, self._config),
+            transport,
+            credential_source(project.credentials, options.environ),
+            RequestBudget(
+                collector.requests_per_second,
+                monotonic=clocks.monotonic,
+                wait=self._stopping.wait,
+            ),
+            self._api,
+            Surroundings(clocks.now, clocks.monotonic, self._stopping.wait, random.random),
+        )
+
+
+def _client_settings(project: ProjectConfig, config: Config) -> ClientSettings:
+    collector = config.collector
+    return ClientSettings(
+        project=project.name,
+        region=project.region,
+        dcs_endpoint=project.dcs_endpoint,
+        iam_endpoint=project.iam_url,
+        project_id=project.project_id,
+        iam_project_name=project.project_name,
+        retries=collector.retries,
+        page_size=collector.page_size,
+        max_pages=collector.max_pages,
+        start_parameter=collector.start_parameter,
+    )
+
+
+def _refresh_settings(config: Config) -> RefreshSettings:
+    collector = config.collector
+    return RefreshSettings(
+        rules=CountingRules(
+            lookback=collector.lookback,
+            max_task_names=collector.max_task_names,
+            statuses=config.status_words.table(),
+        ),
+        min_refresh_interval=collector.min_refresh_interval,
+        max_staleness=collector.max_staleness,
+        # Long enough for each try to time out, and for a listing of many pages.
+        refresh_time_limit=max(60.0, 2 * collector.timeout * (collector.retries + 1)),
+        concurrency=collector.concurrency,
+    )
+
+
+def _instance(project: ProjectConfig, instance_id: str, name: str) -> Instance:
+    return Instance(
+        id=instance_id,
+        name=name or instance_id,
+        project=project.name,
+        project_id=project.project_id,
+        region=project.region,
+    )
+
+
+def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+    if project.proxy_url is not None:
+        url = project.proxy_url.get_secret_value()
+        return {"http": url, "https": url}
+    return get_environ_proxies(project.dcs_endpoint)

@@ -1,0 +1,327 @@
+"""Which instances are read, how many at once, and until when a scrape waits for them.
+
+A scrape asks for a refresh and waits until every due instance is in, or until its deadline. What
+is late goes on being fetched and is there for the next scrape; a scrape that comes meanwhile
+joins. One thread at a time writes, and what it publishes is immutable.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from dcs_task_exporter.counting import (
+    CountingRules,
+    Failure,
+    InstanceState,
+    Series,
+    Snapshot,
+    count,
+    figures,
+    listing_start,
+    reveal,
+)
+from dcs_task_exporter.errors import ApiError, StoppedError
+from dcs_task_exporter.models import Instance, Listing, Outcome
+
+logger = logging.getLogger(__name__)
+
+FRESHNESS_TOLERANCE: Final = 0.5
+"""Seconds by which a scrape may come early and still find its instances due."""
+
+
+class TaskSource(Protocol):
+    """What the refresher needs of a client."""
+
+    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
+        """Return an instance's tasks since `start`; raise `ApiError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One instance, and the client that reads it."""
+
+    instance: Instance
+    source: TaskSource
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSettings:
+    """How a refresh is run; all in seconds."""
+
+    rules: CountingRules
+    min_refresh_interval: float = 15.0
+    max_staleness: float = 3600.0
+    refresh_time_limit: float = 60.0
+    concurrency: int = 8
+
+
+class Refresher:
+    """Keeps one snapshot per instance, as fresh as the scrapes want them."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        settings: RefreshSettings,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._now = now
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._entries = {target.instance.id: _Entry(target) for target in targets}
+        projects = dict.fromkeys(target.instance.project for target in targets)
+        self._pools = {name: _WorkerPool(name, settings.concurrency) for name in projects}
+        self._reported_words: frozenset[str] = frozenset()
+        self.coalesced = 0
+
+    def refresh(self) -> Future[None]:
+        """Start reading the instances that are due; the result comes when all due ones are in.
+
+        Instances that are being read already are waited for and not read again.
+        """
+        with self._lock:
+            now = self._monotonic()
+            joined = [entry for entry in self._entries.values() if entry.in_flight is not None]
+            due = [entry for entry in self._entries.values() if self._is_due(entry, now)]
+            if joined and not due:
+                self.coalesced += 1
+            due.sort(key=lambda entry: entry.urgency)
+            for entry in due:
+                entry.in_flight = Future()
+            waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
+            for rank, entry in enumerate(due):
+                pool = self._pools[entry.target.instance.project]
+                pool.submit(rank, lambda entry=entry: self._read(entry))
+        return _all_of(waited_for)
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return what is known of every instance; data older than `max_staleness` are left out."""
+        with self._lock:
+            now = self._monotonic()
+            return tuple(self._visible(entry, now) for entry in self._entries.values())
+
+    def scraped_snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the same for a scrape, and remember that a scraper has seen these values."""
+        snapshots = self.snapshots()
+        with self._lock:
+            for snapshot in snapshots:
+                shown = snapshot.figures.finished if snapshot.figures else {}
+                self._entries[snapshot.instance.id].witnessed = frozenset(shown)
+        return snapshots
+
+    def attempted(self) -> bool:
+        """Whether every instance was read, or tried, at least once."""
+        with self._lock:
+            return all(
+                entry.snapshot.attempted_at is not None for entry in self._entries.values()
+            )
+
+    def stop(self) -> None:
+        """Start no more reads."""
+        for pool in self._pools.values():
+            pool.stop()
+
+    def _is_due(self, entry: _Entry, now: float) -> bool:
+        if entry.in_flight is not None:
+            return False
+        if entry.attempted_mono is None:
+            return True
+        interval = self._settings.min_refresh_interval
+        return now - entry.attempted_mono >= interval - min(FRESHNESS_TOLERANCE, interval / 2)
+
+    def _visible(self, entry: _Entry, now: float) -> Snapshot:
+        read = entry.refreshed_mono
+        if read is not None and now - read <= self._settings.max_staleness:
+            return entry.snapshot
+        return replace(entry.snapshot, figures=None)
+
+    def _read(self, entry: _Entry) -> None:
+        """Read one instance and publish the result; runs in a worker thread."""
+        began = self._monotonic()
+        start = listing_start(entry.state, self._now(), self._settings.rules.lookback)
+        deadline = began + self._settings.refresh_time_limit
+        instance = entry.target.instance
+        try:
+            listing = entry.target.source.list_tasks(instance.id, start, deadline)
+        except StoppedError:
+            self._finish(entry)
+            return
+        except ApiError as error:
+            self._publish_failure(entry, began, error)
+        except BaseException:
+            logger.exception("a refresh broke", extra={"fields": _fields(instance)})
+            self._publish_failure(entry, began, ApiError("internal error: see the log"))
+        else:
+            self._publish(entry, began, listing)
+        self._finish(entry)
+
+    def _finish(self, entry: _Entry) -> None:
+        with self._lock:
+            done, entry.in_flight = entry.in_flight, None
+        if done is not None:
+            done.set_result(None)
+
+    def _publish(self, entry: _Entry, began: float, listing: Listing) -> None:
+        rules, now = self._settings.rules, self._now()
+        instance = entry.target.instance
+        with self._lock:
+            state = reveal(count(entry.state, listing, now, rules), entry.witnessed)
+            recovered = entry.snapshot.failure is not None
+            entry.state = state
+            entry.attempted_mono = entry.refreshed_mono = began
+            entry.snapshot = Snapshot(
+                instance=instance,
+                up=True,
+                figures=figures(state, listing, now, rules),
+                refreshed_at=now,
+                attempted_at=now,
+                refresh_duration=self._monotonic() - began,
+                truncated=listing.truncated,
+            )
+        if recovered:
+            logger.info("the instance is read again", extra={"fields": _fields(instance)})
+        self._report_unknown_words(instance, listing)
+
+    def _publish_failure(self, entry: _Entry, began: float, error: ApiError) -> None:
+        now = self._now()
+        failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
+        with self._lock:
+            before = entry.snapshot
+            entry.state = reveal(entry.state, entry.witnessed)
+            shown = before.figures and replace(before.figures, finished=entry.state.shown)
+            entry.attempted_mono = began
+            entry.snapshot = replace(
+                before,
+                up=False,
+                figures=shown,
+                attempted_at=now,
+                refresh_duration=self._monotonic() - began,
+                failure=failure,
+            )
+        if before.failure is None or before.failure.reason != failure.reason:
+            fields = {**_fields(entry.target.instance), **_error_fields(error)}
+            logger.warning("the instance cannot be read", extra={"fields": fields})
+
+    def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
+        statuses = self._settings.rules.statuses
+        words = {
+            task.status
+            for task in listing.tasks
+            if statuses.outcome(task.status) is Outcome.UNKNOWN
+        }
+        with self._lock:
+            new = words - self._reported_words if len(self._reported_words) < 100 else set()
+            self._reported_words |= new
+        for word in sorted(new):
+            logger.warning(
+                "an unknown status: its tasks are shown and treated as not finished; "
+                "say what it means under status_words in the configuration",
+                extra={"fields": {**_fields(instance), "status": word}},
+            )
+
+
+class _Entry:
+    """What the refresher keeps of one instance; changed only under its lock."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.state = InstanceState()
+        self.snapshot = Snapshot(target.instance)
+        self.witnessed: frozenset[Series] = frozenset()
+        self.attempted_mono: float | None = None
+        self.refreshed_mono: float | None = None
+        self.in_flight: Future[None] | None = None
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """Order by it: instances with active tasks first, then the one read longest ago."""
+        return not self.state.active, self.attempted_mono or float("-inf")
+
+
+class _WorkerPool:
+    """Daemon threads for one project: a silent cloud must not keep the process alive."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name = name
+        self._size = size
+        self._changed = threading.Condition()
+        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._threads = 0
+        self._idle = 0
+        self._stopped = False
+
+    def submit(self, rank: int, job: Callable[[], None]) -> None:
+        """Run `job` in a thread; a lower rank goes first."""
+        with self._changed:
+            heapq.heappush(self._jobs, (rank, next(self._order), job))
+            if self._idle < len(self._jobs) and self._threads < self._size:
+                self._threads += 1
+                name = f"refresh-{self._name}-{self._threads}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Start no more jobs; the threads end when theirs do."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._idle += 1
+                self._changed.wait_for(lambda: self._jobs or self._stopped)
+                self._idle -= 1
+                if self._stopped:
+                    return
+                job = heapq.heappop(self._jobs)[-1]
+            job()
+
+
+def _all_of(futures: Iterable[Future[None]]) -> Future[None]:
+    """Return a future that is done when all of these are."""
+    pending = list(futures)
+    whole: Future[None] = Future()
+    left = itertools.count(len(pending), -1)
+    lock = threading.Lock()
+
+    def one_done(_: object = None) -> None:
+        with lock:
+            last = next(left) == 1
+        if last:
+            whole.set_result(None)
+
+    if not pending:
+        whole.set_result(None)
+    for future in pending:
+        future.add_done_callback(one_done)
+    return whole
+
+
+def _fields(instance: Instance) -> Mapping[str, str]:
+    return {
+        "project": instance.project,
+        "dcs_instance_id": instance.id,
+        "dcs_instance_name": instance.name,
+    }
+
+
+def _error_fields(error: ApiError) -> Mapping[str, object]:
+    return {
+        "reason": error.reason,
+        "status": error.status,
+        "error_code": error.error_code,
+        "request_id": error.request_id,
+        "error": error.message,
+    }

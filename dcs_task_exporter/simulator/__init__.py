@@ -1,0 +1,26 @@
+"""A simulated cloud: a real HTTP server that behaves as Huawei Cloud's DCS API is documented.
+
+It checks signatures and tokens, pages, filters, and can be any side of what the documents leave
+open (`Quirks`) and fail in every way that is known (`faults`). The official SDK works against it
+unchanged.
+"""
+
+from dcs_task_exporter.simulator.cloud import Request, SimulatedCloud
+from dcs_task_exporter.simulator.faults import FAULTS, Fault, Faults, Reply
+from dcs_task_exporter.simulator.quirks import Quirks
+from dcs_task_exporter.simulator.server import CloudServer
+from dcs_task_exporter.simulator.story import DEMO_KEY, DEMO_PROJECT_ID, DemoStory
+
+__all__ = [
+    "DEMO_KEY",
+    "DEMO_PROJECT_ID",
+    "FAULTS",
+    "CloudServer",
+    "DemoStory",
+    "Fault",
+    "Faults",
+    "Quirks",
+    "Reply",
+    "Request",
+    "SimulatedCloud",
+]

@@ -1,0 +1,162 @@
+"""The simulated cloud on a real port."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import socketserver
+import ssl
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from dcs_task_exporter.simulator.cloud import Request, SimulatedCloud
+from dcs_task_exporter.simulator.faults import Reply
+
+DRIP_INTERVAL: Final = 0.2
+"""Seconds between two bytes of a slow drip: shorter than any read timeout."""
+
+
+class CloudServer:
+    """Serves a `SimulatedCloud` on loopback while its ``with`` block lasts."""
+
+    def __init__(
+        self, cloud: SimulatedCloud, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.cloud = cloud
+        self.stopping = threading.Event()
+        self._tls = tls
+        self._server = _Server(("127.0.0.1", port), _handler(self), tls)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The cloud's endpoint, for DCS and for the identity service."""
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> CloudServer:
+        """Start serving."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release what hangs, and stop."""
+        self.stopping.set()
+        self.cloud.faults.clear()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.close_connections()
+        self._thread.join()
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, address: Any, handler: Any, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._open: set[socket.socket] = set()
+        super().__init__(address, handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Wrap the connection here, in its own thread: a handshake must not stop the others."""
+        if self._tls is not None:
+            request = self._tls.wrap_socket(request, server_side=True)
+        self._open.add(request)
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            self._open.discard(request)
+
+    def handle_error(self, *_: Any) -> None:
+        """Be silent about clients that go away: that is what they do in tests."""
+
+    def close_connections(self) -> None:
+        """Close what keep-alive holds open."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _handler(server: CloudServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(_CloudHandler):
+        owner = server
+
+    return Handler
+
+
+class _CloudHandler(BaseHTTPRequestHandler):
+    owner: CloudServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_GET(self) -> None:  # noqa: N802 - the base's naming
+        """Answer any request."""
+        cloud = self.owner.cloud
+        request, fault = cloud.begin(self._request())
+        try:
+            self._send(fault or cloud.answer(request))
+        finally:
+            cloud.end()
+
+    do_POST = do_DELETE = do_GET  # noqa: N815 - the base's naming
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet: the requests are recorded."""
+
+    def _request(self) -> Request:
+        parts = urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        return Request(
+            method=self.command,
+            path=parts.path,
+            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
+            headers=dict(self.headers.items()),
+            raw_query=parts.query,
+            body=self.rfile.read(length),
+        )
+
+    def _send(self, reply: Reply) -> None:
+        released = self.owner.cloud.faults.released
+        if reply.manner == "silence":
+            released.wait()
+        if reply.manner == "reset":
+            self.connection.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        if reply.manner in ("silence", "reset", "close"):
+            self.close_connection = True
+            return
+        head, body = self._head(reply), reply.body
+        if reply.manner == "drip_head":
+            self._drip(head + body, released)
+        elif reply.manner == "drip_body":
+            self.wfile.write(head)
+            self._drip(body, released)
+        else:
+            self.wfile.write(head + body)
+            self.close_connection = self.close_connection or reply.manner == "cut"
+
+    def _head(self, reply: Reply) -> bytes:
+        length = len(reply.body) + (100 if reply.manner == "cut" else 0)
+        headers = {"Content-Length": str(length), "Server": "api-gateway", **reply.headers}
+        reason = http.client.responses.get(reply.status, "")
+        lines = [f"HTTP/1.1 {reply.status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def _drip(self, data: bytes, released: threading.Event) -> None:
+        """Send a byte at a time until the client or the cloud gives up."""
+        self.close_connection = True
+        for at in range(len(data)):
+            self.wfile.write(data[at : at + 1])
+            self.wfile.flush()
+            if released.wait(DRIP_INTERVAL):
+                return

@@ -1,0 +1,221 @@
+"""The exporter's own metrics: its requests to the API, its scrapes, its build.
+
+Families are built from plain numbers on every scrape; the client library's own counters would add
+a `_created` series to each.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from dcs_task_exporter.errors import API_ERRORS
+
+OPERATIONS: Final = ("list_tasks", "list_instances", "list_projects")
+BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class ApiTelemetry(Collector):
+    """Counts the requests to the cloud, by project and operation; safe to use from threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._errors: Counter[tuple[str, str, str]] = Counter()
+        self._retries: Counter[str] = Counter()
+        self._waits: dict[str, float] = {}
+        self._expiry: dict[str, float | None] = {}
+        self._sums: dict[tuple[str, str], float] = {}
+        self._buckets: dict[tuple[str, str], list[int]] = {}
+
+    def prepare(self, project: str) -> None:
+        """Start every known series of `project` at 0, so that no first increment is missed."""
+        with self._lock:
+            for operation in OPERATIONS:
+                self._requests[project, operation, "200"] += 0
+                for error in API_ERRORS:
+                    self._errors[project, operation, error.reason] += 0
+            self._retries[project] += 0
+            self._waits.setdefault(project, 0.0)
+
+    def request(self, project: str, operation: str, code: str, seconds: float) -> None:
+        """Count one HTTP request; `code` is its status, or ``error`` where there was none."""
+        key = (project, operation)
+        with self._lock:
+            self._requests[project, operation, code] += 1
+            self._sums[key] = self._sums.get(key, 0.0) + seconds
+            buckets = self._buckets.setdefault(key, [0] * (len(BUCKETS) + 1))
+            buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def error(self, project: str, operation: str, reason: str) -> None:
+        """Count one request that failed."""
+        with self._lock:
+            self._errors[project, operation, reason] += 1
+
+    def retry(self, project: str) -> None:
+        """Count one retry."""
+        with self._lock:
+            self._retries[project] += 1
+
+    def throttle_wait(self, project: str, seconds: float) -> None:
+        """Add the time that a request waited for the budget."""
+        with self._lock:
+            self._waits[project] = self._waits.get(project, 0.0) + seconds
+
+    def credentials_expiry(self, project: str, timestamp: float | None) -> None:
+        """Note when the credentials in use expire (Unix seconds), or that they do not."""
+        with self._lock:
+            self._expiry[project] = timestamp
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield every family, without samples."""
+        return iter(self._families())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with the counts so far."""
+        families = requests, errors, seconds, retries, waits, expiry = self._families()
+        with self._lock:
+            for key, value in self._requests.items():
+                requests.add_metric(key, value)
+            for key, value in self._errors.items():
+                errors.add_metric(key, value)
+            for pair, counts in self._buckets.items():
+                seconds.add_metric(pair, _cumulative(counts), self._sums[pair])
+            for project, value in self._retries.items():
+                retries.add_metric((project,), value)
+            for project, waited in self._waits.items():
+                waits.add_metric((project,), waited)
+            for project, moment in self._expiry.items():
+                if moment is not None:
+                    expiry.add_metric((project,), moment)
+        return iter(families)
+
+    def _families(
+        self,
+    ) -> tuple[
+        CounterMetricFamily,
+        CounterMetricFamily,
+        HistogramMetricFamily,
+        CounterMetricFamily,
+        CounterMetricFamily,
+        GaugeMetricFamily,
+    ]:
+        by_operation = ("project", "operation")
+        return (
+            CounterMetricFamily(
+                "dcs_api_requests",
+                "HTTP requests to the cloud; code is the status, or error where none came.",
+                labels=(*by_operation, "code"),
+            ),
+            CounterMetricFamily(
+                "dcs_api_errors",
+                "Requests to the cloud that failed, by the kind of failure.",
+                labels=(*by_operation, "reason"),
+            ),
+            HistogramMetricFamily(
+                "dcs_api_request_duration_seconds",
+                "How long requests to the cloud took.",
+                labels=by_operation,
+            ),
+            CounterMetricFamily(
+                "dcs_api_retries", "Requests that were asked again.", labels=("project",)
+            ),
+            CounterMetricFamily(
+                "dcs_api_throttle_wait_seconds",
+                "Time that requests waited for the request budget.",
+                labels=("project",),
+            ),
+            GaugeMetricFamily(
+                "dcs_credentials_expiry_timestamp_seconds",
+                "When (Unix time) the temporary credentials in use expire.",
+                labels=("project",),
+            ),
+        )
+
+
+class ExporterTelemetry(Collector):
+    """The exporter itself: its build, its configuration, its scrapes."""
+
+    def __init__(self, version: str, loaded_at: float) -> None:
+        self._version = version
+        self._lock = threading.Lock()
+        self._loaded_at = loaded_at
+        self._scrape_seconds: float | None = None
+        self._coalesced = 0
+
+    def scrape(self, seconds: float) -> None:
+        """Note how long the latest scrape took."""
+        with self._lock:
+            self._scrape_seconds = seconds
+
+    def coalesced(self, total: int) -> None:
+        """Note how many scrapes so far joined a refresh that was under way."""
+        with self._lock:
+            self._coalesced = total
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield every family."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with their values."""
+        prefix = "dcs_task_exporter"
+        build = InfoMetricFamily(f"{prefix}_build", "What this exporter is built from.")
+        build.add_metric((), {"version": self._version, "python": platform.python_version()})
+        scrape = GaugeMetricFamily(
+            f"{prefix}_scrape_duration_seconds", "How long the latest scrape took."
+        )
+        with self._lock:
+            if self._scrape_seconds is not None:
+                scrape.add_metric((), self._scrape_seconds)
+            coalesced, loaded_at = self._coalesced, self._loaded_at
+        return iter(
+            (
+                build,
+                GaugeMetricFamily(
+                    f"{prefix}_config_last_reload_successful",
+                    "1 when the latest attempt to load the configuration succeeded.",
+                    value=1,
+                ),
+                GaugeMetricFamily(
+                    f"{prefix}_config_last_reload_success_timestamp_seconds",
+                    "When (Unix time) the configuration in use was loaded.",
+                    value=loaded_at,
+                ),
+                scrape,
+                CounterMetricFamily(
+                    f"{prefix}_scrapes_coalesced",
+                    "Scrapes that joined a refresh that was already under way.",
+                    value=coalesced,
+                ),
+            )
+        )
+
+
+def register_process_metrics(registry: CollectorRegistry) -> None:
+    """Add the metrics of the process, the platform and the garbage collector."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+
+
+def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+    total, buckets = 0, []
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets

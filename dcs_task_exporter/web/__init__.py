@@ -1,0 +1,1 @@
+"""The web part: metrics, health answers and the status page over HTTP."""

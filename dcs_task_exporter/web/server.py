@@ -1,0 +1,363 @@
+"""The web server: uvicorn in a thread, with limits that it does not have by itself.
+
+uvicorn has no time limit for a client that never sends its request, or never reads its answer,
+and no limit of connections. Here each connection has both, and when there are too many the one
+that has been silent for longest makes room: silent clients cannot shut the scraper out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ssl import SSLContext
+from types import MappingProxyType
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from dcs_task_exporter.errors import ExporterError
+
+BACKLOG: Final = 128
+"""How many connections the system accepts before we do; they come on top of the limit."""
+
+RESERVED_FILES: Final = 256
+"""File descriptors that are kept for all else: the cloud's connections, the state file."""
+
+MAX_PORT: Final = 65535
+STOP_PATIENCE: Final = 1.0
+START_PATIENCE: Final = 30.0
+
+REASONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        errno.EADDRINUSE: "address in use",
+        errno.EACCES: "permission denied",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+)
+
+Address = tuple[str, int]
+"""A host and a port; the host "" stands for all addresses of this machine."""
+
+logger = logging.getLogger(__name__)
+
+
+class ListenError(ExporterError):
+    """The server cannot listen where it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be, and how long each may keep us waiting, in seconds.
+
+    `request` bounds the sending of a request, `answer` the reading of an answer, `idle` the pause
+    between two requests, `stop` what is in flight when the server stops.
+    """
+
+    connections: int = 2048
+    request: float = 30.0
+    answer: float = 30.0
+    idle: float = 90.0
+    stop: float = 0.5
+
+
+def parse_listen_address(text: str) -> Address:
+    """Return the host and port of ``:39327``, ``[::1]:9100`` or ``host:port``.
+
+    Raises `ValueError` with what is wrong.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        message = f"{text!r} has no port: write host:port, or :port for all addresses"
+        raise ValueError(message)
+    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        message = f"{text!r}: the port must be a number from 0 to {MAX_PORT}, not {port!r}"
+        raise ValueError(message)
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not bracketed:
+        message = f"{text!r}: put an IPv6 address in brackets, as in [::1]:9100"
+        raise ValueError(message)
+    host = host[1:-1] if bracketed else host
+    if any(character in host for character in "[]/@ ") or (bracketed and ":" not in host):
+        message = f"{text!r}: {host!r} is no host name or address"
+        raise ValueError(message)
+    return host, int(port)
+
+
+class WebServer:
+    """Serves an ASGI application from a thread of its own, on one or more addresses."""
+
+    def __init__(  # noqa: PLR0913 - what may differ has a default and a name
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        more: Sequence[Address] = (),
+        limits: ConnectionLimits | None = None,
+        tls: SSLContext | None = None,
+    ) -> None:
+        self._addresses: tuple[Address, ...] = ((host, port), *more)
+        self._tls = tls
+        self._server = _Server(_Config(app, limits or ConnectionLimits(), tls))
+        self._thread: threading.Thread | None = None
+        self._bound: tuple[Address, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses that the server listens on, with their real ports; none before `start`."""
+        return self._bound
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        return self._bound[0][1] if self._bound else self._addresses[0][1]
+
+    @property
+    def url(self) -> str:
+        """The address to open, without a slash at its end."""
+        host = self._addresses[0][0]
+        named = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+        shown = named.get(host) or (f"[{host}]" if ":" in host else host)
+        return f"{'https' if self._tls else 'http'}://{shown}:{self.port}"
+
+    def start(self) -> None:
+        """Listen, and return when requests are answered; raise `ListenError` if it cannot."""
+        sockets = _bind_all(self._addresses)
+        self._bound = tuple(sock.getsockname()[:2] for sock in sockets)
+        self._thread = threading.Thread(
+            target=self._run, args=(sockets,), name="web-server", daemon=True
+        )
+        self._thread.start()
+        self._server.settled.wait(START_PATIENCE)
+        if not self._server.started:
+            message = "the web server did not start: see the log"
+            raise ListenError(message)
+
+    def stop(self) -> None:
+        """Stop listening, finish what can be finished at once, and cut the rest."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_PATIENCE + self._server.limits.stop)
+
+    def _run(self, sockets: list[socket.socket]) -> None:
+        try:
+            asyncio.run(self._server.serve(sockets=sockets))
+        except Exception:
+            logger.exception("the web server failed")
+        finally:
+            for sock in sockets:
+                sock.close()
+            self._server.settled.set()
+
+
+class _Config(uvicorn.Config):
+    """uvicorn's settings, with our limits and the connections that wait for a request."""
+
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits, tls: SSLContext | None) -> None:
+        super().__init__(
+            _quiet(app),
+            loop="asyncio",
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
+        )
+        self.limits = limits
+        self.most_connections = most_connections(limits.connections)
+        self.waiting: dict[_Connection, None] = {}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it is up, and whose end is short and quiet."""
+
+    def __init__(self, config: _Config) -> None:
+        super().__init__(config)
+        self.limits = config.limits
+        self.settled = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell the thread that waits for it."""
+        await super().startup(sockets)
+        self.settled.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close what is idle, wait shortly for what is in flight, cut the rest."""
+        for closable in [*self.servers, *(sockets or ())]:
+            closable.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        step = 0.02
+        for _ in range(round(self.limits.stop / step)):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(step)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(step)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+
+class _Connection(H11Protocol):
+    """One connection, with the limits of `ConnectionLimits`."""
+
+    config: _Config
+
+    def __init__(
+        self,
+        config: _Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request, in the place of the longest waiting if there is no other."""
+        super().connection_made(transport)
+        self._follow()
+        if len(self.connections) > self.config.most_connections:
+            # There is always one that waits: this one, at the latest.
+            next(iter(self.config.waiting))._cut()  # noqa: SLF001 - of the same class
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self.config.waiting.pop(self, None)
+        self._request_timer = _cancelled(self._request_timer)
+        self._answer_timer = _cancelled(self._answer_timer)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request; many small parts get no more time than one."""
+        super().data_received(data)
+        self._follow()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, and for the client to read this answer."""
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._watch_answer()
+        self._follow(between=True)
+
+    def pause_writing(self) -> None:
+        """Give the client a limited time to read."""
+        super().pause_writing()
+        self._watch_answer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle for too long, read or not."""
+        self._cut()
+
+    def _follow(self, *, between: bool = False) -> None:
+        """Keep the timer and the list of those that wait in step with the state."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._request_timer = _cancelled(self._request_timer)
+            self.config.waiting.pop(self, None)
+            return
+        if self.transport.is_closing():
+            return
+        self.config.waiting.setdefault(self)
+        if self._request_timer is None and not between:
+            limit = self.config.limits.request
+            self._request_timer = self.loop.call_later(limit, self._cut)
+
+    def _watch_answer(self) -> None:
+        if self._answer_timer is None:
+            limit = self.config.limits.answer
+            self._answer_timer = self.loop.call_later(limit, self._cut_unread)
+
+    def _cut_unread(self) -> None:
+        self._answer_timer = None
+        if self.transport.get_write_buffer_size():
+            self._cut()
+
+    def _cut(self) -> None:
+        self.config.waiting.pop(self, None)
+        self.transport.abort()
+
+
+def most_connections(wanted: int) -> int:
+    """Return how many connections the limit of open files leaves room for, at most `wanted`."""
+    if sys.platform == "win32":
+        return wanted
+    import resource  # noqa: PLC0415 - not everywhere
+
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    return max(1, min(wanted, max(files - RESERVED_FILES - BACKLOG, files // 4)))
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """Let a request that is cut when the server stops end without a traceback in the log."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+    return wrapped
+
+
+def _bind_all(addresses: Sequence[Address]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    for host, port in addresses:
+        try:
+            sockets.append(_bind(host, port))
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            raise ListenError(_explain(host, port, error)) from error
+    return sockets
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not host:
+        return _bind_everywhere(port)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+
+
+def _bind_everywhere(port: int) -> socket.socket:
+    """Listen on all addresses, of both families where the machine has both."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return socket.create_server(("", port), backlog=BACKLOG)
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    known = "no such host" if isinstance(error, socket.gaierror) else REASONS.get(error.errno or 0)
+    reason = known or error.strerror or str(error)
+    return f"cannot listen on {where}: {reason}; choose another with --web.listen-address"

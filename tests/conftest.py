@@ -1,0 +1,75 @@
+"""What every test gets: a clean environment, and no way out of this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+IN_CI = os.environ.get("CI") == "true"
+CLOUD_PREFIXES = ("HUAWEICLOUD_", "CLOUD_SDK_", "HW_", "OS_")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what this machine's environment says of proxies, certificates and keys."""
+    for name in os.environ:
+        if name.lower().endswith("_proxy") or name.startswith(CLOUD_PREFIXES):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that would leave this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            message = f"a test tried to reach {address}"
+            raise AssertionError(message)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def real_part(path: Path | str, what: str) -> Path:
+    """Return a program that the tests need: required in CI, a skip with its reason elsewhere."""
+    found = shutil.which(path)
+    if found is None:
+        reason = f"{what} is not here: run scripts/install-test-tools"
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Path(found)
+
+
+@pytest.fixture(params=["2", "3"])
+def prometheus_major(request: pytest.FixtureRequest) -> str:
+    """Each major version of Prometheus in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def prometheus(prometheus_major: str) -> Path:
+    """The real Prometheus."""
+    folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"
+    return real_part(folder / "prometheus", f"Prometheus {prometheus_major}")
+
+
+@pytest.fixture
+def promtool(prometheus_major: str) -> Path:
+    """The real promtool."""
+    folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"
+    return real_part(folder / "promtool", f"promtool {prometheus_major}")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder."""
+    yield tmp_path
