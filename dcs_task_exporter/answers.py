@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from dcs_task_exporter.errors import (
@@ -44,13 +45,13 @@ _KEY_PAIRS: Final = (
 )
 
 
-def read_json(answer: Answer, redact: Callable[[str], str], now: float) -> Any:
+def read_json(answer: Answer, redact: Callable[[str], str], now: float) -> object:
     """Return the parsed body of a good answer.
 
     Raises the `ApiError` that the answer stands for otherwise. `redact` takes secrets out of
     text; `now` (Unix seconds) dates a Retry-After that is a date.
     """
-    if not 200 <= answer.status < 300:
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise error_of(answer, redact, now)
     try:
         return json.loads(answer.body)
@@ -67,7 +68,7 @@ def error_of(answer: Answer, redact: Callable[[str], str], now: float) -> ApiErr
     body = _body(answer)
     code, text = _code_and_message(body)
     kind = _class_of(answer.status)
-    if answer.status < 400:
+    if answer.status < HTTPStatus.BAD_REQUEST:
         text = text or "a redirect, which a signed request cannot follow: check the endpoint"
     message = redact(" ".join(text.split()))[:MAX_MESSAGE_LENGTH]
     return kind(
@@ -82,9 +83,9 @@ def error_of(answer: Answer, redact: Callable[[str], str], now: float) -> ApiErr
 def _class_of(status: int) -> type[ApiError]:
     if status in _CLASSES:
         return _CLASSES[status]
-    if status >= 500:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerError
-    return BadRequestError if status >= 400 else InvalidResponseError
+    return BadRequestError if status >= HTTPStatus.BAD_REQUEST else InvalidResponseError
 
 
 def _body(answer: Answer) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Proving who asks: `requests` authentication for keys and tokens, and the pause after a refusal."""
+"""Proving who asks: authentication for keys and tokens, and the pause after a refusal."""
 
 from __future__ import annotations
 

@@ -147,9 +147,7 @@ class DcsClient:
                 truncated = False
                 break
         kept = [
-            task
-            for task in tasks.values()
-            if task.created_at is None or task.created_at >= start
+            task for task in tasks.values() if task.created_at is None or task.created_at >= start
         ]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         return Listing(tuple(kept), start, truncated=truncated)
@@ -192,9 +190,7 @@ class DcsClient:
         self._project_id = ids[0]
         return self._project_id
 
-    def _task_page(
-        self, instance_id: str, start: float, offset: int, deadline: float
-    ) -> TaskPage:
+    def _task_page(self, instance_id: str, start: float, offset: int, deadline: float) -> TaskPage:
         project_id = quote(self.project_id(deadline), safe="")
         base = f"{self._settings.dcs_endpoint}/v2/{project_id}"
         url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
@@ -234,9 +230,7 @@ class DcsClient:
         if not page.tasks:
             return True
         return (
-            self._task_count_is_total
-            and page.task_count is not None
-            and offset >= page.task_count
+            self._task_count_is_total and page.task_count is not None and offset >= page.task_count
         )
 
     def _get(

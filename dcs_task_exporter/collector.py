@@ -198,9 +198,7 @@ _TASK_FAMILIES: Final = (
     ),
 )
 
-_INSTANCE_FAMILIES: Final[
-    tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...]
-] = (
+_INSTANCE_FAMILIES: Final[tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...]] = (
     (
         "dcs_instance_up",
         "1 when the latest refresh of this instance succeeded, 0 when it failed or none was made.",
@@ -265,8 +263,7 @@ def _capacity(which: str, snapshots: Sequence[Snapshot]) -> Metric:
     )
     for snapshot in snapshots:
         task = snapshot.figures.last_extend if snapshot.figures else None
-        details = task.details if task else None
-        value = details and getattr(details, f"{which}_capacity_bytes")
+        value = getattr(task.details, f"{which}_capacity_bytes") if task else None
         if value is not None:
             family.add_metric(_identity(snapshot), value)
     return family

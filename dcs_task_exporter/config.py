@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -25,9 +25,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.models import Outcome, StatusTable
+from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable
 
 _DURATION: Final = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?"
@@ -72,7 +73,7 @@ def _url(value: str) -> str:
 
 
 def _label(value: str) -> str:
-    if not value.strip() or len(value) > 128:
+    if not value.strip() or len(value) > MAX_LABEL_LENGTH:
         message = "1 to 128 characters, not only blanks"
         raise ValueError(message)
     return value
@@ -415,7 +416,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 _MEMBERS: Final = ("access_key", "token", "environment")
 
 
-def _message(item: Any) -> str:
+def _message(item: ErrorDetails) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_key(item["loc"])
@@ -437,7 +438,7 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
     return f"unknown key; {hint}"
 
 
-def _first_repeated(values: Any) -> str:
+def _first_repeated(values: Iterable[str]) -> str:
     seen: set[str] = set()
     for value in values:
         if value in seen:

@@ -193,7 +193,9 @@ def figures(
 ) -> TaskFigures:
     """Return what is to be shown of an instance after `count` and `reveal`."""
     window = now - rules.lookback
-    recent = [task for task in listing.tasks if task.created_at is None or task.created_at >= window]
+    recent = [
+        task for task in listing.tasks if task.created_at is None or task.created_at >= window
+    ]
     ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
     last = _latest(recent, lambda task: _series(state, task))
     last_ended = _latest(ended, lambda task: _series(state, task))
@@ -259,12 +261,12 @@ def _forget(
     if not dropped:
         return remembered, state.forgotten_until
     kept = {key: at for key, at in remembered.items() if at >= limit or key in listed}
-    return kept, max(dropped if state.forgotten_until is None else [*dropped, state.forgotten_until])
+    return kept, max(
+        dropped if state.forgotten_until is None else [*dropped, state.forgotten_until]
+    )
 
 
-def _followed(
-    state: InstanceState, listing: Listing, rules: CountingRules
-) -> Mapping[str, Task]:
+def _followed(state: InstanceState, listing: Listing, rules: CountingRules) -> Mapping[str, Task]:
     """Return the unfinished tasks; a cut listing does not say that one is gone."""
     listed = {task.id: task for task in listing.tasks}
     followed = dict(state.active) if listing.truncated else {}

@@ -62,9 +62,7 @@ class Exporter:
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now())
         self._config = config
-        self.clients = {
-            project.name: self._client(project, options) for project in config.projects
-        }
+        self.clients = {project.name: self._client(project, options) for project in config.projects}
         self._refresher = Refresher(
             [
                 Target(_instance(project, item.id, item.name), self.clients[project.name])

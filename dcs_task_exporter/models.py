@@ -200,7 +200,7 @@ class TaskDetails:
                 f"replica {self.replica_ip}" if self.replica_ip else "",
                 _change("address", self.source_ip, self.target_ip),
             ]
-        return ", ".join(part for part in parts if part)[:MAX_LABEL_LENGTH * 2]
+        return ", ".join(part for part in parts if part)[: MAX_LABEL_LENGTH * 2]
 
     @property
     def old_capacity_bytes(self) -> float | None:
@@ -384,7 +384,9 @@ def _tags(value: object) -> Mapping[str, str]:
     if not isinstance(value, list):
         return {}
     pairs = [tag for tag in value if isinstance(tag, Mapping)]
-    return {_text(tag.get("key")): _text(tag.get("value")) for tag in pairs if _text(tag.get("key"))}
+    return {
+        _text(tag.get("key")): _text(tag.get("value")) for tag in pairs if _text(tag.get("key"))
+    }
 
 
 _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 
 from dcs_task_exporter.counting import (
@@ -34,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 FRESHNESS_TOLERANCE: Final = 0.5
 """Seconds by which a scrape may come early and still find its instances due."""
+
+
+MAX_REPORTED_WORDS: Final = 100
+"""Most unknown status words that are logged, once each."""
 
 
 class TaskSource(Protocol):
@@ -101,7 +106,7 @@ class Refresher:
             waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
             for rank, entry in enumerate(due):
                 pool = self._pools[entry.target.instance.project]
-                pool.submit(rank, lambda entry=entry: self._read(entry))
+                pool.submit(rank, partial(self._read, entry))
         return _all_of(waited_for)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -122,9 +127,7 @@ class Refresher:
     def attempted(self) -> bool:
         """Whether every instance was read, or tried, at least once."""
         with self._lock:
-            return all(
-                entry.snapshot.attempted_at is not None for entry in self._entries.values()
-            )
+            return all(entry.snapshot.attempted_at is not None for entry in self._entries.values())
 
     def stop(self) -> None:
         """Start no more reads."""
@@ -220,7 +223,11 @@ class Refresher:
             if statuses.outcome(task.status) is Outcome.UNKNOWN
         }
         with self._lock:
-            new = words - self._reported_words if len(self._reported_words) < 100 else set()
+            new = (
+                words - self._reported_words
+                if len(self._reported_words) < MAX_REPORTED_WORDS
+                else set()
+            )
             self._reported_words |= new
         for word in sorted(new):
             logger.warning(

@@ -214,7 +214,8 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
 
 
 def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
-    total, buckets = 0, []
+    total = 0
+    buckets: list[tuple[str, float]] = []
     for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
         total += count
         buckets.append((bound, total))

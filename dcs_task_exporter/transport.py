@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -125,7 +126,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
 
 
 class _TimedHTTPConnection(HTTPConnection):
@@ -172,7 +173,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    ca_file = str(tls.ca_file) if tls.ca_file else requests.certs.where()
+    ca_file = str(tls.ca_file) if tls.ca_file else certifi.where()
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.insecure_skip_verify:

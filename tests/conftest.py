@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +66,3 @@ def promtool(prometheus_major: str) -> Path:
     """The real promtool."""
     folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"
     return real_part(folder / "promtool", f"promtool {prometheus_major}")
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder."""
-    yield tmp_path

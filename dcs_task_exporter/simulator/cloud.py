@@ -41,7 +41,11 @@ class Request:
 
 
 _ROUTES: Final = (
-    ("GET", "list_tasks", re.compile(r"/v2/(?P<project>[^/]+)/instances/(?P<instance>[^/]+)/tasks")),
+    (
+        "GET",
+        "list_tasks",
+        re.compile(r"/v2/(?P<project>[^/]+)/instances/(?P<instance>[^/]+)/tasks"),
+    ),
     (
         "GET",
         "task_progress",
@@ -277,7 +281,8 @@ class SimulatedCloud:
         return json_reply(200, self._task_body(rows, len(found)))
 
     def _task_body(self, rows: list[dict[str, Any]], total: int) -> dict[str, Any]:
-        quirks, body = self.quirks, {}
+        quirks = self.quirks
+        body: dict[str, Any] = {}
         if quirks.task_count != "missing":
             number = total if quirks.task_count == "total" else len(rows)
             body["task_count"] = str(number) if quirks.task_count_as_text else number

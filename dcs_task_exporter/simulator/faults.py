@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-Manner = Literal[
-    "whole", "silence", "drip_body", "drip_head", "cut", "reset", "close", "no_length"
-]
+Manner = Literal["whole", "silence", "drip_body", "drip_head", "cut", "reset", "close", "no_length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +51,7 @@ _INVALID: Final = "Incorrect IAM authentication information: "
 
 FAULTS: Final[Mapping[str, Reply]] = MappingProxyType(
     {
-        "bad_signature": gateway_error(
-            401, "APIGW.0301", f"{_INVALID}verify aksk signature fail"
-        ),
+        "bad_signature": gateway_error(401, "APIGW.0301", f"{_INVALID}verify aksk signature fail"),
         "no_such_key": gateway_error(401, "APIGW.0301", f"{_INVALID}ak {{ak}} not exist"),
         "clock_skew": gateway_error(
             401,
@@ -90,7 +86,8 @@ FAULTS: Final[Mapping[str, Reply]] = MappingProxyType(
         "throttled": gateway_error(429, "APIGW.0308", _THROTTLED),
         "throttled_for_2s": gateway_error(429, "APIGW.0308", _THROTTLED, Retry_After="2"),
         "iam_throttled": json_reply(
-            429, {"error_code": "IAM.0012", "error_msg": "The throttling threshold has been reached"}
+            429,
+            {"error_code": "IAM.0012", "error_msg": "The throttling threshold has been reached"},
         ),
         "internal": dcs_error(500, "DCS.5000", "Internal service error."),
         "no_backend": gateway_error(502, "APIGW.0610", "No backend is available."),

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from typing_extensions import Self
+
 from dcs_task_exporter.simulator.cloud import Request, SimulatedCloud
 from dcs_task_exporter.simulator.faults import Reply
 
@@ -38,7 +40,7 @@ class CloudServer:
         scheme = "https" if self._tls else "http"
         return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> CloudServer:
+    def __enter__(self) -> Self:
         """Start serving."""
         self._thread.start()
         return self
@@ -97,7 +99,7 @@ class _CloudHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
-    def do_GET(self) -> None:  # noqa: N802 - the base's naming
+    def do_GET(self) -> None:
         """Answer any request."""
         cloud = self.owner.cloud
         request, fault = cloud.begin(self._request())
@@ -128,9 +130,7 @@ class _CloudHandler(BaseHTTPRequestHandler):
         if reply.manner == "silence":
             released.wait()
         if reply.manner == "reset":
-            self.connection.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if reply.manner in ("silence", "reset", "close"):
             self.close_connection = True
             return

@@ -63,7 +63,7 @@ class ScrapeSource(Protocol):
 
     registry: CollectorRegistry
 
-    async def refresh(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds the wait only
+    async def refresh(self, timeout: float) -> None:
         """Return when all due instances are read, or after `timeout` seconds; never raise."""
 
     def snapshots(self) -> Sequence[Snapshot]:
@@ -279,8 +279,8 @@ class Overview:
         """The overall state in words."""
         if not self.total:
             return "No instance is watched"
-        if self.up == self.total:
-            return "The only instance is read" if self.total == 1 else f"All {self.total} are read"
+        if self.up == self.total > 1:
+            return f"All {self.total} instances read"
         parts = [f"{self.up} of {_plural(self.total, 'instance')} read"]
         parts += [f"{self.failing} failing"] if self.failing else []
         parts += [f"{self.waiting} not read yet"] if self.waiting else []

@@ -96,7 +96,7 @@ def _encoder(accept: str) -> tuple[Encoder, str]:
 
 
 def _is_known(part: str) -> bool:
-    kind = part.split(";")[0].strip().lower()
+    kind = part.split(";", maxsplit=1)[0].strip().lower()
     return _parameter(part, "version") in VERSIONS.get(kind, ())
 
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ssl import SSLContext
 from types import MappingProxyType
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from dcs_task_exporter.errors import ExporterError
@@ -95,7 +96,7 @@ def parse_listen_address(text: str) -> Address:
 class WebServer:
     """Serves an ASGI application from a thread of its own, on one or more addresses."""
 
-    def __init__(  # noqa: PLR0913 - what may differ has a default and a name
+    def __init__(
         self,
         app: ASGIApp,
         host: str,
@@ -174,11 +175,16 @@ class _Config(uvicorn.Config):
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
-            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
+        self._tls = tls
         self.limits = limits
         self.most_connections = most_connections(limits.connections)
         self.waiting: dict[_Connection, None] = {}
+
+    def load(self) -> None:
+        """Load the settings, and put our own TLS context in its place."""
+        super().load()
+        self.ssl = self._tls
 
 
 class _Server(uvicorn.Server):
@@ -242,8 +248,10 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self.config.waiting.pop(self, None)
-        self._request_timer = _cancelled(self._request_timer)
-        self._answer_timer = _cancelled(self._answer_timer)
+        _cancel(self._request_timer)
+        self._request_timer = None
+        _cancel(self._answer_timer)
+        self._answer_timer = None
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request; many small parts get no more time than one."""
@@ -255,7 +263,8 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._watch_answer()
-        self._follow(between=True)
+        half_a_request = bool(self.conn.trailing_data[0])
+        self._follow(between=not half_a_request)
 
     def pause_writing(self) -> None:
         """Give the client a limited time to read."""
@@ -268,8 +277,10 @@ class _Connection(H11Protocol):
 
     def _follow(self, *, between: bool = False) -> None:
         """Keep the timer and the list of those that wait in step with the state."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._request_timer = _cancelled(self._request_timer)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            _cancel(self._request_timer)
+            self._request_timer = None
             self.config.waiting.pop(self, None)
             return
         if self.transport.is_closing():
@@ -306,7 +317,7 @@ def most_connections(wanted: int) -> int:
     return max(1, min(wanted, max(files - RESERVED_FILES - BACKLOG, files // 4)))
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
 
@@ -324,20 +335,21 @@ def _quiet(app: ASGIApp) -> ASGIApp:
 
 
 def _bind_all(addresses: Sequence[Address]) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    for host, port in addresses:
-        try:
-            sockets.append(_bind(host, port))
-        except OSError as error:
-            for sock in sockets:
-                sock.close()
-            raise ListenError(_explain(host, port, error)) from error
+    """Listen on all of the addresses, or on none."""
+    with ExitStack() as undo:
+        sockets = [undo.enter_context(_listen(host, port)) for host, port in addresses]
+        undo.pop_all()
     return sockets
 
 
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return _bind(host, port) if host else _bind_everywhere(port)
+    except OSError as error:
+        raise ListenError(_explain(host, port, error)) from error
+
+
 def _bind(host: str, port: int) -> socket.socket:
-    if not host:
-        return _bind_everywhere(port)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
