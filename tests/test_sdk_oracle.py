@@ -48,9 +48,9 @@ def test_list_background_task(here: World) -> None:
     response = sdk(here).list_background_task(ListBackgroundTaskRequest(instance_id="i0"))
 
     assert str(response.task_count) == "1"
-    assert [
-        (task.name, task.status, task.details.old_capacity) for task in response.tasks
-    ] == [("EXTEND", "EXECUTING", "0.125")]
+    assert [(task.name, task.status, task.details.old_capacity) for task in response.tasks] == [
+        ("EXTEND", "EXECUTING", "0.125")
+    ]
 
 
 def test_pages(here: World) -> None:

@@ -1,0 +1,80 @@
+"""A real Prometheus on loopback, for the tests that need its word."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ATTEMPTS = 600
+PAUSE = 0.1
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Prometheus:
+    """A running server; `query` asks it, `wait_for` asks until it says what is waited for."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self._process = process
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the samples of an instant query."""
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return found
+
+    def wait_for(
+        self, expression: str, wanted: Callable[[list[dict[str, Any]]], bool] = bool
+    ) -> list[dict[str, Any]]:
+        """Ask until `wanted` holds: another process's progress cannot be awaited otherwise."""
+        found: list[dict[str, Any]] = []
+        for _ in range(ATTEMPTS):
+            assert self._process.poll() is None, "Prometheus ended"
+            with contextlib.suppress(requests.RequestException):
+                found = self.query(expression)
+                if wanted(found):
+                    return found
+            time.sleep(PAUSE)
+        message = f"{expression} stayed {found}"
+        raise AssertionError(message)
+
+
+@contextlib.contextmanager
+def running(binary: Path, folder: Path, scrape_url: str) -> Iterator[Prometheus]:
+    """Run Prometheus in an empty folder, scraping `scrape_url` every second."""
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: dcs-tasks\n"
+        f"    static_configs: [{{targets: ['{scrape_url.removeprefix('http://')}']}}]\n"
+    )
+    port = free_port()
+    command = [
+        str(binary),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a test's own
+        try:
+            yield Prometheus(f"http://127.0.0.1:{port}", process)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
