@@ -119,7 +119,8 @@ def test_openmetrics(cloud: SimulatedCloud, url: str) -> None:
     answer = requests.get(f"{url}/metrics", headers=wanted, timeout=10)
 
     names: dict[str, Any] = {
-        family.name: family for family in text_string_to_metric_families(answer.text)
+        family.name: family
+        for family in text_string_to_metric_families(answer.text)  # type: ignore[no-untyped-call]
     }
 
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
