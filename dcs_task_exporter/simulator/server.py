@@ -32,7 +32,9 @@ class CloudServer:
         self.stopping = threading.Event()
         self._tls = tls
         self._server = _Server(("127.0.0.1", port), _handler(self), tls)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     @property
     def url(self) -> str:

@@ -1,0 +1,246 @@
+"""The counting laws, as properties of the pure module against a trivial model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from clouds import DAY, NOW
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dcs_task_exporter.counting import (
+    OTHER,
+    CountingRules,
+    InstanceState,
+    count,
+    figures,
+    listing_start,
+    reveal,
+)
+from dcs_task_exporter.models import Listing, Task
+
+RULES = CountingRules(lookback=7 * DAY)
+NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
+ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
+TASKS = st.lists(
+    st.builds(
+        Task,
+        id=st.text("abcdef0123456789", min_size=4, max_size=4),
+        name=NAMES,
+        status=st.sampled_from(["SUCCESS", "FAILED", "EXECUTING", "CREATED", "PAUSED"]),
+        created_at=st.one_of(st.none(), st.floats(NOW - 6 * DAY, NOW)),
+    ),
+    unique_by=lambda task: task.id,
+    max_size=12,
+)
+
+
+def listing(tasks: list[Task], *, truncated: bool = False) -> Listing:
+    return Listing(tuple(tasks), NOW - 7 * DAY, truncated=truncated)
+
+
+def shown(state: InstanceState, tasks: list[Task]) -> dict[tuple[str, str], int]:
+    return dict(figures(state, listing(tasks), NOW, RULES).finished)
+
+
+@given(TASKS)
+def test_first_listing_is_baseline(tasks: list[Task]) -> None:
+    """What was finished when the instance is first seen is not counted."""
+    state = count(InstanceState(), listing(tasks), NOW, RULES)
+
+    assert not state.counts
+
+
+@given(TASKS, TASKS)
+def test_twice_is_once(before: list[Task], tasks: list[Task]) -> None:
+    """Reading the same listing twice is as reading it once."""
+    first = count(InstanceState(), listing(before), NOW, RULES)
+    once = count(first, listing(tasks), NOW, RULES)
+
+    assert count(once, listing(tasks), NOW, RULES) == once
+
+
+@given(TASKS, TASKS, st.randoms(use_true_random=False))
+def test_order_does_not_matter(before: list[Task], tasks: list[Task], chance: object) -> None:
+    """Any order of a listing gives the same state."""
+    shuffled = list(tasks)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    first = count(InstanceState(), listing(before), NOW, RULES)
+
+    ordered, other = (count(first, listing(order), NOW, RULES) for order in (tasks, shuffled))
+
+    assert ordered == other
+
+
+@given(TASKS, TASKS)
+def test_counters_never_fall(before: list[Task], tasks: list[Task]) -> None:
+    """Whatever a listing holds, no counter falls, and none that was shown disappears."""
+    first = reveal(count(InstanceState(), listing(before), NOW, RULES), [])
+    second = reveal(count(first, listing(tasks), NOW, RULES), first.shown)
+
+    assert all(second.shown[series] >= number for series, number in first.shown.items())
+
+
+def test_unseen_value_is_shown_first() -> None:
+    """A count whose earlier value no scrape has seen is held back for one scrape."""
+    task = Task("a", "EXTEND", "FAILED", NOW, NOW)
+    empty = count(InstanceState(), listing([]), NOW, RULES)
+    ended = count(empty, listing([task]), NOW, RULES)
+
+    held, told = reveal(ended, []), reveal(ended, [("EXTEND", "FAILED")])
+
+    assert (held.shown["EXTEND", "FAILED"], told.shown["EXTEND", "FAILED"]) == (0, 1)
+
+
+def test_vanished_active_task() -> None:
+    """An active record that vanishes leaves the active gauge and counts as nothing."""
+    task = Task("a", "EXTEND", "EXECUTING", NOW)
+    before = count(InstanceState(), listing([task]), NOW, RULES)
+    after = count(before, listing([]), NOW, RULES)
+
+    assert (len(before.active), len(after.active), dict(after.counts)) == (1, 0, {})
+
+
+def test_cut_listing_keeps_active_tasks() -> None:
+    """A listing that the page cap cut does not say that an active task is gone."""
+    task = Task("a", "EXTEND", "EXECUTING", NOW)
+    before = count(InstanceState(), listing([task]), NOW, RULES)
+    after = count(before, listing([], truncated=True), NOW, RULES)
+
+    assert set(after.active) == {"a"}
+
+
+def test_cut_baseline() -> None:
+    """After a cut first listing, what ended before it is baseline too, not news."""
+    first = count(InstanceState(), listing([], truncated=True), NOW, RULES)
+    old = Task("a", "EXTEND", "FAILED", NOW - DAY, NOW - DAY)
+    new = Task("b", "EXTEND", "FAILED", NOW + 1, NOW + 2)
+
+    state = count(first, listing([old, new]), NOW + 3, RULES)
+
+    assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
+
+
+def test_long_task_is_followed() -> None:
+    """A task that started before the window is listed from its start, until it ends."""
+    started = NOW - 30 * DAY
+    task = Task("a", "EXTEND", "EXECUTING", started)
+    state = count(InstanceState(), Listing((task,), started), NOW, RULES)
+
+    assert listing_start(state, NOW, RULES.lookback) == started
+
+    ended = Listing((replace(task, status="FAILED", updated_at=NOW),), started)
+    assert dict(count(state, ended, NOW, RULES).counts) == {("EXTEND", "FAILED"): 1}
+
+
+def test_look_back_reaches_the_latest_refresh() -> None:
+    """After a long outage, what is listed reaches back to the latest refresh."""
+    state = count(InstanceState(), listing([]), NOW, RULES)
+
+    assert listing_start(state, NOW + 30 * DAY, RULES.lookback) < NOW
+
+
+def test_forgotten_ids_do_not_return() -> None:
+    """An id forgotten at the end of the window is not counted when the window grows."""
+    task = Task("a", "EXTEND", "FAILED", NOW, NOW)
+    state = count(InstanceState(), listing([]), NOW, RULES)
+    state = count(state, listing([task]), NOW, RULES)
+    later = NOW + 9 * DAY
+    state = count(state, Listing((), later - 7 * DAY), later, RULES)
+    assert "a" not in state.counted
+
+    state = count(state, Listing((task,), NOW - DAY), later, RULES)
+    assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
+
+
+@given(st.integers(10, 40))
+def test_cap(cap: int) -> None:
+    """There are never more names than the cap, and `other`."""
+    rules = CountingRules(lookback=7 * DAY, max_task_names=cap)
+    tasks = [Task(f"{at}", f"name{at}", "EXECUTING", NOW) for at in range(60)]
+    state = count(InstanceState(), listing(tasks), NOW, rules)
+    active = figures(state, listing(tasks), NOW, rules).active
+
+    assert len(active) == cap + 1
+    assert sum(active.values()) == 60
+    assert active[OTHER] == 60 - (cap - 10)
+
+
+def test_odd_times_never_pass_for_the_latest() -> None:
+    """A task without a start does not hide the latest one."""
+    known = Task("a", "EXTEND", "FAILED", NOW, NOW)
+    odd = Task("z", "EXTEND", "SUCCESS")
+    state = count(InstanceState(), listing([known, odd]), NOW, RULES)
+
+    assert figures(state, listing([known, odd]), NOW, RULES).latest["EXTEND"] == known
+
+
+class InstanceLife(RuleBasedStateMachine):
+    """Tasks start, end and are deleted, listings are read and missed; a model counts along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.tasks: dict[str, Task] = {}
+        self.expected: Counter[tuple[str, str]] = Counter()
+        self.uncounted: set[str] = set()
+        self.state = reveal(count(InstanceState(), listing([]), NOW, RULES), [])
+        self.number = 0
+
+    @rule(name=NAMES, gap=st.floats(0.001, 3600))
+    def start(self, name: str, gap: float) -> None:
+        """A task starts."""
+        self.now += gap
+        self.number += 1
+        task = Task(f"{self.number}", name, "EXECUTING", self.now)
+        self.tasks[task.id] = task
+
+    @precondition(lambda self: any(t.status == "EXECUTING" for t in self.tasks.values()))
+    @rule(status=ENDINGS, data=st.data())
+    def end(self, status: str, data: st.DataObject) -> None:
+        """A task ends."""
+        running = sorted(key for key, t in self.tasks.items() if t.status == "EXECUTING")
+        key = data.draw(st.sampled_from(running))
+        self.now += 1
+        self.tasks[key] = replace(self.tasks[key], status=status, updated_at=self.now)
+        self.uncounted.add(key)
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """A user deletes a record; what was not read yet can never be counted."""
+        key = data.draw(st.sampled_from(sorted(self.tasks)))
+        del self.tasks[key]
+        self.uncounted.discard(key)
+
+    @rule(days=st.floats(0, 20))
+    def wait(self, days: float) -> None:
+        """Time passes without a refresh."""
+        self.now += days * DAY
+
+    @rule(jump=st.floats(-2 * DAY, 400 * DAY), data=st.data())
+    def refresh(self, jump: float, data: st.DataObject) -> None:
+        """A refresh, with our clock wrong by `jump` in one of four."""
+        wrong = data.draw(st.integers(0, 3)) == 0
+        now = self.now + (jump if wrong else 0)
+        start = listing_start(self.state, now, RULES.lookback)
+        listed = [task for task in self.tasks.values() if (task.created_at or 0) >= start]
+        for task in listed:
+            if task.id in self.uncounted:
+                self.uncounted.discard(task.id)
+                self.expected[task.name, task.status] += 1
+        self.state = count(self.state, Listing(tuple(listed), start), now, RULES)
+        for _ in range(2):
+            self.state = reveal(self.state, self.state.shown)
+
+    @invariant()
+    def counted_once(self) -> None:
+        """Law 2: what was seen finished is counted, each once."""
+        counts = {series: number for series, number in self.state.shown.items() if number}
+        assert counts == dict(self.expected)
+
+
+TestInstanceLife = InstanceLife.TestCase
+TestInstanceLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
