@@ -128,6 +128,8 @@ class DcsClient:
         self._gate = AuthGate(surroundings.monotonic)
         self._project_id = settings.project_id
         self._project_id_lock = threading.Lock()
+        self._log_lock = threading.Lock()
+        self._refusal_told: tuple[int | None, str, str] | None = None
         self._page_size = settings.page_size
         self._task_count_is_total = False
 
@@ -296,9 +298,32 @@ class DcsClient:
             credential = self._credentials.current()
         except CredentialsError as error:
             self._observer.error(project, operation, AuthError.reason)
-            raise AuthError(str(error)) from error
+            refusal = AuthError(str(error))
+            self._report_refusal(refusal)
+            raise refusal from error
         self._observer.credentials_expiry(project, credential.expires_at)
         return credential
+
+    def _report_refusal(self, error: AuthError) -> None:
+        """Log a refused key once for the whole project, not once for each instance."""
+        told = (error.status, error.error_code, error.message)
+        with self._log_lock:
+            if told == self._refusal_told:
+                return
+            self._refusal_told = told
+        fields = {
+            "project": self._settings.project,
+            "reason": error.reason,
+            "status": error.status,
+            "error_code": error.error_code,
+            "request_id": error.request_id,
+            "error": error.message,
+        }
+        logger.error(
+            "the cloud refuses the credentials of this project: check them, and the clock; "
+            "nothing is asked for five minutes, or until they change",
+            extra={"fields": fields},
+        )
 
     def _send(
         self, operation: str, url: str, credential: Credential, parse: Callable[[Any], Parsed]
@@ -309,12 +334,16 @@ class DcsClient:
         try:
             answer = self._transport.get(url, auth)
             code = str(answer.status)
-            return _parsed(answer, parse, credential, self._around.now())
+            parsed = _parsed(answer, parse, credential, self._around.now())
         except ApiError as error:
             self._observer.error(project, operation, error.reason)
+            if isinstance(error, AuthError):
+                self._report_refusal(error)
             raise
         finally:
             self._observer.request(project, operation, code, time.perf_counter() - started)
+        self._refusal_told = None
+        return parsed
 
 
 def _parsed(

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -36,6 +36,9 @@ _DURATION: Final = re.compile(
 _UNITS: Final = (31_536_000.0, 604_800.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
 _VARIABLE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+Item = TypeVar("Item")
 
 
 def parse_duration(value: object) -> float:
@@ -82,6 +85,13 @@ def _label(value: str) -> str:
 def _segment(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", value) or value in (".", ".."):
         message = "letters, digits, '-', '_' and '.' only, as the console shows the id"
+        raise ValueError(message)
+    return value
+
+
+def _not_empty(value: tuple[Item, ...]) -> tuple[Item, ...]:
+    if not value:
+        message = "is empty: it needs at least one"
         raise ValueError(message)
     return value
 
@@ -178,7 +188,7 @@ class ProjectConfig(_Section):
     tls: TlsConfig = TlsConfig()
     proxy_url: SecretStr | None = None
     credentials: Credentials
-    instances: tuple[InstanceConfig, ...] = Field(min_length=1)
+    instances: Annotated[tuple[InstanceConfig, ...], AfterValidator(_not_empty)]
 
     @model_validator(mode="after")
     def _cross_check(self) -> ProjectConfig:
@@ -263,7 +273,7 @@ class StatusWordsConfig(_Section):
 class Config(_Section):
     """The whole configuration file."""
 
-    projects: tuple[ProjectConfig, ...] = Field(min_length=1)
+    projects: Annotated[tuple[ProjectConfig, ...], AfterValidator(_not_empty)]
     collector: CollectorConfig = CollectorConfig()
     status_words: StatusWordsConfig = StatusWordsConfig()
 

@@ -28,7 +28,7 @@ from dcs_task_exporter.counting import (
     listing_start,
     reveal,
 )
-from dcs_task_exporter.errors import ApiError, StoppedError
+from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
 from dcs_task_exporter.models import Instance, Listing, Outcome
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,9 @@ class Refresher:
             )
         if before.failure is None or before.failure.reason != failure.reason:
             fields = {**_fields(entry.target.instance), **_error_fields(error)}
-            logger.warning("the instance cannot be read", extra={"fields": fields})
+            # A refused key is told once for the project, by the client.
+            level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
+            logger.log(level, "the instance cannot be read", extra={"fields": fields})
 
     def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
         statuses = self._settings.rules.statuses

@@ -1,0 +1,232 @@
+"""The command line as a person and as systemd use it: a process, its output, its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+
+from dcs_task_exporter.simulator import DEMO_KEY
+
+COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world(2, clock=SettableClock(wall=time.time())) as made:
+        yield made
+
+
+@pytest.fixture
+def config(here: World, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yml"
+    path.write_text(here.config_text())
+    return path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - a test's own
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def serve(started: list[subprocess.Popen[str]], *arguments: str) -> tuple[str, list[str]]:
+    """Start a server; return its URL, and the lines that it printed until then."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, *arguments, "--web.listen-address=127.0.0.1:0", "--log.level=debug"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    started.append(process)
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        found = re.search(r"msg=listening url=(\S+)", line)
+        if found:
+            return found[1], lines
+    message = "".join(lines)
+    raise AssertionError(message)
+
+
+def test_broken_configuration(tmp_path: Path) -> None:
+    """A broken configuration: exit status 2, every mistake, nothing starts."""
+    path = tmp_path / "config.yml"
+    path.write_text("projects: []\ncollector: {retries: many, timeout: 5}\n")
+
+    done = run(f"--config.file={path}")
+
+    assert done.returncode == 2
+    assert "3 problems" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_configuration() -> None:
+    """A missing file: exit status 2, and its name."""
+    done = run("--config.file=/nowhere/config.yml")
+
+    assert done.returncode == 2
+    assert "/nowhere/config.yml" in done.stderr
+
+
+def test_missing_secret_file(config: Path) -> None:
+    """A secret file that cannot be read is a mistake of the configuration."""
+    config.write_text(
+        config.read_text().replace(f"secret_key: {SECRET_KEY}", "secret_key_file: /nowhere/sk")
+    )
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.returncode == 2
+    assert "projects[0].credentials.secret_key_file: cannot read the secret file" in done.stderr
+
+
+def test_bad_flag() -> None:
+    """A bad address: exit status 2, and what to write instead."""
+    done = run("--web.listen-address=everywhere")
+
+    assert done.returncode == 2
+    assert "host:port" in done.stderr
+
+
+def test_check(config: Path) -> None:
+    """`check` says that a good configuration is good, and asks the cloud nothing."""
+    done = run("check", f"--config.file={config}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 project(s), 2 instance(s), valid" in done.stdout
+
+
+def test_check_online(config: Path, here: World) -> None:
+    """`check --online` tries the key and reads each instance."""
+    here.cloud.start_task("i0", "EXTEND")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert done.returncode == 0
+    assert "the credentials work; 2 instance(s) there" in done.stdout
+    assert "instance cache-0 (i0): 1 recent task(s)" in done.stdout
+
+
+def test_check_online_with_a_wrong_key(config: Path, here: World) -> None:
+    """`check --online` with a wrong key: exit status 1, and the error code."""
+    here.cloud.access.revoke(ACCESS_KEY)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert done.returncode == 1
+    assert "APIGW.0301" in done.stdout
+    assert ACCESS_KEY not in done.stdout + done.stderr
+
+
+def test_scrape(config: Path, here: World) -> None:
+    """`scrape` prints the metrics of one pass."""
+    here.cloud.start_task("i0", "EXTEND")
+
+    done = run("scrape", f"--config.file={config}")
+
+    assert done.returncode == 0
+    found = samples(done.stdout)
+    assert value(found, "dcs_tasks_active", dcs_instance_id="i0", task_name="EXTEND") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops(
+    config: Path, here: World, started: list[subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    """A signal stops it with exit status 0, also while the cloud is silent and a scrape waits."""
+    url, _ = serve(started, f"--config.file={config}")
+    here.cloud.faults.add("silence")
+    with pytest.raises(requests.Timeout):
+        requests.get(f"{url}/metrics", timeout=0.3)
+
+    started[0].send_signal(number)
+    output, _ = started[0].communicate(timeout=20)
+
+    assert started[0].returncode == 0
+    assert "Traceback" not in output
+
+
+def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A taken port: exit status 1, and the flag that chooses another."""
+    url, _ = serve(started, f"--config.file={config}")
+
+    done = run(f"--config.file={config}", f"--web.listen-address={url.removeprefix('http://')}")
+
+    assert done.returncode == 1
+    assert "--web.listen-address" in done.stderr
+
+
+def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A wrong key gives one clear log line with the error code, and no secret."""
+    config.write_text(config.read_text().replace(SECRET_KEY, "a-wrong-secret-key"))
+    url, _ = serve(started, f"--config.file={config}")
+    for _ in range(3):
+        requests.get(f"{url}/metrics", timeout=10)
+
+    started[0].terminate()
+    output, _ = started[0].communicate(timeout=20)
+
+    lines = [
+        line for line in output.splitlines() if "reason=auth" in line and "level=debug" not in line
+    ]
+    assert len(lines) == 1
+    assert "error_code=APIGW.0301" in lines[0]
+    assert "a-wrong-secret-key" not in output
+
+
+def test_demo(started: list[subprocess.Popen[str]]) -> None:
+    """The demo prints what to open, and answers scrapes; its key is nowhere, at level debug."""
+    url, lines = serve(started, "demo")
+    page = requests.get(url, timeout=10).text
+    metrics = requests.get(f"{url}/metrics", timeout=10).text
+
+    started[0].terminate()
+    output, _ = started[0].communicate(timeout=20)
+
+    found = samples(metrics)
+    assert value(found, "dcs_instance_up", dcs_instance_name="orders-cache") == 1
+    everything = "".join(lines) + page + metrics + output
+    assert not [part for part in DEMO_KEY if part in everything]
+
+
+def test_json_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With --log.format=json each line is an object."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, f"--config.file={config}", "--web.listen-address=127.0.0.1:0"]
+        + ["--log.format=json"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started.append(process)
+    assert process.stderr is not None
+
+    line = json.loads(process.stderr.readline())
+
+    assert (line["level"], line["msg"], line["instances"]) == ("info", "listening", 2)
+
+
+def test_version() -> None:
+    """--version names the program and its version."""
+    assert re.fullmatch(r"dcs-task-exporter \d+\.\d+\.\d+\n", run("--version").stdout)
