@@ -214,8 +214,12 @@ def test_demo(started: list[subprocess.Popen[str]]) -> None:
 def test_json_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
     """With --log.format=json each line is an object."""
     process = subprocess.Popen(  # noqa: S603 - a test's own
-        [*COMMAND, f"--config.file={config}", "--web.listen-address=127.0.0.1:0"]
-        + ["--log.format=json"],
+        [
+            *COMMAND,
+            f"--config.file={config}",
+            "--web.listen-address=127.0.0.1:0",
+            "--log.format=json",
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

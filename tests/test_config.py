@@ -175,7 +175,7 @@ def test_repr_hides_secrets() -> None:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda path: None, "cannot be read: No such file or directory"),
+        (lambda _: None, "cannot be read: No such file or directory"),
         (lambda path: path.mkdir(), "cannot be read: Is a directory"),
         (lambda path: path.write_bytes(b"\xff\xfe"), "is not UTF-8 text"),
         (lambda path: path.write_text("a: \x07"), "not YAML: a character is not allowed"),
