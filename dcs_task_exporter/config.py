@@ -1,20 +1,17 @@
-"""The configuration: frozen values, and a loader that reports every mistake at once.
+"""The configuration: frozen values, and what each key of the file takes.
 
 Unknown keys are errors; durations are written as Prometheus writes them; every string may hold
-``${ENV_VAR}``, expanded after the YAML is parsed so that a value cannot inject structure. No
-message ever shows a value: it could be a secret that slipped into the wrong key.
+``${ENV_VAR}``, expanded after the YAML is parsed so that a value cannot inject structure.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,49 +19,23 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
-    model_validator,
+    WithJsonSchema,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import PydanticCustomError
 
-from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable
+from dcs_task_exporter.config_checks import cross_check
+from dcs_task_exporter.config_loader import TAG_OF_LATER, parse, read_text
+from dcs_task_exporter.durations import DURATION_PATTERN, parse_duration
+from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable, parse_time
 
-_DURATION: Final = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?"
-)
-_UNITS: Final = (31_536_000.0, 604_800.0, 86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-_VARIABLE: Final = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-
-
-Item = TypeVar("Item")
-
-
-def parse_duration(value: object) -> float:
-    """Return the seconds of a duration as Prometheus writes it: ``30s``, ``1h30m``, ``500ms``.
-
-    Raises `ValueError` with what to write instead.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value == 0:
-            return 0.0
-        message = f"a duration needs a unit: write {value:g}s for seconds, or 5m, 7d"
-        raise ValueError(message)
-    text = value.strip() if isinstance(value, str) else ""
-    match = _DURATION.fullmatch(text)
-    if text == "0":
-        return 0.0
-    if not text or match is None:
-        message = "not a duration: write it like 500ms, 30s, 5m, 1h30m or 7d"
-        raise ValueError(message)
-    return sum(int(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part)
+_LATER: Final = ("password", "metadata", "profile")
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = "not a URL: write it like https://dcs.cn-north-4.myhuaweicloud.com"
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("http", "https"):
+        message = "is no URL: write it like https://dcs.cn-north-4.myhuaweicloud.com"
         raise ValueError(message)
     if parts.username or parts.password or parts.query or parts.fragment:
         message = "a URL of scheme, host, port and path only: no user, password, ? or #"
@@ -75,9 +46,27 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _proxy(value: SecretStr) -> SecretStr:
+    parts = _split(value.get_secret_value())
+    if parts is None or parts.scheme not in ("http", "https"):
+        message = "is no HTTP proxy: write it like http://proxy.example.com:3128"
+        raise ValueError(message)
+    return value
+
+
+def _split(value: str) -> SplitResult | None:
+    """Return the parts of a URL that has a host, and a port that is a number, if any."""
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable and not re.search(r"\s", value) else None
+
+
 def _label(value: str) -> str:
-    if not value.strip() or len(value) > MAX_LABEL_LENGTH:
-        message = "1 to 128 characters, not only blanks"
+    if not value or value != value.strip() or len(value) > MAX_LABEL_LENGTH:
+        message = "1 to 128 characters, without blanks around them"
         raise ValueError(message)
     return value
 
@@ -89,65 +78,101 @@ def _segment(value: str) -> str:
     return value
 
 
-def _not_empty(value: tuple[Item, ...]) -> tuple[Item, ...]:
-    if not value:
-        message = "is empty: it needs at least one"
+def _secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        message = "must not be empty"
+        raise ValueError(message)
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        message = "must be printable ASCII without blanks: was it cut or wrapped?"
         raise ValueError(message)
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+def _moment(value: str) -> str:
+    if value and parse_time(value) is None:
+        message = "is no time: write it like 2026-01-31T12:00:00Z"
+        raise ValueError(message)
+    return value
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        message = "a number is expected"
+        raise ValueError(message)  # noqa: TRY004 - what pydantic collects
+    return value
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        message = "must be longer than 0s"
+        raise ValueError(message)
+    return value
+
+
+def _not_later(value: object) -> object:
+    """Tell a type that a later version will take from one that is only misspelt."""
+    tag = value.get("type") if isinstance(value, Mapping) else None
+    if tag in _LATER:
+        raise PydanticCustomError(TAG_OF_LATER, "not yet", {"tag": tag})
+    return value
+
+
+def _matching(pattern: str, message: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(0|{DURATION_PATTERN})$"}),
+]
+LongDuration = Annotated[Duration, AfterValidator(_positive)]
+Count = Annotated[int, BeforeValidator(_no_boolean)]
+Rate = Annotated[float, BeforeValidator(_no_boolean)]
 Url = Annotated[str, AfterValidator(_url)]
 Label = Annotated[str, AfterValidator(_label)]
 Segment = Annotated[str, AfterValidator(_segment)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Moment = Annotated[str, AfterValidator(_moment)]
+Region = Annotated[
+    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, such as cn-north-4")
+]
+Domain = Annotated[
+    str, _matching(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
+]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=False)
-
-
-def _require_one(section: _Section, *names: str) -> None:
-    """Demand each secret either in the file or in a file of its own."""
-    for name in names:
-        given = [key for key in (name, f"{name}_file") if getattr(section, key) is not None]
-        if len(given) != 1:
-            message = f"needs exactly one of {name} and {name}_file"
-            raise ValueError(message)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class AccessKeyCredentials(_Section):
     """An access key pair (AK/SK), temporary when it has a security token."""
 
     type: Literal["access_key"]
-    access_key: SecretStr | None = Field(default=None, min_length=1)
+    access_key: Secret | None = None
     access_key_file: Path | None = None
-    secret_key: SecretStr | None = Field(default=None, min_length=1)
+    secret_key: Secret | None = None
     secret_key_file: Path | None = None
-    security_token: SecretStr | None = None
+    security_token: Secret | None = None
     security_token_file: Path | None = None
-    expires_at: str = ""
-
-    @model_validator(mode="after")
-    def _complete(self) -> AccessKeyCredentials:
-        _require_one(self, "access_key", "secret_key")
-        if self.security_token is not None and self.security_token_file is not None:
-            message = "needs at most one of security_token and security_token_file"
-            raise ValueError(message)
-        return self
+    expires_at: Moment = ""
 
 
 class TokenCredentials(_Section):
     """A fixed token of the identity service, sent as X-Auth-Token."""
 
     type: Literal["token"]
-    token: SecretStr | None = Field(default=None, min_length=1)
+    token: Secret | None = None
     token_file: Path | None = None
-    expires_at: str = ""
-
-    @model_validator(mode="after")
-    def _complete(self) -> TokenCredentials:
-        _require_one(self, "token")
-        return self
+    expires_at: Moment = ""
 
 
 class EnvironmentCredentials(_Section):
@@ -157,7 +182,9 @@ class EnvironmentCredentials(_Section):
 
 
 Credentials = Annotated[
-    AccessKeyCredentials | TokenCredentials | EnvironmentCredentials, Field(discriminator="type")
+    AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
+    Field(discriminator="type"),
+    BeforeValidator(_not_later),
 ]
 
 
@@ -179,30 +206,16 @@ class ProjectConfig(_Section):
     """One project of one region, with its own key and request budget."""
 
     name: Label
-    region: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$")
-    project_id: str = Field(default="", pattern=r"^[A-Za-z0-9_-]*$")
+    region: Region = ""
+    project_id: Region = ""
     project_name: str = ""
     endpoint: Url | None = None
     iam_endpoint: Url | None = None
-    cloud: str = Field(default="", pattern=r"^[A-Za-z0-9.-]*$")
+    cloud: Domain = ""
     tls: TlsConfig = TlsConfig()
-    proxy_url: SecretStr | None = None
+    proxy_url: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     credentials: Credentials
-    instances: Annotated[tuple[InstanceConfig, ...], AfterValidator(_not_empty)]
-
-    @model_validator(mode="after")
-    def _cross_check(self) -> ProjectConfig:
-        if not self.region and self.endpoint is None:
-            message = "needs a region, or an endpoint"
-            raise ValueError(message)
-        if not (self.project_id or self.region or self.project_name):
-            message = "needs a project_id, or a region or project_name to look it up by"
-            raise ValueError(message)
-        repeated = _first_repeated(instance.id for instance in self.instances)
-        if repeated:
-            message = f"the instance {repeated} is listed twice"
-            raise ValueError(message)
-        return self
+    instances: Annotated[tuple[InstanceConfig, ...], Field(min_length=1)]
 
     @property
     def dcs_endpoint(self) -> str:
@@ -224,31 +237,20 @@ class ProjectConfig(_Section):
 class CollectorConfig(_Section):
     """How often, how fast and how far back the API is read; durations in seconds."""
 
-    lookback: Duration = 604_800.0
-    max_staleness: Duration = 3_600.0
+    lookback: LongDuration = 604_800.0
+    max_staleness: LongDuration = 3_600.0
     min_refresh_interval: Duration = 15.0
-    concurrency: int = Field(default=8, ge=1, le=128)
-    requests_per_second: float = Field(default=10.0, gt=0, le=10_000)
-    timeout: Duration = 5.0
-    retries: int = Field(default=2, ge=0, le=10)
-    page_size: int = Field(default=100, ge=1, le=1000)
-    max_pages: int = Field(default=50, ge=1, le=10_000)
+    concurrency: Count = Field(default=8, ge=1, le=128)
+    requests_per_second: Rate = Field(default=10.0, gt=0, le=10_000)
+    timeout: LongDuration = 5.0
+    retries: Count = Field(default=2, ge=0, le=10)
+    page_size: Count = Field(default=100, ge=1, le=1000)
+    max_pages: Count = Field(default=50, ge=1, le=10_000)
     scrape_timeout_offset: Duration = 0.5
-    default_scrape_timeout: Duration = 10.0
-    max_task_names: int = Field(default=50, ge=10, le=1000)
+    default_scrape_timeout: LongDuration = 10.0
+    max_task_names: Count = Field(default=50, ge=10, le=1000)
     start_parameter: Literal["start_time", "begin_time", "both"] = "start_time"
     personal_labels: bool = False
-
-    @model_validator(mode="after")
-    def _positive(self) -> CollectorConfig:
-        for name in ("lookback", "max_staleness", "timeout", "default_scrape_timeout"):
-            if getattr(self, name) <= 0:
-                message = f"{name} must be longer than 0s"
-                raise ValueError(message)
-        if self.max_staleness < self.min_refresh_interval:
-            message = "max_staleness must be at least min_refresh_interval"
-            raise ValueError(message)
-        return self
 
 
 class StatusWordsConfig(_Section):
@@ -273,21 +275,9 @@ class StatusWordsConfig(_Section):
 class Config(_Section):
     """The whole configuration file."""
 
-    projects: Annotated[tuple[ProjectConfig, ...], AfterValidator(_not_empty)]
+    projects: Annotated[tuple[ProjectConfig, ...], Field(min_length=1)]
     collector: CollectorConfig = CollectorConfig()
     status_words: StatusWordsConfig = StatusWordsConfig()
-
-    @model_validator(mode="after")
-    def _unique(self) -> Config:
-        for what, values in (
-            ("project name", [project.name for project in self.projects]),
-            ("instance", [item.id for project in self.projects for item in project.instances]),
-        ):
-            repeated = _first_repeated(values)
-            if repeated:
-                message = f"the {what} {repeated} is there twice"
-                raise ValueError(message)
-        return self
 
     def secret_files(self) -> Iterator[tuple[str, Path]]:
         """Yield each file that a secret is read from, with the path of its key."""
@@ -302,14 +292,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` with every mistake in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = Problem("", f"cannot be read: {error.strerror}")
-        raise ConfigError(str(path), (problem,)) from error
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), (Problem("", "is not UTF-8 text"),)) from None
-    return parse_config(text, str(path), environ)
+    return parse_config(read_text(path), str(path), environ)
 
 
 def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
@@ -317,141 +300,9 @@ def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` with every mistake in it.
     """
-    data = _parse_yaml(text, source)
-    problems: list[Problem] = []
-    expanded = _expand(data, "", environ, problems)
-    unset = {problem.path for problem in problems}
-    try:
-        config = Config.model_validate(expanded)
-    except ValidationError as error:
-        found = _problems_of(error)
-        problems += [problem for problem in found if problem.path not in unset]
-        raise ConfigError(source, tuple(problems)) from None
-    if problems:
-        raise ConfigError(source, tuple(problems))
-    return config
+    return parse(Config, text, source, environ, cross_check)
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration file, for editors."""
     return Config.model_json_schema()
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose mappings do not repeat a key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the base's signature
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                message = f"the key {key.value} is there twice"
-                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _parse_yaml(text: str, source: str) -> object:
-    try:
-        data = yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = Problem(where, f"not YAML: {error.problem}")
-        raise ConfigError(source, (problem,)) from None
-    except yaml.YAMLError:
-        raise ConfigError(source, (Problem("", "not YAML: a character is not allowed"),)) from None
-    if not isinstance(data, dict):
-        problem = Problem("", "is empty, or no mapping: it needs the key projects")
-        raise ConfigError(source, (problem,))
-    return data
-
-
-def _expand(value: object, path: str, environ: Mapping[str, str], found: list[Problem]) -> object:
-    """Return `value` with its variables replaced; note those that are not set."""
-    if isinstance(value, dict):
-        return {
-            key: _expand(item, f"{path}.{key}".lstrip("."), environ, found)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_expand(item, f"{path}[{at}]", environ, found) for at, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replacement(match: re.Match[str]) -> str:
-        escaped, name, default = match.groups()
-        if escaped:
-            return "$"
-        if name in environ:
-            return environ[name]
-        if default is None:
-            found.append(Problem(path, f"the environment variable {name} is not set"))
-        return default or ""
-
-    return _VARIABLE.sub(replacement, value)
-
-
-_MODELS: Final[Mapping[str, type[_Section]]] = {
-    "": Config,
-    "projects": ProjectConfig,
-    "projects.instances": InstanceConfig,
-    "projects.tls": TlsConfig,
-    "projects.credentials.access_key": AccessKeyCredentials,
-    "projects.credentials.token": TokenCredentials,
-    "projects.credentials.environment": EnvironmentCredentials,
-    "collector": CollectorConfig,
-    "status_words": StatusWordsConfig,
-}
-_LATER: Final = ("password", "metadata", "profile")
-
-
-def _problems_of(error: ValidationError) -> list[Problem]:
-    return [
-        Problem(_path(item["loc"]), _message(item))
-        for item in error.errors(include_url=False, include_input=False)
-    ]
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    """Write a location as the user would: without the names of the union's members."""
-    text = ""
-    for at, part in enumerate(loc):
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif not (at and loc[at - 1] == "credentials" and part in _MEMBERS):
-            text += f".{part}"
-    return text.lstrip(".")
-
-
-_MEMBERS: Final = ("access_key", "token", "environment")
-
-
-def _message(item: ErrorDetails) -> str:
-    kind, context = item["type"], item.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(item["loc"])
-    if kind == "missing":
-        return "is missing"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = context.get("tag", "")
-        later = f"{tag} is not supported yet; " if tag in _LATER else ""
-        return f"{later}type must be one of {', '.join(_MEMBERS)}"
-    text = str(item["msg"])
-    return text.removeprefix("Value error, ")
-
-
-def _unknown_key(loc: tuple[int | str, ...]) -> str:
-    where = ".".join(str(part) for part in loc[:-1] if isinstance(part, str))
-    known = list(_MODELS[where].model_fields) if where in _MODELS else []
-    near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return f"unknown key; {hint}"
-
-
-def _first_repeated(values: Iterable[str]) -> str:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            return str(value)
-        seen.add(value)
-    return ""

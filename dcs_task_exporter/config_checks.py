@@ -1,0 +1,120 @@
+"""Mistakes of a configuration that no single key shows.
+
+They are found in the plain data, so that they are reported even where another key is wrong too.
+The data may be of any shape: what does not fit is the schema's to report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from dcs_task_exporter.durations import parse_duration
+from dcs_task_exporter.errors import Problem
+from dcs_task_exporter.models import STATUS_WORDS
+
+_SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
+    "access_key": ("access_key", "secret_key"),
+    "token": ("token",),
+}
+_PAIRS: Final = (
+    ("max_staleness", 3600.0, "min_refresh_interval", 15.0),
+    ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
+)
+"""Of each pair the first must not be shorter; with their defaults."""
+
+
+def cross_check(data: object) -> list[Problem]:
+    """Return the mistakes that only several keys together show."""
+    projects = list(_sections(data, "projects"))
+    names = [(f"projects[{at}].name", project.get("name")) for at, project in projects]
+    ids = [
+        (f"projects[{at}].instances[{item}].id", instance.get("id"))
+        for at, project in projects
+        for item, instance in _sections(project, "instances")
+    ]
+    return [
+        *_repeated(names),
+        *(problem for at, project in projects for problem in _project(f"projects[{at}]", project)),
+        *_repeated(ids),
+        *_durations(_section(data, "collector")),
+        *_status_words(_section(data, "status_words")),
+    ]
+
+
+def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
+    def given(key: str) -> bool:
+        return project.get(key) not in (None, "")
+
+    by_name = given("iam_endpoint") and given("project_name")
+    if not given("region") and not given("endpoint"):
+        yield Problem(f"{path}.region", "is missing: needs a region, or an endpoint")
+    elif not given("project_id") and not given("region") and not by_name:
+        message = (
+            "is missing: needs a project_id, or a region to look it up by, "
+            "or an iam_endpoint with a project_name"
+        )
+        yield Problem(f"{path}.project_id", message)
+    yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
+
+
+def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
+    kind = section.get("type")
+    for name in _SECRETS.get(kind, ()) if isinstance(kind, str) else ():
+        twice = name in section and f"{name}_file" in section
+        if name not in section and f"{name}_file" not in section:
+            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
+        elif twice:
+            yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
+    if "security_token" in section and "security_token_file" in section:
+        message = "is given twice: remove it, or security_token_file"
+        yield Problem(f"{path}.security_token", message)
+
+
+def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
+    for longer, longer_default, shorter, shorter_default in _PAIRS:
+        try:
+            most = parse_duration(section[longer]) if longer in section else longer_default
+            least = parse_duration(section[shorter]) if shorter in section else shorter_default
+        except ValueError:
+            continue  # the schema reports it
+        if least >= most > 0:
+            key = shorter if shorter in section else longer
+            relation = "shorter" if key == shorter else "longer"
+            other = longer if key == shorter else shorter
+            yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+
+
+def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
+    meanings: dict[str, str] = {}
+    for meaning, words in section.items():
+        for at, word in enumerate(words if isinstance(words, list) else ()):
+            if not isinstance(word, str):
+                continue
+            known = STATUS_WORDS.get(word.upper())
+            before = known.value if known else meanings.setdefault(word.upper(), str(meaning))
+            if before != meaning:
+                what = "known to the exporter" if known else "in this file already"
+                message = f"is {what} as {before}: it can have one meaning"
+                yield Problem(f"status_words.{meaning}[{at}]", message)
+
+
+def _repeated(values: Iterable[tuple[str, object]]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for path, value in values:
+        if isinstance(value, str) and value:
+            if value in first:
+                yield Problem(path, f"is the same as {first[value]}: it must be unique")
+            first.setdefault(value, path)
+
+
+def _section(data: object, key: str) -> Mapping[object, object]:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sections(data: object, key: str) -> Iterator[tuple[int, Mapping[object, object]]]:
+    values = data.get(key) if isinstance(data, Mapping) else None
+    for at, value in enumerate(values if isinstance(values, list) else ()):
+        if isinstance(value, Mapping):
+            yield at, value

@@ -1,0 +1,139 @@
+"""From the text of a YAML file to plain data, or to the mistakes in it.
+
+No message shows a value, nor what the YAML library says of one: it could be a secret, in its own
+key or in a wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+import yaml
+
+from dcs_task_exporter.errors import Problem
+
+MOST_VALUES: Final = 100_000
+"""Values in one file, counted where they are used: aliases can make many out of few."""
+
+MOST_DEPTH: Final = 50
+"""How deep values may be nested; an alias of itself is nested without an end."""
+
+KEY_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}|<<")
+"""What a key of the file looks like; anything else could be a secret and is not shown."""
+
+
+_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
+
+_TOO_DEEP: Final = "nested too deeply"
+
+_YAML_MISTAKES: Final = (
+    (_TOO_DEEP, f"nested more than {MOST_DEPTH} deep, or an alias of itself"),
+    ("mapping values are not allowed", "a colon is not allowed here: put the text in quotes"),
+    ("could not find expected ':'", "no colon and blank after a key"),
+    ("found character '\\t'", "a tab: indent with blanks"),
+    ("found character", "no text begins with this character: put it in quotes"),
+    ("found undefined alias", "an alias of nothing: put a text that begins with * in quotes"),
+    ("could not determine a constructor", "a tag: put a text that begins with ! in quotes"),
+    ("while scanning a tag", "a tag: put a text that begins with ! in quotes"),
+    ("found unexpected end of stream", "the closing quote is missing"),
+    ("expected a single document", "a second document: one file is one document"),
+    ("expected <block end>", "the indentation does not fit the lines above"),
+    ("expected ',' or", "a comma or a closing bracket is missing"),
+    ("found unhashable key", "a key must be a text"),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a time is a text, as it is in JSON."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def read_yaml(text: str) -> tuple[object, list[Problem]]:
+    """Return the data, or None with the reason why there are none; and the repeated keys."""
+    try:
+        data, problems = _construct(text)
+    except yaml.reader.ReaderError as error:
+        return None, [_at(*_position(text, error.position), "a character that YAML forbids")]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        return None, [_at(line, column, _yaml_mistake(f"{error.context}; {error.problem}"))]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None, [Problem("", "not YAML: a value that does not fit its tag")]
+    if problems or isinstance(data, dict):
+        return data, problems
+    what = "is empty" if data is None else "is no mapping of keys to values"
+    return None, [Problem("", what)]
+
+
+def _construct(text: str) -> tuple[object, list[Problem]]:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, []
+        problems: list[Problem] = []
+        if sum(1 for _ in islice(_nodes(node, problems), MOST_VALUES + 1)) > MOST_VALUES:
+            message = f"holds more than {MOST_VALUES} values"
+            return None, [Problem("", message)]
+        return loader.construct_document(node), problems
+    finally:
+        loader.dispose()
+
+
+def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:
+    """Yield every node where it is used; note the keys that a mapping repeats."""
+    waiting = [("", root, 0)]
+    while waiting:
+        path, node, depth = waiting.pop()
+        if depth > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=node.start_mark)
+        yield node
+        depth += 1
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(f"{path}[{at}]", item, depth) for at, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            problems += _repeated_keys(node, path)
+            waiting += [(join_path(path, key.value), item, depth) for key, item in node.value]
+
+
+def _repeated_keys(node: yaml.MappingNode, path: str) -> list[Problem]:
+    first: dict[str, int] = {}
+    problems = []
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        line = key.start_mark.line + 1
+        if key.value in first:
+            message = f"is there twice, the first time in line {first[key.value]}"
+            problems.append(Problem(join_path(path, key.value), message))
+        first.setdefault(key.value, line)
+    return problems
+
+
+def _at(line: int, column: int, message: str) -> Problem:
+    return Problem(f"line {line + 1}, column {column + 1}", f"not YAML: {message}")
+
+
+def _position(text: str, index: int) -> tuple[int, int]:
+    before = text[:index]
+    return before.count("\n"), index - (before.rfind("\n") + 1)
+
+
+def _yaml_mistake(problem: str) -> str:
+    """Say it in our words: the library's quote the text."""
+    texts = (ours for theirs, ours in _YAML_MISTAKES if theirs in problem)
+    return next(texts, "this cannot be understood")
+
+
+def join_path(path: str, key: object) -> str:
+    """Return the path of a key, without keys that look like no name: they could be a secret."""
+    text = key if isinstance(key, str) and KEY_NAME.fullmatch(key) else "?"
+    return f"{path}.{text}" if path else text
