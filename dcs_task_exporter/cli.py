@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from prometheus_client import generate_latest
+from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.config import Config, load_config
@@ -31,7 +32,9 @@ from dcs_task_exporter.errors import (
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
 from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer, parse_listen_address
+from dcs_task_exporter.web.toolkit import WebConfigFile
 
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
 DEFAULT_ADDRESS: Final = ":39327"
@@ -131,6 +134,13 @@ def _add_web_flags(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRE
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
     )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="PATH",
+        help="TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
+    )
     parser.set_defaults(default_address=parse_listen_address(address))
 
 
@@ -175,12 +185,16 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT."""
+    web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
-    app = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
+    app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
+    tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
-    server = WebServer(app, host, port, more=more)
+    server = WebServer(
+        WebGuard(app, web_config) if web_config else app, host, port, more=more, tls=tls
+    )
     server.start()
     fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
     logger.info("listening", extra={"fields": fields})

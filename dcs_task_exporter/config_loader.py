@@ -221,11 +221,15 @@ def _unknown_key(key: str, section: type[BaseModel] | None, value: object) -> st
     near = _nearest(key, section)
     # In ``{type: token, hunter2}`` the secret is a key: one without a value, like no other.
     shown = f" `{key}`" if KEY_NAME.fullmatch(key) and (near or value is not None) else ""
-    known = ", ".join(sorted(section.model_fields)) if section else ""
+    known = ", ".join(sorted(_keys(section)))
     hint = f"did you mean `{near}`?" if near else f"known here: {known}"
     return f"unknown key{shown}; {hint}"
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str | None:
-    known = list(section.model_fields) if section else []
-    return next(iter(difflib.get_close_matches(key, known, n=1)), None)
+    return next(iter(difflib.get_close_matches(key, _keys(section), n=1)), None)
+
+
+def _keys(section: type[BaseModel] | None) -> list[str]:
+    fields = section.model_fields.items() if section else ()
+    return [field.alias or name for name, field in fields]

@@ -54,14 +54,17 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(binary: Path, folder: Path, scrape_url: str) -> Iterator[Prometheus]:
-    """Run Prometheus in an empty folder, scraping `scrape_url` every second."""
+def running(binary: Path, folder: Path, scrape_url: str, job: str = "") -> Iterator[Prometheus]:
+    """Run Prometheus in an empty folder, scraping `scrape_url` every second; `job` adds to it."""
+    scheme, _, target = scrape_url.partition("://")
     config = folder / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         "scrape_configs:\n"
         "  - job_name: dcs-tasks\n"
-        f"    static_configs: [{{targets: ['{scrape_url.removeprefix('http://')}']}}]\n"
+        f"    scheme: {scheme}\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n"
+        f"{job}"
     )
     port = free_port()
     command = [

@@ -19,6 +19,12 @@ from dcs_task_exporter.config import (
     load_config,
 )
 from dcs_task_exporter.errors import API_ERRORS
+from dcs_task_exporter.web.toolkit import (
+    HeadersConfig,
+    HttpServerConfig,
+    TlsServerConfig,
+    WebConfig,
+)
 
 ROOT = Path(__file__).parent.parent
 METRICS = (ROOT / "docs" / "metrics.md").read_text()
@@ -86,3 +92,12 @@ def test_commands_of_the_readme_exist() -> None:
     assert shown
     for command in shown:
         build_parser().parse_args(command.split())
+
+
+def test_web_keys_are_documented() -> None:
+    """The table of the web configuration names every key of its models."""
+    text = (ROOT / "docs" / "web-configuration.md").read_text()
+    keys = {*WebConfig.model_fields, *TlsServerConfig.model_fields, *HttpServerConfig.model_fields}
+    headers = {field.alias for field in HeadersConfig.model_fields.values()}
+
+    assert not [key for key in keys | headers if not re.search(rf"\b{key}[.`]", text)]

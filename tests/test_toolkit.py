@@ -1,0 +1,246 @@
+"""The web configuration file: TLS, basic auth and headers as other exporters have them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import ssl
+import subprocess
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import bcrypt
+import pytest
+import requests
+import trustme
+from real_prometheus import running
+from starlette.responses import PlainTextResponse
+
+from dcs_task_exporter.errors import ConfigError
+from dcs_task_exporter.web.guard import WebGuard
+from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.web.toolkit import CIPHERS, WebConfigFile
+
+PASSWORD = "correct horse"
+HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+TLS = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
+USERS = f"basic_auth_users: {{grafana: {HASH}}}\n"
+
+Start = Callable[[str], WebServer]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, authority: trustme.CA) -> Path:
+    renew(tmp_path, authority)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path
+
+
+def renew(folder: Path, authority: trustme.CA, name: str = "127.0.0.1") -> None:
+    """Put a new certificate and key into the folder."""
+    issued = authority.issue_cert(name, "127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    issued.private_key_pem.write_to_path(folder / "key.pem")
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def started(text: str) -> WebServer:
+            (folder / "web.yml").write_text(text)
+            file = WebConfigFile(folder / "web.yml")
+            app = WebGuard(PlainTextResponse("up 1\n"), file)
+            server = WebServer(app, "127.0.0.1", 0, tls=file.server_context())
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield started
+
+
+def get(url: str, folder: Path, **more: object) -> requests.Response:
+    return requests.get(url, verify=str(folder / "ca.pem"), timeout=10, **more)  # type: ignore[arg-type]
+
+
+def test_tls(start: Start, folder: Path) -> None:
+    """With a certificate, the exporter is reached by https."""
+    assert get(start(TLS).url, folder).text == "up 1\n"
+
+
+def test_plain_text_on_a_tls_port(start: Start) -> None:
+    """A plain request to a TLS port gets no metrics."""
+    url = start(TLS).url.replace("https", "http")
+
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=10)
+
+
+def test_a_renewed_certificate_is_used(start: Start, folder: Path, authority: trustme.CA) -> None:
+    """A certificate that is replaced on disk is shown to the next client, without a restart."""
+    server = start(TLS)
+    before = ssl.get_server_certificate(("127.0.0.1", server.port))
+
+    renew(folder, authority, "other.example")
+
+    assert ssl.get_server_certificate(("127.0.0.1", server.port)) != before
+
+
+def test_a_broken_renewal_keeps_the_old(
+    start: Start, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A certificate that is replaced by rubbish is not used, and is logged once."""
+    server = start(TLS)
+    (folder / "cert.pem").write_text("rubbish")
+
+    with caplog.at_level(logging.ERROR):
+        assert get(server.url, folder).ok
+        assert get(server.url, folder).ok
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_client_certificate(start: Start, folder: Path, authority: trustme.CA) -> None:
+    """A client without a certificate is refused where one is required, one with it is let in."""
+    text = TLS.replace(
+        "}", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem}"
+    )
+    server = start(text)
+    pem = folder / "client.pem"
+    authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(pem)
+
+    assert get(server.url, folder, cert=str(pem)).ok
+    with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        get(server.url, folder)
+
+
+@pytest.mark.parametrize(
+    ("auth", "status"),
+    [
+        (None, 401),
+        (("grafana", "wrong"), 401),
+        (("nobody", PASSWORD), 401),
+        (("grafana", "x" * 100), 401),
+        (("grafana", PASSWORD), 200),
+    ],
+)
+def test_basic_auth(start: Start, auth: tuple[str, str] | None, status: int) -> None:
+    """Only the right user with the right password gets in."""
+    url = start(USERS).url
+
+    answers = [requests.get(url, auth=auth, timeout=10) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [status, status]
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic", "Basic !!", "Basic YQ==", "Bearer abc", "basic OjphOg"]
+)
+def test_malformed_authorization(start: Start, header: str) -> None:
+    """A malformed header is a 401 with a challenge."""
+    answer = requests.get(start(USERS).url, headers={"Authorization": header}, timeout=10)
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"][:6]) == (401, "Basic ")
+
+
+def test_users_are_read_again(start: Start, folder: Path) -> None:
+    """A user who is taken out of the file is shut out at once."""
+    url = start(USERS).url
+    assert requests.get(url, auth=("grafana", PASSWORD), timeout=10).ok
+
+    (folder / "web.yml").write_text(USERS.replace("grafana", "prometheus"))
+
+    assert requests.get(url, auth=("grafana", PASSWORD), timeout=10).status_code == 401
+
+
+def test_headers(start: Start) -> None:
+    """The headers of the file are on every answer."""
+    server = start(
+        USERS + "http_server_config: {headers: {Strict-Transport-Security: max-age=31536000}}\n"
+    )
+
+    answer = requests.get(server.url, timeout=10)
+
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+BROKEN = {
+    "": "is empty",
+    "tls_server_config: {cert_file: cert.pem}": "tls_server_config.key_file: is missing",
+    "tls_server_config: {cert_file: no.pem, key_file: key.pem}": "tls_server_config.cert_file: it "
+    "and key_file cannot be used: No such file or directory",
+    TLS.replace("}", ", client_auth_type: RequireAndVerifyClientCert}"): "tls_server_config."
+    "client_ca_file: is missing: client_auth_type needs it",
+    TLS.replace("}", ", client_ca_file: ca.pem}"): "tls_server_config.client_ca_file: checks no "
+    "client: set client_auth_type, or remove it",
+    TLS.replace("}", ", min_version: TLS10}"): "tls_server_config.min_version: must be 'TLS12' or "
+    "'TLS13'",
+    TLS.replace("}", ", cipher_suites: [RC4]}"): "tls_server_config.cipher_suites[0]: must be one "
+    f"of {', '.join(CIPHERS)}",
+    "basic_auth_users: {a: hunter22}": "basic_auth_users.a: is no bcrypt hash: make one with "
+    "`htpasswd -nBC 10 name`",
+    "http_server_config: {headers: {X-Frame-Option: deny}}": "http_server_config.headers: unknown "
+    "key `X-Frame-Option`; did you mean `X-Frame-Options`?",
+    'http_server_config: {headers: {Content-Security-Policy: "a\\r\\nb"}}': "http_server_config."
+    "headers.Content-Security-Policy: must be one line of printable ASCII",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN.items())
+def test_broken(folder: Path, text: str, expected: str) -> None:
+    """Each mistake is reported with its key and what to change, and without any secret."""
+    (folder / "web.yml").write_text(text)
+
+    with pytest.raises(ConfigError) as caught:
+        WebConfigFile(folder / "web.yml")
+
+    assert [str(problem) for problem in caught.value.problems] == [expected]
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_ciphers_exist() -> None:
+    """OpenSSL knows every cipher suite that the file may name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    context.set_ciphers(":".join(CIPHERS.values()))
+
+    assert {entry["name"] for entry in context.get_ciphers()} >= set(CIPHERS.values())
+
+
+@pytest.mark.real
+def test_promtool_accepts_it(promtool: Path, folder: Path) -> None:
+    """What we take, `promtool check web-config` takes."""
+    headers = "http_server_config: {http2: false, headers: {X-Frame-Options: deny}}\n"
+    (folder / "web.yml").write_text(TLS + USERS + headers)
+    WebConfigFile(folder / "web.yml")
+
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [str(promtool), "check", "web-config", str(folder / "web.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.real
+def test_prometheus_scrapes_it(prometheus: Path, start: Start, folder: Path) -> None:
+    """A real Prometheus scrapes over TLS with a user and a password."""
+    job = (
+        f"    tls_config: {{ca_file: {folder / 'ca.pem'}}}\n"
+        f"    basic_auth: {{username: grafana, password: {PASSWORD}}}\n"
+    )
+    server = start(TLS + USERS)
+    (folder / "prometheus").mkdir()
+
+    with running(prometheus, folder / "prometheus", server.url, job) as scraper:
+        scraper.wait_for("up == 1")
+    shutil.rmtree(folder / "prometheus")
