@@ -31,6 +31,7 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
+from dcs_task_exporter.state import StateLockedError
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer, parse_listen_address
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
+        return MISUSED
+    except StateLockedError as error:
+        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
         return MISUSED
     except ExporterError as error:
         print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
@@ -211,7 +215,7 @@ def _check(arguments: argparse.Namespace) -> int:
     _say(f"{arguments.config_file}: {len(config.projects)} project(s), {count} instance(s), valid")
     if not arguments.online:
         return OK
-    exporter = Exporter(config, Options(os.environ))
+    exporter = Exporter(config, Options(os.environ, keep_state=False))
     try:
         return _check_online(config, exporter)
     finally:
@@ -245,7 +249,7 @@ def _check_online(config: Config, exporter: Exporter) -> int:
 
 def _scrape(arguments: argparse.Namespace) -> int:
     config = _checked_config(arguments.config_file, os.environ)
-    exporter = Exporter(config, Options(os.environ, process_metrics=False))
+    exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
     try:
         exporter.refresh_and_wait(60)
         _write(generate_latest(exporter.registry).decode(), sys.stdout)

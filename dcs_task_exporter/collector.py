@@ -19,8 +19,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.counting import Snapshot, TaskFigures
 from dcs_task_exporter.models import Task
+from dcs_task_exporter.snapshots import Snapshot, TaskFigures
 
 INSTANCE_LABELS: Final = ("dcs_instance_id", "dcs_instance_name")
 INFO_LABELS: Final = (

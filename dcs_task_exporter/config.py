@@ -95,6 +95,13 @@ def _moment(value: str) -> str:
     return value
 
 
+def _state_path(value: Path) -> Path:
+    if not value.name or value.is_dir():
+        message = "is a folder: name a file in it, such as state.db"
+        raise ValueError(message)
+    return value
+
+
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         message = "a number is expected"
@@ -253,6 +260,12 @@ class CollectorConfig(_Section):
     personal_labels: bool = False
 
 
+class StateConfig(_Section):
+    """Where counts are kept between two starts; in memory only without a path."""
+
+    path: Annotated[Path, AfterValidator(_state_path)] | None = None
+
+
 class StatusWordsConfig(_Section):
     """More status words than those that are known, by what they mean."""
 
@@ -277,6 +290,7 @@ class Config(_Section):
 
     projects: Annotated[tuple[ProjectConfig, ...], Field(min_length=1)]
     collector: CollectorConfig = CollectorConfig()
+    state: StateConfig = StateConfig()
     status_words: StatusWordsConfig = StatusWordsConfig()
 
     def secret_files(self) -> Iterator[tuple[str, Path]]:

@@ -8,15 +8,13 @@ missed; names and statuses are open sets under a cap.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Final, TypeVar
+from typing import Final
 
 from dcs_task_exporter.models import (
     KNOWN_TASK_NAMES,
-    Instance,
     Listing,
     Outcome,
     StatusTable,
@@ -35,67 +33,8 @@ MAX_STATUSES: Final = 20
 SKEW_MARGIN: Final = 900.0
 """Seconds by which the cloud's clock may differ from ours: its gateway refuses more."""
 
-RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
-"""The name of a resize, and the one it had in 2021."""
-
-Key = TypeVar("Key", str, tuple[str, str])
-
-SHOWN_TASKS: Final = 20
-"""How many of the latest tasks a snapshot keeps to be looked at."""
-
 Series = tuple[str, str]
 """The (task_name, status) of a series of one instance."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFigures:
-    """What is shown of one instance's tasks: plain figures, ready to be exposed.
-
-    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
-    after the cap.
-    """
-
-    finished: Mapping[Series, int]
-    recent: Mapping[Series, int]
-    active: Mapping[str, int]
-    oldest_active_start: Mapping[str, float]
-    last_start: Mapping[Series, float]
-    last_end: Mapping[Series, float]
-    last_duration: Mapping[Series, float]
-    last_success: Mapping[str, float]
-    last_failure: Mapping[str, float]
-    latest: Mapping[str, Task]
-    last_extend: Task | None
-    tasks: tuple[Task, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the latest refresh of an instance failed, for the log and the status page."""
-
-    at: float
-    reason: str
-    message: str
-    error_code: str = ""
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is known of one instance at one moment; immutable, published as a whole.
-
-    `refreshed_at` is the Unix time of the data in `figures`; `figures` is None when nothing was
-    read yet, or when what was read is too old to be shown.
-    """
-
-    instance: Instance
-    up: bool = False
-    figures: TaskFigures | None = None
-    refreshed_at: float | None = None
-    attempted_at: float | None = None
-    refresh_duration: float | None = None
-    truncated: bool = False
-    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +52,9 @@ class InstanceState:
 
     `counted` maps the id of each task that is counted, or baseline, to its start (Unix seconds);
     every id that started at `forgotten_until` or before and is not in there was counted once and
-    forgotten. `shown` is what the counters showed last: it follows `counts` one scrape later
-    where a series is new to the scraper.
+    forgotten, or was over before the first listing began. `missing` are unfinished tasks that the
+    latest listing lacked: deleted, or hidden by a page that moved. `shown` is what the counters
+    showed last: it follows `counts` one scrape later where a series is new to the scraper.
     """
 
     baseline_at: float | None = None
@@ -127,6 +67,7 @@ class InstanceState:
     shown: Mapping[Series, int] = field(default_factory=dict)
     counted: Mapping[str, float] = field(default_factory=dict)
     active: Mapping[str, Task] = field(default_factory=dict)
+    missing: Mapping[str, Task] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
     last_failure: Mapping[str, float] = field(default_factory=dict)
 
@@ -140,7 +81,8 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
     starts = [now - lookback]
     if state.refreshed_at is not None:
         starts.append(state.refreshed_at - SKEW_MARGIN)
-    starts += [task.created_at for task in state.active.values() if task.created_at is not None]
+    followed = (*state.active.values(), *state.missing.values())
+    starts += [task.created_at for task in followed if task.created_at is not None]
     return min(starts)
 
 
@@ -152,23 +94,30 @@ def count(
     The order of the listing does not matter, and reading the same listing again changes nothing
     but `refreshed_at`.
     """
-    first = state.baseline_at is None
-    tasks = sorted(listing.tasks, key=lambda task: (task.created_at or 0.0, task.id))
+    if state.baseline_at is None:
+        state = replace(
+            state,
+            baseline_partial=listing.truncated,
+            # What began before the listing did and is over is baseline too, should it ever appear.
+            forgotten_until=listing.start,
+        )
+    tasks = _unique(listing.tasks, rules)
     finished = [task for task in tasks if rules.statuses.outcome(task.status).finished]
     new = [task for task in finished if _is_new(state, task)]
     labelled = _with_labels(state, tasks, rules)
-    fresh = [] if first else [task for task in new if not _was_baseline(state, task)]
+    fresh = [task for task in new if not _is_baseline(state, task)]
     remembered = {**state.counted, **{task.id: _start(task, now) for task in new}}
     counted, forgotten_until = _forget(state, remembered, listing)
+    active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
     return replace(
         labelled,
-        baseline_at=now if first else state.baseline_at,
-        baseline_partial=listing.truncated if first else state.baseline_partial,
+        baseline_at=now if state.baseline_at is None else state.baseline_at,
         refreshed_at=now,
         forgotten_until=forgotten_until,
         counts=_add(labelled, fresh),
         counted=counted,
-        active=_followed(state, listing, rules),
+        active=active,
+        missing=missing,
         last_success=_latest_ends(labelled, finished, rules, Outcome.SUCCESS),
         last_failure=_latest_ends(labelled, finished, rules, Outcome.FAILURE),
     )
@@ -183,44 +132,38 @@ def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState
     """
     shown = {
         series: value if series in witnessed else state.shown.get(series, 0)
-        for series, value in {**_zeros(state), **state.counts}.items()
+        for series, value in {**zeros(state), **state.counts}.items()
     }
     return replace(state, shown=shown)
 
 
-def figures(
-    state: InstanceState, listing: Listing, now: float, rules: CountingRules
-) -> TaskFigures:
-    """Return what is to be shown of an instance after `count` and `reveal`."""
-    window = now - rules.lookback
-    recent = [
-        task for task in listing.tasks if task.created_at is None or task.created_at >= window
-    ]
-    ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
-    last = _latest(recent, lambda task: _series(state, task))
-    last_ended = _latest(ended, lambda task: _series(state, task))
-    active = Counter(_name(state, task) for task in state.active.values())
-    return TaskFigures(
-        finished=state.shown,
-        recent={**_zeros(state), **Counter(_series(state, task) for task in recent)},
-        active={**dict.fromkeys(state.names, 0), **active},
-        oldest_active_start=_oldest_starts(state),
-        last_start=_known({key: task.created_at for key, task in last.items()}),
-        last_end=_known({key: task.updated_at for key, task in last_ended.items()}),
-        last_duration=_known({key: task.duration for key, task in last_ended.items()}),
-        last_success={**dict.fromkeys(state.names, 0.0), **state.last_success},
-        last_failure={**dict.fromkeys(state.names, 0.0), **state.last_failure},
-        latest=_latest(recent, lambda task: _name(state, task)),
-        last_extend=next(
-            (
-                task
-                for task in sorted(recent, key=_recency, reverse=True)
-                if task.name in RESIZE_NAMES and task.details.new_capacity is not None
-            ),
-            None,
+def label_of(state: InstanceState, task: Task) -> str:
+    """Return the `task_name` of a task as a label value, that is under the cap."""
+    return task.name if task.name in state.names else OTHER
+
+
+def series_of(state: InstanceState, task: Task) -> Series:
+    """Return the (`task_name`, `status`) of a task as label values."""
+    return label_of(state, task), task.status if task.status in state.statuses else OTHER
+
+
+def zeros(state: InstanceState) -> dict[Series, int]:
+    """Return the series that exist before anything was counted, at 0."""
+    return dict.fromkeys(product(state.names, ZEROED_STATUSES), 0)
+
+
+def _unique(tasks: Iterable[Task], rules: CountingRules) -> list[Task]:
+    """Return each id once, oldest start first: its finished form, if pages show both."""
+    ordered = sorted(
+        tasks,
+        key=lambda task: (
+            rules.statuses.outcome(task.status).finished,
+            task.updated_at or 0.0,
+            task.status,
         ),
-        tasks=tuple(sorted(recent, key=_recency, reverse=True)[:SHOWN_TASKS]),
     )
+    by_id = {task.id: task for task in ordered}
+    return sorted(by_id.values(), key=lambda task: (task.created_at or 0.0, task.id))
 
 
 def _is_new(state: InstanceState, task: Task) -> bool:
@@ -229,17 +172,25 @@ def _is_new(state: InstanceState, task: Task) -> bool:
     """
     if task.id in state.counted:
         return False
-    if task.id in state.active or task.created_at is None or state.forgotten_until is None:
+    if _was_followed(state, task) or task.created_at is None or state.forgotten_until is None:
         return True
     return task.created_at > state.forgotten_until
 
 
-def _was_baseline(state: InstanceState, task: Task) -> bool:
-    """Whether a task belongs to a first listing that the page cap cut."""
-    if not state.baseline_partial or state.baseline_at is None or task.id in state.active:
+def _is_baseline(state: InstanceState, task: Task) -> bool:
+    """Whether a new task was over when the instance was first seen: all are in the first listing,
+    and later those that the page cap kept out of it.
+    """
+    if state.baseline_at is None:
+        return True
+    if not state.baseline_partial or _was_followed(state, task):
         return False
     end = task.updated_at or task.created_at
     return end is not None and end <= state.baseline_at
+
+
+def _was_followed(state: InstanceState, task: Task) -> bool:
+    return task.id in state.active or task.id in state.missing
 
 
 def _start(task: Task, now: float) -> float:
@@ -266,16 +217,26 @@ def _forget(
     )
 
 
-def _followed(state: InstanceState, listing: Listing, rules: CountingRules) -> Mapping[str, Task]:
-    """Return the unfinished tasks; a cut listing does not say that one is gone."""
-    listed = {task.id: task for task in listing.tasks}
-    followed = dict(state.active) if listing.truncated else {}
-    followed.update(listed)
-    return {
+def _followed(
+    state: InstanceState, tasks: Iterable[Task], rules: CountingRules, *, truncated: bool
+) -> tuple[Mapping[str, Task], Mapping[str, Task]]:
+    """Return the unfinished tasks, and those that were unfinished and are not listed any more.
+
+    A cut listing does not say that one is gone. A complete one that lacks it may have been torn,
+    by a record deleted while its pages were read: only a second one lets it go.
+    """
+    listed = {task.id: task for task in tasks}
+    before = {**state.missing, **state.active}
+    gone = {key: task for key, task in before.items() if key not in listed}
+    active = {
         key: task
-        for key, task in followed.items()
+        for key, task in listed.items()
         if not rules.statuses.outcome(task.status).finished
     }
+    if truncated:
+        still = {key: task for key, task in gone.items() if key in state.active}
+        return {**still, **active}, {key: gone[key] for key in gone if key not in still}
+    return active, {key: task for key, task in gone.items() if key in state.active}
 
 
 def _with_labels(
@@ -291,22 +252,10 @@ def _with_labels(
     return replace(state, names=tuple(names), statuses=tuple(statuses))
 
 
-def _name(state: InstanceState, task: Task) -> str:
-    return task.name if task.name in state.names else OTHER
-
-
-def _series(state: InstanceState, task: Task) -> Series:
-    return _name(state, task), task.status if task.status in state.statuses else OTHER
-
-
-def _zeros(state: InstanceState) -> dict[Series, int]:
-    return dict.fromkeys(product(state.names, ZEROED_STATUSES), 0)
-
-
 def _add(state: InstanceState, tasks: Iterable[Task]) -> Mapping[Series, int]:
     counts = dict(state.counts)
     for task in tasks:
-        series = _series(state, task)
+        series = series_of(state, task)
         counts[series] = counts.get(series, 0) + 1
     return counts
 
@@ -320,28 +269,6 @@ def _latest_ends(
     for task in finished:
         end = task.updated_at or task.created_at
         if end is not None and rules.statuses.outcome(task.status) is outcome:
-            name = _name(state, task)
+            name = label_of(state, task)
             ends[name] = max(end, ends.get(name, 0.0))
     return ends
-
-
-def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
-    starts: dict[str, float] = {}
-    for task in state.active.values():
-        if task.created_at is not None:
-            name = _name(state, task)
-            starts[name] = min(task.created_at, starts.get(name, task.created_at))
-    return starts
-
-
-def _recency(task: Task) -> tuple[float, str]:
-    """Order tasks by start; one without a readable start never passes for the latest."""
-    return (0.0 if task.created_at is None else task.created_at, task.id)
-
-
-def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
-    return {key(task): task for task in sorted(tasks, key=_recency)}
-
-
-def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
-    return {key: value for key, value in values.items() if value is not None}

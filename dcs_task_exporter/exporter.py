@@ -23,10 +23,12 @@ from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.client import ClientSettings, DcsClient, Surroundings
 from dcs_task_exporter.collector import TaskCollector
 from dcs_task_exporter.config import Config, ProjectConfig
-from dcs_task_exporter.counting import CountingRules, Snapshot
+from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
+from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.state import StateFile, StateStatus
 from dcs_task_exporter.telemetry import (
     ApiTelemetry,
     ExporterTelemetry,
@@ -51,6 +53,7 @@ class Options:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     clocks: Clocks = field(default_factory=Clocks)
     process_metrics: bool = True
+    keep_state: bool = True
 
 
 class Exporter:
@@ -63,6 +66,7 @@ class Exporter:
         self._own = ExporterTelemetry(__version__, options.clocks.now())
         self._config = config
         self.clients = {project.name: self._client(project, options) for project in config.projects}
+        self._state = self._state_file(options)
         self._refresher = Refresher(
             [
                 Target(_instance(project, item.id, item.name), self.clients[project.name])
@@ -72,6 +76,7 @@ class Exporter:
             _refresh_settings(config),
             now=options.clocks.now,
             monotonic=options.clocks.monotonic,
+            journal=self._state,
         )
         self.registry = self._registry(process_metrics=options.process_metrics)
 
@@ -118,6 +123,21 @@ class Exporter:
         self._refresher.stop()
         for client in self.clients.values():
             client.close()
+        if self._state is not None:
+            self._state.close()
+
+    def state_status(self) -> StateStatus | None:
+        """Return whether counts are saved; None when they are meant to live in memory."""
+        return self._state.status if self._state is not None else None
+
+    def _state_file(self, options: Options) -> StateFile | None:
+        path = self._config.state.path
+        if path is None or not options.keep_state:
+            return None
+        clocks = options.clocks
+        state = StateFile(path, now=clocks.now, monotonic=clocks.monotonic)
+        self._own.watch_state(lambda: state.status)
+        return state
 
     def _registry(self, *, process_metrics: bool) -> CollectorRegistry:
         registry = CollectorRegistry(support_collectors_without_names=True)

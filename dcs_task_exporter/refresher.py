@@ -7,11 +7,9 @@ joins. One thread at a time writes, and what it publishes is immutable.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,17 +17,17 @@ from typing import Final, Protocol
 
 from dcs_task_exporter.counting import (
     CountingRules,
-    Failure,
     InstanceState,
     Series,
-    Snapshot,
     count,
-    figures,
     listing_start,
     reveal,
 )
 from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
 from dcs_task_exporter.models import Instance, Listing, Outcome
+from dcs_task_exporter.snapshots import Failure, Snapshot, figures
+from dcs_task_exporter.state import Journal, NoJournal
+from dcs_task_exporter.workers import WorkerPool, all_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +76,19 @@ class Refresher:
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        journal: Journal | None = None,
     ) -> None:
         self._settings = settings
+        self._journal = journal or NoJournal()
         self._now = now
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._entries = {target.instance.id: _Entry(target) for target in targets}
+        self._entries = {
+            target.instance.id: _Entry(target, self._journal.load(target.instance.id))
+            for target in targets
+        }
         projects = dict.fromkeys(target.instance.project for target in targets)
-        self._pools = {name: _WorkerPool(name, settings.concurrency) for name in projects}
+        self._pools = {name: WorkerPool(name, settings.concurrency) for name in projects}
         self._reported_words: frozenset[str] = frozenset()
         self.coalesced = 0
 
@@ -107,7 +110,7 @@ class Refresher:
             for rank, entry in enumerate(due):
                 pool = self._pools[entry.target.instance.project]
                 pool.submit(rank, partial(self._read, entry))
-        return _all_of(waited_for)
+        return all_of(waited_for)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Return what is known of every instance; data older than `max_staleness` are left out."""
@@ -121,7 +124,7 @@ class Refresher:
         with self._lock:
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
-                self._entries[snapshot.instance.id].witnessed = frozenset(shown)
+                self._entries[snapshot.instance.id].witnessed = shown
         return snapshots
 
     def attempted(self) -> bool:
@@ -130,9 +133,20 @@ class Refresher:
             return all(entry.snapshot.attempted_at is not None for entry in self._entries.values())
 
     def stop(self) -> None:
-        """Start no more reads."""
+        """Start no more reads, and save which counts no scrape has seen.
+
+        They are shown again from there, so that an instance that starts again under another name,
+        and thus with other series, loses none.
+        """
         for pool in self._pools.values():
             pool.stop()
+        with self._lock:
+            resting = [entry for entry in self._entries.values() if entry.in_flight is None]
+        for entry in resting:
+            if entry.state.refreshed_at is not None:
+                shown = {**entry.state.shown, **self._witnessed(entry)}
+                state = replace(entry.state, shown=shown)
+                self._journal.save(entry.target.instance.id, state)
 
     def _is_due(self, entry: _Entry, now: float) -> bool:
         if entry.in_flight is not None:
@@ -151,22 +165,21 @@ class Refresher:
     def _read(self, entry: _Entry) -> None:
         """Read one instance and publish the result; runs in a worker thread."""
         began = self._monotonic()
-        start = listing_start(entry.state, self._now(), self._settings.rules.lookback)
-        deadline = began + self._settings.refresh_time_limit
         instance = entry.target.instance
         try:
+            start = listing_start(entry.state, self._now(), self._settings.rules.lookback)
+            deadline = began + self._settings.refresh_time_limit
             listing = entry.target.source.list_tasks(instance.id, start, deadline)
+            self._publish(entry, began, listing)
         except StoppedError:
-            self._finish(entry)
             return
         except ApiError as error:
             self._publish_failure(entry, began, error)
-        except BaseException:
+        except Exception:
             logger.exception("a refresh broke", extra={"fields": _fields(instance)})
             self._publish_failure(entry, began, ApiError("internal error: see the log"))
-        else:
-            self._publish(entry, began, listing)
-        self._finish(entry)
+        finally:
+            self._finish(entry)
 
     def _finish(self, entry: _Entry) -> None:
         with self._lock:
@@ -177,15 +190,17 @@ class Refresher:
     def _publish(self, entry: _Entry, began: float, listing: Listing) -> None:
         rules, now = self._settings.rules, self._now()
         instance = entry.target.instance
+        state = reveal(count(entry.state, listing, now, rules), self._witnessed(entry))
+        shown = figures(state, listing, now, rules)
+        self._journal.save(instance.id, state)
         with self._lock:
-            state = reveal(count(entry.state, listing, now, rules), entry.witnessed)
             recovered = entry.snapshot.failure is not None
             entry.state = state
             entry.attempted_mono = entry.refreshed_mono = began
             entry.snapshot = Snapshot(
                 instance=instance,
                 up=True,
-                figures=figures(state, listing, now, rules),
+                figures=shown,
                 refreshed_at=now,
                 attempted_at=now,
                 refresh_duration=self._monotonic() - began,
@@ -198,9 +213,12 @@ class Refresher:
     def _publish_failure(self, entry: _Entry, began: float, error: ApiError) -> None:
         now = self._now()
         failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
+        state = reveal(entry.state, self._witnessed(entry))
+        if entry.state.refreshed_at is not None:
+            self._journal.save(entry.target.instance.id, state)
         with self._lock:
             before = entry.snapshot
-            entry.state = reveal(entry.state, entry.witnessed)
+            entry.state = state
             shown = before.figures and replace(before.figures, finished=entry.state.shown)
             entry.attempted_mono = began
             entry.snapshot = replace(
@@ -216,6 +234,10 @@ class Refresher:
             # A refused key is told once for the project, by the client.
             level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
             logger.log(level, "the instance cannot be read", extra={"fields": fields})
+
+    def _witnessed(self, entry: _Entry) -> Mapping[Series, int]:
+        with self._lock:
+            return entry.witnessed
 
     def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
         statuses = self._settings.rules.statuses
@@ -240,13 +262,16 @@ class Refresher:
 
 
 class _Entry:
-    """What the refresher keeps of one instance; changed only under its lock."""
+    """What the refresher keeps of one instance.
 
-    def __init__(self, target: Target) -> None:
+    Changed only under its lock; the state only by the one thread that reads the instance.
+    """
+
+    def __init__(self, target: Target, state: InstanceState) -> None:
         self.target = target
-        self.state = InstanceState()
+        self.state = state
         self.snapshot = Snapshot(target.instance)
-        self.witnessed: frozenset[Series] = frozenset()
+        self.witnessed: Mapping[Series, int] = {}
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
         self.in_flight: Future[None] | None = None
@@ -255,67 +280,6 @@ class _Entry:
     def urgency(self) -> tuple[bool, float]:
         """Order by it: instances with active tasks first, then the one read longest ago."""
         return not self.state.active, self.attempted_mono or float("-inf")
-
-
-class _WorkerPool:
-    """Daemon threads for one project: a silent cloud must not keep the process alive."""
-
-    def __init__(self, name: str, size: int) -> None:
-        self._name = name
-        self._size = size
-        self._changed = threading.Condition()
-        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._threads = 0
-        self._idle = 0
-        self._stopped = False
-
-    def submit(self, rank: int, job: Callable[[], None]) -> None:
-        """Run `job` in a thread; a lower rank goes first."""
-        with self._changed:
-            heapq.heappush(self._jobs, (rank, next(self._order), job))
-            if self._idle < len(self._jobs) and self._threads < self._size:
-                self._threads += 1
-                name = f"refresh-{self._name}-{self._threads}"
-                threading.Thread(target=self._work, name=name, daemon=True).start()
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Start no more jobs; the threads end when theirs do."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._idle += 1
-                self._changed.wait_for(lambda: self._jobs or self._stopped)
-                self._idle -= 1
-                if self._stopped:
-                    return
-                job = heapq.heappop(self._jobs)[-1]
-            job()
-
-
-def _all_of(futures: Iterable[Future[None]]) -> Future[None]:
-    """Return a future that is done when all of these are."""
-    pending = list(futures)
-    whole: Future[None] = Future()
-    left = itertools.count(len(pending), -1)
-    lock = threading.Lock()
-
-    def one_done(_: object = None) -> None:
-        with lock:
-            last = next(left) == 1
-        if last:
-            whole.set_result(None)
-
-    if not pending:
-        whole.set_result(None)
-    for future in pending:
-        future.add_done_callback(one_done)
-    return whole
 
 
 def _fields(instance: Instance) -> Mapping[str, str]:

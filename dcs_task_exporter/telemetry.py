@@ -10,7 +10,7 @@ import platform
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -24,6 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from dcs_task_exporter.errors import API_ERRORS
+from dcs_task_exporter.state import StateStatus
 
 OPERATIONS: Final = ("list_tasks", "list_instances", "list_projects")
 BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -156,6 +157,7 @@ class ExporterTelemetry(Collector):
         self._loaded_at = loaded_at
         self._scrape_seconds: float | None = None
         self._coalesced = 0
+        self._state: Callable[[], StateStatus] | None = None
 
     def scrape(self, seconds: float) -> None:
         """Note how long the latest scrape took."""
@@ -167,12 +169,37 @@ class ExporterTelemetry(Collector):
         with self._lock:
             self._coalesced = total
 
+    def watch_state(self, status: Callable[[], StateStatus]) -> None:
+        """Take the figures of the state file from `status` from now on."""
+        self._state = status
+
     def describe(self) -> Iterator[Metric]:
         """Yield every family."""
         return self.collect()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families with their values."""
+        yield from self._own_families()
+        yield from self._state_families()
+
+    def _state_families(self) -> Iterator[Metric]:
+        saved = GaugeMetricFamily(
+            "dcs_task_exporter_state_last_save_timestamp_seconds",
+            "When (Unix time) counts were last saved to the state file.",
+        )
+        errors = CounterMetricFamily(
+            "dcs_task_exporter_state_errors",
+            "Times that the state file could not be used or saved to.",
+        )
+        if self._state is not None:
+            status = self._state()
+            errors.add_metric((), status.errors)
+            if status.last_save is not None:
+                saved.add_metric((), status.last_save)
+        yield saved
+        yield errors
+
+    def _own_families(self) -> Iterator[Metric]:
         prefix = "dcs_task_exporter"
         build = InfoMetricFamily(f"{prefix}_build", "What this exporter is built from.")
         build.add_metric((), {"version": self._version, "python": platform.python_version()})

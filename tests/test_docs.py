@@ -13,6 +13,7 @@ from dcs_task_exporter.config import (
     CollectorConfig,
     InstanceConfig,
     ProjectConfig,
+    StateConfig,
     StatusWordsConfig,
     TlsConfig,
     TokenCredentials,
@@ -60,6 +61,7 @@ def test_keys_are_documented() -> None:
         TokenCredentials,
         InstanceConfig,
         CollectorConfig,
+        StateConfig,
         StatusWordsConfig,
     ):
         known |= set(model.model_fields)

@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Message
 
-from dcs_task_exporter.counting import Failure, Snapshot, TaskFigures
 from dcs_task_exporter.models import Instance, Outcome, StatusTable, Task, TaskDetails
+from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures
+from dcs_task_exporter.state import StateStatus
 from dcs_task_exporter.web.app import WebSettings, create_app
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -21,8 +22,11 @@ NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 class FakeSource:
     """A source that shows the given snapshots."""
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+    state: StateStatus | None = None
+
+    def __init__(self, snapshots: Sequence[Snapshot], state: StateStatus | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.state = state
         self._snapshots = snapshots
 
     async def refresh(self, timeout: float) -> None:
@@ -37,6 +41,10 @@ class FakeSource:
     def ready(self) -> bool:
         """Return true."""
         return True
+
+    def state_status(self) -> StateStatus | None:
+        """Return what the test says."""
+        return self.state
 
     def now(self) -> float:
         """Return a fixed moment."""
@@ -108,7 +116,9 @@ class Answer:
     text: str
 
 
-def ask(snapshots: Sequence[Snapshot], settings: WebSettings) -> Answer:
+def ask(
+    snapshots: Sequence[Snapshot], settings: WebSettings, state: StateStatus | None = None
+) -> Answer:
     """Ask the application itself for the page, without a server."""
     sent: list[Message] = []
 
@@ -119,7 +129,7 @@ def ask(snapshots: Sequence[Snapshot], settings: WebSettings) -> Answer:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    asyncio.run(create_app(FakeSource(snapshots), settings)(scope, receive, send))
+    asyncio.run(create_app(FakeSource(snapshots, state), settings)(scope, receive, send))
     headers = {key.decode().title(): value.decode() for key, value in sent[0]["headers"]}
     return Answer(headers, sent[1]["body"].decode())
 
@@ -300,3 +310,23 @@ def test_security_headers(header: str, value: str) -> None:
 def test_links(path: str) -> None:
     """The page links to the metrics, the health answers and the documentation."""
     assert f'href="{path}"' in page(settings=WebSettings(docs_url="https://docs.example/"))
+
+
+def test_counts_in_memory() -> None:
+    """Without a state file the page says that a restart begins anew."""
+    assert "Counts are kept in memory: a restart begins anew." in ask([], WebSettings()).text
+
+
+def test_counts_on_disk() -> None:
+    """With a state file the page says where it is and when it was saved."""
+    shown = ask([], WebSettings(), StateStatus("/var/lib/x/state.db", last_save=NOW)).text
+
+    assert "<code>/var/lib/x/state.db</code>, last saved 2027-01-15 08:00:00 UTC" in shown
+
+
+def test_counts_not_saved() -> None:
+    """A state file that cannot be used is told at the top, and that counting goes on."""
+    shown = ask([], WebSettings(), StateStatus("/x/state.db", "cannot be saved to: disk full")).text
+
+    assert "Counts are not saved" in shown
+    assert "cannot be saved to: disk full" in shown

@@ -11,7 +11,8 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from dcs_task_exporter.counting import Snapshot
+from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.state import StateStatus
 from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.exposition import scrape_budget
 from dcs_task_exporter.web.server import WebServer
@@ -27,6 +28,8 @@ PROMETHEUS_ACCEPT = (
 
 class FakeSource:
     """A source whose every answer a test can set."""
+
+    state: StateStatus | None = None
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -51,6 +54,10 @@ class FakeSource:
     def ready(self) -> bool:
         """Return what the test says."""
         return self.is_ready
+
+    def state_status(self) -> StateStatus | None:
+        """Return what the test says."""
+        return self.state
 
     def now(self) -> float:
         """Return a fixed moment."""

@@ -13,8 +13,9 @@ import requests
 from prometheus_client import CollectorRegistry, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcs_task_exporter.counting import Snapshot
 from dcs_task_exporter.errors import ExporterError
+from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.state import StateStatus
 from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.server import (
     Address,
@@ -33,6 +34,8 @@ Serve = Callable[..., WebServer]
 
 class FakeSource:
     """A source whose refresh can be made to hang."""
+
+    state: StateStatus | None = None
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -54,6 +57,10 @@ class FakeSource:
     def ready(self) -> bool:
         """Return true."""
         return True
+
+    def state_status(self) -> StateStatus | None:
+        """Return what the test says."""
+        return self.state
 
     def now(self) -> float:
         """Return a fixed moment."""

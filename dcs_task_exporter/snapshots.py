@@ -1,0 +1,134 @@
+"""What is shown of an instance: plain figures, made from what was counted and listed; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from dcs_task_exporter.counting import (
+    CountingRules,
+    InstanceState,
+    Series,
+    label_of,
+    series_of,
+    zeros,
+)
+from dcs_task_exporter.models import Instance, Listing, Task
+
+RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
+"""The name of a resize, and the one it had in 2021."""
+
+SHOWN_TASKS: Final = 20
+"""How many of the latest tasks a snapshot keeps to be looked at."""
+
+Key = TypeVar("Key", str, tuple[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """What is shown of one instance's tasks: plain figures, ready to be exposed.
+
+    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
+    after the cap.
+    """
+
+    finished: Mapping[Series, int]
+    recent: Mapping[Series, int]
+    active: Mapping[str, int]
+    oldest_active_start: Mapping[str, float]
+    last_start: Mapping[Series, float]
+    last_end: Mapping[Series, float]
+    last_duration: Mapping[Series, float]
+    last_success: Mapping[str, float]
+    last_failure: Mapping[str, float]
+    latest: Mapping[str, Task]
+    last_extend: Task | None
+    tasks: tuple[Task, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the latest refresh of an instance failed, for the log and the status page."""
+
+    at: float
+    reason: str
+    message: str
+    error_code: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of one instance at one moment; immutable, published as a whole.
+
+    `refreshed_at` is the Unix time of the data in `figures`; `figures` is None when nothing was
+    read yet, or when what was read is too old to be shown.
+    """
+
+    instance: Instance
+    up: bool = False
+    figures: TaskFigures | None = None
+    refreshed_at: float | None = None
+    attempted_at: float | None = None
+    refresh_duration: float | None = None
+    truncated: bool = False
+    failure: Failure | None = None
+
+
+def figures(
+    state: InstanceState, listing: Listing, now: float, rules: CountingRules
+) -> TaskFigures:
+    """Return what is to be shown of an instance after `count` and `reveal`."""
+    window = now - rules.lookback
+    recent = [
+        task for task in listing.tasks if task.created_at is None or task.created_at >= window
+    ]
+    ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
+    last = _latest(recent, lambda task: series_of(state, task))
+    last_ended = _latest(ended, lambda task: series_of(state, task))
+    active = Counter(label_of(state, task) for task in state.active.values())
+    return TaskFigures(
+        finished=state.shown,
+        recent={**zeros(state), **Counter(series_of(state, task) for task in recent)},
+        active={**dict.fromkeys(state.names, 0), **active},
+        oldest_active_start=_oldest_starts(state),
+        last_start=_known({key: task.created_at for key, task in last.items()}),
+        last_end=_known({key: task.updated_at for key, task in last_ended.items()}),
+        last_duration=_known({key: task.duration for key, task in last_ended.items()}),
+        last_success={**dict.fromkeys(state.names, 0.0), **state.last_success},
+        last_failure={**dict.fromkeys(state.names, 0.0), **state.last_failure},
+        latest=_latest(recent, lambda task: label_of(state, task)),
+        last_extend=next(
+            (
+                task
+                for task in sorted(recent, key=_recency, reverse=True)
+                if task.name in RESIZE_NAMES and task.details.new_capacity is not None
+            ),
+            None,
+        ),
+        tasks=tuple(sorted(recent, key=_recency, reverse=True)[:SHOWN_TASKS]),
+    )
+
+
+def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
+    starts: dict[str, float] = {}
+    for task in state.active.values():
+        if task.created_at is not None:
+            name = label_of(state, task)
+            starts[name] = min(task.created_at, starts.get(name, task.created_at))
+    return starts
+
+
+def _recency(task: Task) -> tuple[float, str]:
+    """Order tasks by start; one without a readable start never passes for the latest."""
+    return (0.0 if task.created_at is None else task.created_at, task.id)
+
+
+def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
+    return {key(task): task for task in sorted(tasks, key=_recency)}
+
+
+def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
+    return {key: value for key, value in values.items() if value is not None}
