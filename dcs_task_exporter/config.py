@@ -255,6 +255,7 @@ class CollectorConfig(_Section):
     max_pages: Count = Field(default=50, ge=1, le=10_000)
     scrape_timeout_offset: Duration = 0.5
     default_scrape_timeout: LongDuration = 10.0
+    first_value_hold: Duration = 120.0
     max_task_names: Count = Field(default=50, ge=10, le=1000)
     start_parameter: Literal["start_time", "begin_time", "both"] = "start_time"
     personal_labels: bool = False

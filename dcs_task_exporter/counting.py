@@ -8,6 +8,7 @@ missed; names and statuses are open sets under a cap.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -52,7 +53,7 @@ class InstanceState:
 
     `counted` maps the id of each task that is counted, or baseline, to its start (Unix seconds);
     every id that started at `forgotten_until` or before and is not in there was counted once and
-    forgotten, or was over before the first listing began. `missing` are unfinished tasks that the
+    forgotten. `missing` are unfinished tasks that the
     latest listing lacked: deleted, or hidden by a page that moved. `shown` is what the counters
     showed last: it follows `counts` one scrape later where a series is new to the scraper.
     """
@@ -95,18 +96,13 @@ def count(
     but `refreshed_at`.
     """
     if state.baseline_at is None:
-        state = replace(
-            state,
-            baseline_partial=listing.truncated,
-            # What began before the listing did and is over is baseline too, should it ever appear.
-            forgotten_until=listing.start,
-        )
+        state = replace(state, baseline_partial=listing.truncated)
     tasks = _unique(listing.tasks, rules)
     finished = [task for task in tasks if rules.statuses.outcome(task.status).finished]
     new = [task for task in finished if _is_new(state, task)]
     labelled = _with_labels(state, tasks, rules)
-    fresh = [task for task in new if not _is_baseline(state, task)]
-    remembered = {**state.counted, **{task.id: _start(task, now) for task in new}}
+    fresh = [task for task in new if not _is_baseline(state, task, now)]
+    remembered = {**state.counted, **{task.id: _start(task) for task in new}}
     counted, forgotten_until = _forget(state, remembered, listing)
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
     return replace(
@@ -177,27 +173,29 @@ def _is_new(state: InstanceState, task: Task) -> bool:
     return task.created_at > state.forgotten_until
 
 
-def _is_baseline(state: InstanceState, task: Task) -> bool:
-    """Whether a new task was over when the instance was first seen: all are in the first listing,
-    and later those that the page cap kept out of it.
+def _is_baseline(state: InstanceState, task: Task, now: float) -> bool:
+    """Whether a new task was over when the instance was first seen.
+
+    All of the first listing are, and later those that it lacked although they were over then: cut
+    by the page cap, hidden by pages that moved, or started before its window.
     """
     if state.baseline_at is None:
         return True
-    if not state.baseline_partial or _was_followed(state, task):
-        return False
     end = task.updated_at or task.created_at
-    return end is not None and end <= state.baseline_at
+    if end is None or _was_followed(state, task):
+        return False
+    # The end is by the cloud's clock, the first listing by ours, which may have been wrong.
+    margin = 0.0 if state.baseline_partial else SKEW_MARGIN
+    return end <= min(state.baseline_at, now) - margin
 
 
 def _was_followed(state: InstanceState, task: Task) -> bool:
     return task.id in state.active or task.id in state.missing
 
 
-def _start(task: Task, now: float) -> float:
-    for moment in (task.created_at, task.updated_at):
-        if moment is not None:
-            return moment
-    return now
+def _start(task: Task) -> float:
+    """Return when a task began; one that does not say so may be listed for ever."""
+    return math.inf if task.created_at is None else task.created_at
 
 
 def _forget(

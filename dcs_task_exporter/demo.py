@@ -74,6 +74,7 @@ projects:
 collector:
   min_refresh_interval: 1s
   requests_per_second: 50
+  first_value_hold: 3s
 """
 
 

@@ -62,6 +62,7 @@ class Exporter:
     def __init__(self, config: Config, options: Options) -> None:
         self._clocks = options.clocks
         self._stopping = threading.Event()
+        self._rendering = threading.local()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now())
         self._config = config
@@ -105,6 +106,10 @@ class Exporter:
     def observe_scrape(self, seconds: float) -> None:
         """Note how long a scrape took."""
         self._own.scrape(seconds)
+
+    def confirm_scrape(self) -> None:
+        """Note that a scraper gets what this thread just rendered, its counters included."""
+        self._refresher.witness(self._rendering.snapshots)
 
     def web_settings(self, telemetry_path: str) -> WebSettings:
         """Return the settings of the web app."""
@@ -151,7 +156,8 @@ class Exporter:
 
     def _scraped(self) -> Sequence[Snapshot]:
         self._own.coalesced(self._refresher.coalesced)
-        return self._refresher.scraped_snapshots()
+        self._rendering.snapshots = snapshots = self._refresher.snapshots()
+        return snapshots
 
     def _client(self, project: ProjectConfig, options: Options) -> DcsClient:
         collector, clocks = self._config.collector, options.clocks
@@ -206,6 +212,7 @@ def _refresh_settings(config: Config) -> RefreshSettings:
         # Long enough for each try to time out, and for a listing of many pages.
         refresh_time_limit=max(60.0, 2 * collector.timeout * (collector.retries + 1)),
         concurrency=collector.concurrency,
+        first_value_hold=collector.first_value_hold,
     )
 
 

@@ -284,13 +284,16 @@ class TaskPage:
         if "tasks" not in row and "task_count" not in row:
             message = "the answer has neither tasks nor task_count"
             raise InvalidResponseError(message)
-        tasks = row.get("tasks")
+        tasks, count = row.get("tasks"), _integer(row.get("task_count"))
         if tasks is None:
+            if count or _text(row.get("error_code")):
+                message = "the answer has no tasks, but a task_count or an error_code"
+                raise InvalidResponseError(message)
             tasks = []
         if not isinstance(tasks, list):
             message = f"tasks is {type(tasks).__name__}, not a list"
             raise InvalidResponseError(message)
-        return cls(tuple(Task.from_json(task) for task in tasks), _integer(row.get("task_count")))
+        return cls(tuple(Task.from_json(task) for task in tasks), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +355,8 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return value.strip()
+        # JSON may hold half a surrogate pair, which no exposition can carry.
+        return value.strip().encode("utf-8", "replace").decode()
     if isinstance(value, int | float):
         return str(value)
     return ""

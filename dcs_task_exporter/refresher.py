@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,6 +64,7 @@ class RefreshSettings:
     max_staleness: float = 3600.0
     refresh_time_limit: float = 60.0
     concurrency: int = 8
+    first_value_hold: float = 0.0
 
 
 class Refresher:
@@ -88,7 +89,9 @@ class Refresher:
             for target in targets
         }
         projects = dict.fromkeys(target.instance.project for target in targets)
-        self._pools = {name: WorkerPool(name, settings.concurrency) for name in projects}
+        self._pools: dict[str, WorkerPool[_Job]] = {
+            name: WorkerPool(name, settings.concurrency) for name in projects
+        }
         self._reported_words: frozenset[str] = frozenset()
         self.coalesced = 0
 
@@ -107,9 +110,12 @@ class Refresher:
             for entry in due:
                 entry.in_flight = Future()
             waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
-            for rank, entry in enumerate(due):
-                pool = self._pools[entry.target.instance.project]
-                pool.submit(rank, partial(self._read, entry))
+        for project, pool in self._pools.items():
+            of_project = (entry for entry in due if entry.target.instance.project == project)
+            jobs = [_Job(entry, partial(self._read, entry)) for entry in of_project]
+            for job in pool.submit(jobs):
+                self._publish_failure(job.entry, now, ApiError("no thread could be started"))
+                self._finish(job.entry)
         return all_of(waited_for)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -118,14 +124,16 @@ class Refresher:
             now = self._monotonic()
             return tuple(self._visible(entry, now) for entry in self._entries.values())
 
-    def scraped_snapshots(self) -> tuple[Snapshot, ...]:
-        """Return the same for a scrape, and remember that a scraper has seen these values."""
-        snapshots = self.snapshots()
+    def witness(self, snapshots: Iterable[Snapshot]) -> None:
+        """Remember that a scraper has these, whole and rendered."""
         with self._lock:
+            now = self._monotonic()
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
-                self._entries[snapshot.instance.id].witnessed = shown
-        return snapshots
+                entry = self._entries[snapshot.instance.id]
+                since = entry.witnessed_since
+                entry.witnessed_since = {series: since.get(series, now) for series in shown}
+                entry.witnessed = shown
 
     def attempted(self) -> bool:
         """Whether every instance was read, or tried, at least once."""
@@ -139,12 +147,13 @@ class Refresher:
         and thus with other series, loses none.
         """
         for pool in self._pools.values():
-            pool.stop()
+            for job in pool.stop():
+                self._finish(job.entry)
         with self._lock:
             resting = [entry for entry in self._entries.values() if entry.in_flight is None]
         for entry in resting:
             if entry.state.refreshed_at is not None:
-                shown = {**entry.state.shown, **self._witnessed(entry)}
+                shown = {**entry.state.shown, **entry.witnessed}
                 state = replace(entry.state, shown=shown)
                 self._journal.save(entry.target.instance.id, state)
 
@@ -160,7 +169,7 @@ class Refresher:
         read = entry.refreshed_mono
         if read is not None and now - read <= self._settings.max_staleness:
             return entry.snapshot
-        return replace(entry.snapshot, figures=None)
+        return replace(entry.snapshot, up=False, figures=None)
 
     def _read(self, entry: _Entry) -> None:
         """Read one instance and publish the result; runs in a worker thread."""
@@ -235,9 +244,11 @@ class Refresher:
             level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
             logger.log(level, "the instance cannot be read", extra={"fields": fields})
 
-    def _witnessed(self, entry: _Entry) -> Mapping[Series, int]:
+    def _witnessed(self, entry: _Entry) -> Collection[Series]:
+        """Return the series that every scraper had the time to see."""
         with self._lock:
-            return entry.witnessed
+            latest = self._monotonic() - self._settings.first_value_hold
+            return {series for series, at in entry.witnessed_since.items() if at <= latest}
 
     def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
         statuses = self._settings.rules.statuses
@@ -261,6 +272,18 @@ class Refresher:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The reading of one instance."""
+
+    entry: _Entry
+    read: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Do it."""
+        self.read()
+
+
 class _Entry:
     """What the refresher keeps of one instance.
 
@@ -272,6 +295,7 @@ class _Entry:
         self.state = state
         self.snapshot = Snapshot(target.instance)
         self.witnessed: Mapping[Series, int] = {}
+        self.witnessed_since: Mapping[Series, float] = {}
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
         self.in_flight: Future[None] | None = None

@@ -1,53 +1,81 @@
-"""Daemon threads that do jobs in order of urgency, and futures that stand for several."""
+"""Daemon threads that do jobs in the order in which they come, and a future for several."""
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job", bound=Callable[[], None])
+
+logger = logging.getLogger(__name__)
 
 
-class WorkerPool:
-    """Daemon threads for one project: a silent cloud must not keep the process alive."""
+class WorkerPool(Generic[Job]):
+    """Daemon threads for one project: a silent cloud must not keep the process alive.
+
+    First come, first served: whoever waits from an earlier scrape is not overtaken by a later one.
+    """
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
         self._changed = threading.Condition()
-        self._jobs: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
+        self._jobs: deque[Job] = deque()
         self._threads = 0
         self._idle = 0
         self._stopped = False
 
-    def submit(self, rank: int, job: Callable[[], None]) -> None:
-        """Run `job` in a thread; a lower rank goes first."""
+    def submit(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Run `jobs` in this order; return those that will not be run, for want of a thread."""
         with self._changed:
-            heapq.heappush(self._jobs, (rank, next(self._order), job))
-            if self._idle < len(self._jobs) and self._threads < self._size:
-                self._threads += 1
-                name = f"refresh-{self._name}-{self._threads}"
-                threading.Thread(target=self._work, name=name, daemon=True).start()
-            self._changed.notify()
+            if self._stopped:
+                return jobs
+            self._jobs.extend(jobs)
+            try:
+                while self._threads < self._size and self._idle < len(self._jobs):
+                    self._start_thread()
+            except RuntimeError:
+                logger.exception("no more threads can be started")
+            if self._threads:
+                self._changed.notify_all()
+                return ()
+            self._jobs.clear()
+            return jobs
 
-    def stop(self) -> None:
-        """Start no more jobs; the threads end when theirs do."""
+    def stop(self) -> Sequence[Job]:
+        """Start no more jobs, and return those that were waiting."""
         with self._changed:
             self._stopped = True
+            waiting = list(self._jobs)
+            self._jobs.clear()
             self._changed.notify_all()
+        return waiting
+
+    def _start_thread(self) -> None:
+        name = f"refresh-{self._name}-{self._threads + 1}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._threads += 1
+        self._idle += 1
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._idle += 1
                 self._changed.wait_for(lambda: self._jobs or self._stopped)
-                self._idle -= 1
                 if self._stopped:
                     return
-                job = heapq.heappop(self._jobs)[-1]
-            job()
+                self._idle -= 1
+                job = self._jobs.popleft()
+            try:
+                job()
+            except Exception:
+                logger.exception("a job broke")
+            with self._changed:
+                self._idle += 1
 
 
 def all_of(futures: Iterable[Future[None]]) -> Future[None]:

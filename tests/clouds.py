@@ -55,6 +55,7 @@ class World:
             "timeout": "2s",
             "retries": 0,
             "min_refresh_interval": "1s",
+            "first_value_hold": "0s",
             **(collector or {}),
         }
         rows = "\n".join(
@@ -111,7 +112,9 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     if clock is not None:
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
-    return samples(generate_latest(exporter.registry).decode())
+    text = generate_latest(exporter.registry).decode()
+    exporter.confirm_scrape()
+    return samples(text)
 
 
 def samples(text: str) -> Samples:

@@ -43,7 +43,8 @@ class Increase:
 
     def observe(self, refresher: Refresher) -> bool:
         """Scrape once, and say whether there were data."""
-        snapshots = refresher.scraped_snapshots()
+        snapshots = refresher.snapshots()
+        refresher.witness(snapshots)
         for snapshot in snapshots:
             for (task, status), value in (
                 snapshot.figures.finished.items() if snapshot.figures else ()

@@ -219,3 +219,30 @@ def test_pages_that_show_a_task_twice(order: list[int]) -> None:
     state = count(state, listing([forms[at] for at in order]), NOW, RULES)
 
     assert (dict(state.counts), dict(state.active)) == ({("EXTEND", "FAILED"): 1}, {})
+
+
+def test_torn_baseline() -> None:
+    """What a torn first listing hid is baseline too, if it was over long before."""
+    old = Task("a", "EXTEND", "FAILED", NOW - DAY, NOW - DAY)
+    state = count(InstanceState(), listing([]), NOW, RULES)
+
+    assert not count(state, listing([old]), NOW + 60, RULES).counts
+
+
+def test_wrong_clock_at_the_first_listing() -> None:
+    """A clock that was days ahead when the instance was first seen makes no old task new."""
+    old = Task("a", "EXTEND", "FAILED", NOW - DAY, NOW - DAY)
+    state = count(InstanceState(), Listing((), NOW + DAY), NOW + 8 * DAY, RULES)
+
+    assert not count(state, listing([old]), NOW, RULES).counts
+
+
+def test_task_without_a_start_is_counted_once() -> None:
+    """A task that does not say when it began is counted once, however often it comes and goes."""
+    task = Task("a", "EXTEND", "FAILED", None, NOW)
+    state = count(InstanceState(), listing([]), NOW, RULES)
+    for found in ([task], [], [task], [], [task]):
+        later = NOW + 9 * DAY
+        state = count(state, Listing(tuple(found), later - 7 * DAY), later, RULES)
+
+    assert dict(state.counts) == {("EXTEND", "FAILED"): 1}

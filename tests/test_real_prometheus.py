@@ -29,7 +29,7 @@ projects:
     endpoint: {url}
     credentials: {{type: access_key, access_key: {key}, secret_key: {secret}}}
     instances: [{{id: i0, name: orders}}, {{id: i1, name: carts}}]
-collector: {{min_refresh_interval: 200ms, requests_per_second: 1000}}
+collector: {{min_refresh_interval: 200ms, first_value_hold: 0s, requests_per_second: 1000}}
 """
 
 

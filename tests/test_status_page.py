@@ -23,6 +23,7 @@ class FakeSource:
     """A source that shows the given snapshots."""
 
     state: StateStatus | None = None
+    confirmed = 0
 
     def __init__(self, snapshots: Sequence[Snapshot], state: StateStatus | None = None) -> None:
         self.registry = CollectorRegistry()
@@ -49,6 +50,10 @@ class FakeSource:
     def now(self) -> float:
         """Return a fixed moment."""
         return NOW
+
+    def confirm_scrape(self) -> None:
+        """Count it."""
+        self.confirmed += 1
 
     def observe_scrape(self, seconds: float) -> None:
         """Ignore it."""

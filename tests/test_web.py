@@ -30,6 +30,7 @@ class FakeSource:
     """A source whose every answer a test can set."""
 
     state: StateStatus | None = None
+    confirmed = 0
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -62,6 +63,10 @@ class FakeSource:
     def now(self) -> float:
         """Return a fixed moment."""
         return 1_800_000_000.0
+
+    def confirm_scrape(self) -> None:
+        """Count it."""
+        self.confirmed += 1
 
     def observe_scrape(self, seconds: float) -> None:
         """Keep the value."""

@@ -25,12 +25,15 @@ from starlette.routing import Route
 from dcs_task_exporter.models import StatusTable
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateStatus
-from dcs_task_exporter.web.exposition import ScrapeRequest, render, scrape_budget
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, render, scrape_budget
 from dcs_task_exporter.web.status import Overview, status_environment, views_of
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
+
+COUNTER_NAME: Final = "dcs_tasks_finished_total"
+"""The metric whose values a scraper must have seen before they may grow."""
 
 METRICS_THREADS: Final = 2
 """How many scrapes are rendered at once."""
@@ -77,6 +80,9 @@ class ScrapeSource(Protocol):
 
     def now(self) -> float:
         """Return the Unix time."""
+
+    def confirm_scrape(self) -> None:
+        """Take note that this thread rendered the counters, whole, for a scraper."""
 
     def observe_scrape(self, seconds: float) -> None:
         """Take note of how long one scrape took."""
@@ -190,9 +196,15 @@ class _Site:
             accept_encoding=",".join(request.headers.getlist("Accept-Encoding")),
             names=request.query_params.getlist("name[]"),
         )
-        registry = self._source.registry
+
+        def rendered() -> Exposition:
+            exposition = render(self._source.registry, wanted)
+            if request.method == "GET" and (not wanted.names or COUNTER_NAME in wanted.names):
+                self._source.confirm_scrape()
+            return exposition
+
         try:
-            answer = await _in_pool(self._metrics_pool, lambda: render(registry, wanted))
+            answer = await _in_pool(self._metrics_pool, rendered)
         except Exception:
             logger.exception("metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
