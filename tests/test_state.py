@@ -1,0 +1,438 @@
+"""The state file: what comes back after a restart, and what a broken disk costs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from clouds import NOW, SettableClock, scrape, value, world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.counting import InstanceState
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.models import Task
+from dcs_task_exporter.state import RETRY_INTERVAL, StateFile, StateLockedError
+from dcs_task_exporter.state_schema import APPLICATION_ID, MIGRATIONS
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+TIMES = st.floats(0, 4e9)
+SERIES = st.dictionaries(st.tuples(TEXT, TEXT), st.integers(0, 2**53), max_size=4)
+ENDS = st.dictionaries(TEXT, TIMES, max_size=3)
+TASKS = st.lists(
+    st.builds(Task, TEXT, TEXT, TEXT, created_at=st.none() | TIMES, updated_at=st.none() | TIMES),
+    unique_by=lambda task: task.id,
+    max_size=6,
+)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> InstanceState:
+    """Draw any state."""
+    tasks = draw(TASKS)
+    half = len(tasks) // 2
+    return InstanceState(
+        baseline_at=draw(TIMES),
+        baseline_partial=draw(st.booleans()),
+        refreshed_at=draw(TIMES),
+        forgotten_until=draw(st.none() | TIMES),
+        names=tuple(draw(st.lists(TEXT, max_size=3))),
+        statuses=tuple(draw(st.lists(TEXT, max_size=3))),
+        counts=draw(SERIES),
+        shown=draw(SERIES),
+        counted=draw(st.dictionaries(TEXT, TIMES | st.just(float("inf")), max_size=6)),
+        active={task.id: task for task in tasks[:half]},
+        missing={task.id: task for task in tasks[half:]},
+        last_success=draw(ENDS),
+        last_failure=draw(ENDS),
+    )
+
+
+@dataclass
+class Disk:
+    """A path for a state file, and the clock of the processes that use it."""
+
+    path: Path
+    clock: SettableClock
+
+    def open(self) -> StateFile:
+        """Start a process."""
+        return StateFile(
+            self.path, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady
+        )
+
+    def aside(self) -> list[str]:
+        """Return what was set aside."""
+        return sorted(path.name for path in self.path.parent.glob("*.set-aside-*"))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path / "state.db", SettableClock())
+
+
+SOME = InstanceState(
+    baseline_at=NOW, refreshed_at=NOW, counts={("EXTEND", "FAILED"): 2}, counted={"a": NOW}
+)
+
+
+@given(st.lists(states(), min_size=1, max_size=4))
+def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
+    """Whatever state follows whatever other, a restart finds the last one."""
+    assert isinstance(lives, list)
+    disk = Disk(tmp_path_factory.mktemp("state") / "state.db", SettableClock(wall=0))
+    file = disk.open()
+    for state in lives:
+        file.save("i0", state)
+    file.save("i1", SOME)
+    file.close()
+
+    found = disk.open().load("i0")
+
+    assert replace(found, refreshed_at=0) == replace(lives[-1], refreshed_at=0)
+
+
+def test_unknown_instance(disk: Disk) -> None:
+    """An instance that was never saved begins empty."""
+    assert disk.open().load("nobody") == InstanceState()
+
+
+def test_a_quiet_refresh_writes_nothing(disk: Disk) -> None:
+    """A refresh that changed nothing but its time is not written, until five minutes passed."""
+    file = disk.open()
+    file.save("i0", SOME)
+    disk.clock.advance(60)
+    file.save("i0", replace(SOME, refreshed_at=NOW + 60))
+    quiet = file.status.last_save
+    disk.clock.advance(300)
+    file.save("i0", replace(SOME, refreshed_at=NOW + 360))
+
+    assert (quiet, file.status.last_save) == (NOW, NOW + 360)
+
+
+def test_instances_of_long_ago_are_forgotten(disk: Disk) -> None:
+    """An instance that was not read for 90 days leaves the file."""
+    file = disk.open()
+    file.save("i0", SOME)
+    file.save("i1", replace(SOME, refreshed_at=NOW + 30 * 86_400))
+    file.close()
+    disk.clock.advance(91 * 86_400)
+
+    again = disk.open()
+
+    assert (again.load("i0").counts, again.load("i1").counts) == ({}, SOME.counts)
+
+
+def test_one_process_only(disk: Disk) -> None:
+    """A second process that wants the same file is told so."""
+    first = disk.open()
+    with pytest.raises(StateLockedError, match=r"in use by another process.*state\.path"):
+        disk.open()
+    first.close()
+
+    disk.open()
+
+
+def test_the_second_process_exits_with_2(disk: Disk, tmp_path: Path) -> None:
+    """The command line says in one line that the file is in use, and exits with 2."""
+    first = disk.open()
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "projects: [{name: prod, region: r, credentials: {type: environment}, "
+        f"instances: [{{id: i0}}]}}]\nstate: {{path: {disk.path}}}\n"
+    )
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    first.close()
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"the state file {disk.path} is in use by another process" in done.stderr
+
+
+# What a broken file costs: each starts, answers scrapes, and says what is wrong.
+
+
+def truncated(disk: Disk) -> None:
+    """Cut a file in its middle."""
+    file = disk.open()
+    for number in range(50):
+        file.save(f"i{number}", SOME)
+    file.close()
+    os.truncate(disk.path, disk.path.stat().st_size // 2)
+
+
+def text(disk: Disk) -> None:
+    """Put a text file in its place."""
+    disk.path.write_text("This is my diary.\n" * 100)
+
+
+def later(disk: Disk) -> None:
+    """Put a file of a later version in its place."""
+    disk.open().close()
+    with sqlite3.connect(disk.path) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+
+
+def foreign(disk: Disk) -> None:
+    """Put another program's database in its place."""
+    with sqlite3.connect(disk.path) as connection:
+        connection.execute("CREATE TABLE dashboards (id INTEGER)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (truncated, "malformed"),
+        (text, "file is not a database"),
+        (later, f"is of a later version ({len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)})"),
+        (foreign, "is a database of another program"),
+    ],
+)
+def test_unusable_file(
+    disk: Disk, caplog: pytest.LogCaptureFixture, spoil: object, reason: str
+) -> None:
+    """A file that cannot be used is set aside with one error, and a new one begun."""
+    spoil(disk)  # type: ignore[operator]
+    before = disk.path.read_bytes()
+    with caplog.at_level(logging.ERROR):
+        file = disk.open()
+    file.save("i0", SOME)
+
+    (aside,) = [name for name in disk.aside() if not name.endswith(("-wal", "-shm"))]
+    assert aside == "state.db.set-aside-20250615T150640Z"
+    assert disk.path.with_name(aside).read_bytes() == before
+    assert (len(caplog.records), file.status.errors) == (1, 1)
+    assert reason in caplog.records[0].fields["problem"]  # type: ignore[attr-defined]
+    file.close()
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+def test_missing_folder(disk: Disk) -> None:
+    """A folder that does not exist is named, and the file is made when it does."""
+    disk.path = disk.path.parent / "later" / "state.db"
+    file = disk.open()
+    file.save("i0", SOME)
+    assert file.status.problem.endswith(f"the folder {disk.path.parent} does not exist")
+
+    disk.path.parent.mkdir()
+    disk.clock.advance(RETRY_INTERVAL)
+    file.save("i0", SOME)
+    file.close()
+
+    assert file.status.problem == ""
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 256 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)  # noqa: S603 - a test's
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S603, S607 - a test's own
+
+
+def scraped_errors(path: Path) -> tuple[float | None, float | None, str]:
+    """Run an exporter with this state file; return a count, the errors and the problem."""
+    with world(1) as here:
+        text = f"{here.config_text()}state: {{path: {path}}}\n"
+        exporter = Exporter(
+            parse_config(text, "test", {}),
+            Options(clocks=here.clock.clocks, process_metrics=False),
+        )
+        scrape(exporter, here.clock)
+        here.cloud.start_task("i0", "EXTEND", "FAILED")
+        found = scrape(exporter, here.clock)
+        status = exporter.state_status()
+        exporter.stop()
+    assert status is not None
+    return (
+        value(found, "dcs_tasks_finished_total", task_name="EXTEND", status="FAILED"),
+        value(found, "dcs_task_exporter_state_errors_total"),
+        status.problem,
+    )
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while os.write(descriptor, b"x" * 4096):
+            pass
+    os.close(descriptor)
+
+
+@pytest.mark.real
+def test_full_disk(small_disk: Path) -> None:
+    """A full disk costs durability, not a scrape; metrics and status say so."""
+    fill(small_disk / "ballast")
+
+    counted, errors, problem = scraped_errors(small_disk / "state.db")
+
+    assert (counted, bool(errors)) == (1, True)
+    assert "full" in problem or "unable to open" in problem
+
+
+@pytest.mark.real
+def test_disk_that_fills_up(small_disk: Path) -> None:
+    """A disk that fills up later leaves no file behind that knows less than was shown."""
+    disk = Disk(small_disk / "state.db", SettableClock())
+    file = disk.open()
+    file.save("i0", SOME)
+    many = replace(SOME, counted={f"{number:032x}": NOW for number in range(20_000)})
+    file.save("i0", many)
+    assert "full" in file.status.problem
+    assert not disk.path.exists()
+
+    disk.clock.advance(RETRY_INTERVAL)
+    file.save("i0", SOME)
+    file.close()
+
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.mark.real
+def test_read_only_disk(small_disk: Path) -> None:
+    """A folder that cannot be written to costs durability, not a scrape."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)  # noqa: S603, S607
+
+    counted, errors, problem = scraped_errors(small_disk / "state.db")
+
+    assert (counted, bool(errors)) == (1, True)
+    assert "counts are kept in memory only" in problem
+
+
+@pytest.mark.parametrize("spoil", [truncated, text, later, foreign])
+def test_scrapes_beside_an_unusable_file(disk: Disk, spoil: object) -> None:
+    """With each unusable file the exporter starts and counts, and the error is a metric."""
+    spoil(disk)  # type: ignore[operator]
+
+    assert scraped_errors(disk.path) == (1, 1, "")
+
+
+def test_counts_survive_a_restart() -> None:
+    """After a restart the counters go on, and what ended meanwhile is counted, once."""
+    failed = {"task_name": "EXTEND", "status": "FAILED"}
+    found = []
+    with world(1) as here, TemporaryDirectory() as folder:
+        text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
+        config = parse_config(text, "test", {})
+        for _ in range(3):
+            exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+            last = [scrape(exporter, here.clock) for _ in range(3)][-1]
+            found.append(value(last, "dcs_tasks_finished_total", **failed))
+            exporter.stop()
+            here.cloud.start_task("i0", "EXTEND", "FAILED")
+
+    assert found == [0, 1, 2]
+
+
+def test_removed_and_put_back() -> None:
+    """An instance that leaves the configuration and returns neither loses nor doubles counts."""
+    failed = {"task_name": "EXTEND", "status": "FAILED", "dcs_instance_id": "i0"}
+    found = []
+    with world(2) as here, TemporaryDirectory() as folder:
+        text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
+        without = text.replace("      - {id: i0, name: cache-0}\n", "")
+        for chosen in (text, without, text):
+            options = Options(clocks=here.clock.clocks, process_metrics=False)
+            exporter = Exporter(parse_config(chosen, "test", {}), options)
+            last = [scrape(exporter, here.clock) for _ in range(3)][-1]
+            found.append(value(last, "dcs_tasks_finished_total", **failed))
+            exporter.stop()
+            here.cloud.start_task("i0", "EXTEND", "FAILED")
+
+    assert found == [0, None, 2]
+
+
+def test_two_instances_of_one_name() -> None:
+    """Two instances with the same name have series of their own, by their ids."""
+    with world(2) as here:
+        text = here.config_text().replace("cache-1", "cache-0")
+        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        exporter = Exporter(parse_config(text, "test", {}), options)
+        found = scrape(exporter, here.clock)
+        exporter.stop()
+
+    up = [dict(pairs) for (name, pairs) in found if name == "dcs_instance_up"]
+    assert sorted(labels["dcs_instance_id"] for labels in up) == ["i0", "i1"]
+
+
+KILLED = """
+    import sys, time
+    from dataclasses import replace
+    from pathlib import Path
+    from dcs_task_exporter.counting import InstanceState
+    from dcs_task_exporter.state import StateFile
+
+    file = StateFile(Path(sys.argv[1]), now=time.time, monotonic=time.monotonic)
+    state = InstanceState(baseline_at=1.0, refreshed_at=time.time())
+    number = file.load("i0").counts.get(("EXTEND", "FAILED"), 0)
+    while True:
+        number += 1
+        ids = {f"{number}-{at}": 1.0 for at in range(200)}
+        file.save("i0", replace(state, counts={("EXTEND", "FAILED"): number}, counted=ids))
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("_round", range(5))
+def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
+    """A process killed while it commits leaves a file in order: all of a refresh, or none."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(disk.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) == 20:
+            break
+    process.send_signal(signal.SIGKILL)
+    told = [20, *map(int, process.stdout.read().split())]
+    process.wait()
+    process.stdout.close()
+
+    connection = sqlite3.connect(disk.path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    state = disk.open().load("i0")
+    number = state.counts["EXTEND", "FAILED"]
+    assert number in (told[-1], told[-1] + 1)
+    assert set(state.counted) == {f"{number}-{at}" for at in range(200)}
+
+
+def test_header(disk: Disk) -> None:
+    """The file says what it is, for `file` and for the next version."""
+    disk.open().close()
+    connection = sqlite3.connect(disk.path)
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    intact = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    connection.close()
+
+    assert (found, intact) == (APPLICATION_ID, "ok")
