@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from dcs_task_exporter.config import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
@@ -17,7 +20,10 @@ from dcs_task_exporter.simulator import (
     SimulatedCloud,
 )
 
-STORY_STEP = 1.0
+STATE_FILE: Final = Path("dcs-task-exporter-demo.db")
+"""Where the demo keeps its counts, in the working directory."""
+
+STORY_STEP: Final = 1.0
 """Seconds between two steps of the story."""
 
 
@@ -27,8 +33,10 @@ def run_demo(
     arguments: argparse.Namespace,
 ) -> None:
     """Start the simulated cloud, its story and the exporter; return when `serve` returns."""
-    cloud = SimulatedCloud(time.time)
-    story = DemoStory(cloud, seed=1)
+    # Another story each time: the counts of the last run go on, and its tasks are not repeated.
+    seed = secrets.randbits(32)
+    cloud = SimulatedCloud(time.time, seed=seed)
+    story = DemoStory(cloud, seed=seed)
     story.begin()
     stopping = threading.Event()
     with CloudServer(cloud) as server:
@@ -44,7 +52,8 @@ def run_demo(
             f"  Scrape {base}{arguments.telemetry_path}\n"
             f"  Watch  curl -s {base}{arguments.telemetry_path} | grep '^dcs_tasks_finished_total'"
             " | grep -v ' 0.0'\n"
-            "Ctrl-C ends it."
+            "Ctrl-C ends it. Start it again and the counts go on: "
+            f"they are kept in ./{STATE_FILE}."
         )
         try:
             serve(exporter)
@@ -75,6 +84,7 @@ collector:
   min_refresh_interval: 1s
   requests_per_second: 50
   first_value_hold: 3s
+state: {{path: {STATE_FILE}}}
 """
 
 

@@ -49,7 +49,9 @@ def started() -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate()
 
 
-def serve(started: list[subprocess.Popen[str]], *arguments: str) -> tuple[str, list[str]]:
+def serve(
+    started: list[subprocess.Popen[str]], *arguments: str, folder: Path | None = None
+) -> tuple[str, list[str]]:
     """Start a server; return its URL, and the lines that it printed until then."""
     process = subprocess.Popen(  # noqa: S603 - a test's own
         [*COMMAND, *arguments, "--web.listen-address=127.0.0.1:0", "--log.level=debug"],
@@ -57,6 +59,7 @@ def serve(started: list[subprocess.Popen[str]], *arguments: str) -> tuple[str, l
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        cwd=folder,
     )
     started.append(process)
     lines: list[str] = []
@@ -196,9 +199,9 @@ def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]
     assert "a-wrong-secret-key" not in output
 
 
-def test_demo(started: list[subprocess.Popen[str]]) -> None:
+def test_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
     """The demo prints what to open, and answers scrapes; its key is nowhere, at level debug."""
-    url, lines = serve(started, "demo")
+    url, lines = serve(started, "demo", folder=tmp_path)
     page = requests.get(url, timeout=10).text
     metrics = requests.get(f"{url}/metrics", timeout=10).text
 
@@ -234,3 +237,32 @@ def test_json_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
 def test_version() -> None:
     """--version names the program and its version."""
     assert re.fullmatch(r"dcs-task-exporter \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_the_counts_of_the_demo_survive(
+    started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The demo, killed and started again, shows the counts of its first life at once."""
+    url, _ = serve(started, "demo", folder=tmp_path)
+    before: dict[str, float] = {}
+    while not any(before.values()):
+        time.sleep(0.5)  # the story's own pace
+        before = finished(url)
+    before = finished(url)
+    started[0].kill()
+    started[0].wait()
+
+    url, _ = serve(started, "demo", folder=tmp_path)
+    after = finished(url)
+
+    assert all(after[series] >= number for series, number in before.items())
+
+
+def finished(url: str) -> dict[str, float]:
+    """Return the counters of finished tasks by their labels."""
+    found = samples(requests.get(f"{url}/metrics", timeout=30).text)
+    return {
+        repr(sorted(labels)): number
+        for (name, labels), number in found.items()
+        if name == "dcs_tasks_finished_total"
+    }

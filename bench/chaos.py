@@ -1,0 +1,287 @@
+"""The chaos run: an exporter that is killed again and again must count every task once.
+
+A simulated cloud plays tasks and fails one request in ten; the exporter runs as a process with a
+state file and is killed with SIGKILL at random moments; a real Prometheus scrapes it every second.
+In the end Prometheus' own numbers must be what the cloud says happened.
+
+    python bench/chaos.py --seconds 180 --kills 20 --instances 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from real_prometheus import Prometheus, free_port, running  # noqa: E402 - found beside the tests
+
+from dcs_task_exporter.simulator import CloudServer, SimulatedCloud  # noqa: E402
+
+PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
+KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
+NAMES = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
+ENDINGS = ("SUCCESS", "SUCCESS", "FAILED", "CANCELLED")
+FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
+CHANCE_OF_EACH = 0.02
+PLAY_INTERVAL = 0.1
+QUIET_SCRAPES = 12
+COUNTER = "dcs_tasks_finished_total"
+
+Counts = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What happened, and what Prometheus says of it."""
+
+    happened: Counts
+    increase: Counts
+    samples: Counts
+    kills: int
+    requests: int
+    failed: int
+    intact: bool
+
+    @property
+    def good(self) -> bool:
+        """Whether all agree."""
+        return self.happened == self.increase == self.samples and self.intact
+
+
+def config_text(url: str, state: Path, instances: int) -> str:
+    """Return the exporter's configuration."""
+    rows = "\n".join(f"      - {{id: i{n}, name: cache-{n}}}" for n in range(instances))
+    return f"""
+projects:
+  - name: prod
+    region: cn-north-4
+    project_id: {PROJECT}
+    endpoint: {url}
+    credentials: {{type: access_key, access_key: {KEY[0]}, secret_key: {KEY[1]}}}
+    instances:
+{rows}
+collector: {{min_refresh_interval: 500ms, requests_per_second: 500, retries: 1, timeout: 1s,
+            first_value_hold: 1s}}
+state: {{path: {state}}}
+"""
+
+
+class Life:
+    """The exporter's process, one after the other on the same port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "dcs_task_exporter",
+            f"--config.file={folder / 'config.yml'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        self._log = (folder / "exporter.log").open("ab")
+        self.process = self._start()
+
+    def kill(self) -> None:
+        """End the process where it stands, and start the next."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = self._start()
+
+    def end(self) -> None:
+        """End the last one as an operator would."""
+        self.process.terminate()
+        self.process.wait(timeout=30)
+        self._log.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)  # noqa: S603
+
+
+class Story:
+    """Tasks that start and end all the time, until told to stop; it knows what happened."""
+
+    def __init__(self, cloud: SimulatedCloud, instances: int, seed: int) -> None:
+        self._cloud = cloud
+        self._instances = instances
+        self._random = random.Random(seed)  # noqa: S311 - a fixed seed is wanted
+        self._active: list[tuple[str, str, str]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self.happened: Counter[tuple[str, str]] = Counter()
+
+    def begin(self) -> None:
+        """Start telling."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Tell no more, and end what is still active."""
+        self._stopped.set()
+        self._thread.join()
+        while self._active:
+            self._end_one()
+
+    def _tell(self) -> None:
+        while not self._stopped.wait(PLAY_INTERVAL):
+            if self._active and self._random.random() < 0.5:  # noqa: PLR2004 - as many as start
+                self._end_one()
+            else:
+                name = self._random.choice(NAMES)
+                instance = f"i{self._random.randrange(self._instances)}"
+                self._active.append((instance, self._cloud.start_task(instance, name), name))
+
+    def _end_one(self) -> None:
+        instance, task, name = self._active.pop(self._random.randrange(len(self._active)))
+        status = self._random.choice(ENDINGS)
+        self._cloud.finish_task(instance, task, status)
+        self.happened[name, status] += 1
+
+
+def run(
+    binary: Path, folder: Path, *, seconds: float, kills: int, instances: int, seed: int = 1
+) -> Result:
+    """Run it, and return what came out."""
+    chance = random.Random(seed)  # noqa: S311 - likewise
+    cloud = SimulatedCloud(time.time, seed=seed)
+    cloud.add_project(PROJECT, "cn-north-4")
+    cloud.access.add_key(*KEY)
+    for number in range(instances):
+        cloud.add_instance(PROJECT, f"i{number}", f"cache-{number}")
+    story = Story(cloud, instances, seed)
+    with (
+        CloudServer(cloud) as server,
+        _life(folder, server.url, instances) as (life, url),
+        running(binary, folder, url) as prometheus,
+    ):
+        everyone_up = f"count(dcs_instance_up == 1) == {instances}"
+        prometheus.wait_for(everyone_up)
+        for name in FAULTS:
+            cloud.faults.add(name, probability=CHANCE_OF_EACH)
+        story.begin()
+        for _ in range(kills):
+            time.sleep(seconds / kills * chance.uniform(0.5, 1.5))
+            life.kill()
+        story.finish()
+        cloud.faults.clear()
+        scrapes = prometheus.query("count_over_time(up[10m])")[0]["value"][1]
+        enough = f"count_over_time(up[10m]) > {int(scrapes) + QUIET_SCRAPES}"
+        prometheus.wait_for(enough)
+        prometheus.wait_for(everyone_up)
+        span = f"{round(seconds) * 2 + 120}s"
+        increase, samples = _increase(prometheus, span), _from_samples(prometheus, span)
+        requests = cloud.count()
+        failed = _failed(prometheus, span)
+    return Result(dict(story.happened), increase, samples, kills, requests, failed, _intact(folder))
+
+
+@contextlib.contextmanager
+def _life(folder: Path, cloud_url: str, instances: int) -> Iterator[tuple[Life, str]]:
+    (folder / "config.yml").write_text(config_text(cloud_url, folder / "state.db", instances))
+    port = free_port()
+    life = Life(folder, port)
+    try:
+        yield life, f"http://127.0.0.1:{port}"
+    finally:
+        life.end()
+
+
+def _increase(prometheus: Prometheus, span: str) -> Counts:
+    """Ask for increase(); it extrapolates, so that whole numbers must be made of it again."""
+    query = f"round(sum by (task_name, status) (increase({COUNTER}[{span}])))"
+    rows = prometheus.query(query)
+    return _counts({_series(row["metric"]): float(row["value"][1]) for row in rows})
+
+
+def _from_samples(prometheus: Prometheus, span: str) -> Counts:
+    """Sum what every two samples differ by, a fall being a reset, as increase() does."""
+    total: Counter[tuple[str, str]] = Counter()
+    for row in prometheus.query(f"{COUNTER}[{span}]"):
+        values = [float(value) for _, value in row["values"]]
+        total[_series(row["metric"])] += round(
+            sum(
+                after - before if after >= before else after
+                for before, after in itertools.pairwise(values)
+            )
+        )
+    return _counts(total)
+
+
+def _failed(prometheus: Prometheus, span: str) -> int:
+    rows = prometheus.query(f"sum(increase(dcs_api_errors_total[{span}]))")
+    return round(float(rows[0]["value"][1])) if rows else 0
+
+
+def _series(labels: Mapping[str, str]) -> tuple[str, str]:
+    return labels["task_name"], labels["status"]
+
+
+def _counts(found: Mapping[tuple[str, str], float]) -> Counts:
+    return {series: round(number) for series, number in found.items() if number}
+
+
+def _intact(folder: Path) -> bool:
+    connection = sqlite3.connect(folder / "state.db")
+    found = connection.execute("PRAGMA integrity_check").fetchall()
+    connection.close()
+    return bool(found == [("ok",)])
+
+
+def report(result: Result) -> str:
+    """Return the table that a person reads."""
+    lines = [f"{'task_name':24}{'status':12}{'happened':>10}{'increase()':>12}{'samples':>9}"]
+    for series in sorted({*result.happened, *result.increase, *result.samples}):
+        found = (result.happened, result.increase, result.samples)
+        cells = [counts.get(series, 0) for counts in found]
+        lines.append(f"{series[0]:24}{series[1]:12}{cells[0]:>10}{cells[1]:>12}{cells[2]:>9}")
+    happened, counted = sum(result.happened.values()), sum(result.samples.values())
+    lost = sum((Counter(result.happened) - Counter(result.samples)).values())
+    twice = sum((Counter(result.samples) - Counter(result.happened)).values())
+    lines += [
+        (
+            f"{result.kills} kills, {result.requests} requests, {result.failed} seen to fail; "
+            f"state file intact: {result.intact}"
+        ),
+        f"{happened} tasks ended, {counted} counted: {lost} lost, {twice} counted twice",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--instances", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--prometheus", type=Path, default=ROOT / ".tools" / "prometheus-3" / "prometheus"
+    )
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(
+            given.prometheus,
+            Path(folder),
+            seconds=given.seconds,
+            kills=given.kills,
+            instances=given.instances,
+            seed=given.seed,
+        )
+    print(report(result))  # noqa: T201 - for a person
+    return 0 if result.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
