@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -201,7 +202,8 @@ class DcsClient:
         for name in START_PARAMETERS[self._settings.start_parameter]:
             query[name] = moment.strftime("%Y%m%d%H%M%S")
         try:
-            return self._get(LIST_TASKS, url, query, deadline, TaskPage.from_json)
+            parse = partial(TaskPage.from_json, first=offset == 0)
+            return self._get(LIST_TASKS, url, query, deadline, parse)
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise

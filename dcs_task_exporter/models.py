@@ -275,10 +275,11 @@ class TaskPage:
     task_count: int | None
 
     @classmethod
-    def from_json(cls, data: object) -> TaskPage:
+    def from_json(cls, data: object, *, first: bool = True) -> TaskPage:
         """Parse the body of *Querying Background Tasks* (table 3).
 
-        Raises `InvalidResponseError` when it is not such a body.
+        A page that is not the first may have no `tasks` beside a total. Raises
+        `InvalidResponseError` when it is not such a body.
         """
         row = _object(data, "the answer")
         if "tasks" not in row and "task_count" not in row:
@@ -286,7 +287,7 @@ class TaskPage:
             raise InvalidResponseError(message)
         tasks, count = row.get("tasks"), _integer(row.get("task_count"))
         if tasks is None:
-            if count or _text(row.get("error_code")):
+            if (first and count) or _text(row.get("error_code")):
                 message = "the answer has no tasks, but a task_count or an error_code"
                 raise InvalidResponseError(message)
             tasks = []

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds import ACCESS_KEY, PROJECT, SECRET_KEY, World, world
+from clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.counting import CountingRules, InstanceState, count
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.models import Task, TaskDetails, TaskPage, parse_time
@@ -72,6 +75,44 @@ def test_no_tasks(empty: Any) -> None:
     """An instance without tasks lists none, however the cloud says so."""
     with world(1, Quirks(empty_tasks=empty)) as here:
         assert listed(here) == []
+
+
+@pytest.mark.parametrize(
+    ("empty", "task_count"),
+    [("null", "total"), ("null", "page"), ("null", "missing"), ("missing", "total")],
+)
+def test_last_page_without_tasks(empty: Any, task_count: Any) -> None:
+    """A page beyond the last may have no tasks beside a total: that is the end, no error."""
+    with world(1, Quirks(empty_tasks=empty, task_count=task_count)) as here:
+        wanted = {here.cloud.start_task("i0", "EXTEND") for _ in range(4)}
+
+        assert {task.id for task in listed(here, page_size=2)} == wanted
+
+
+@given(
+    tasks=st.lists(
+        st.tuples(st.sampled_from(["EXTEND", "modify"]), st.sampled_from(["SUCCESS", "CREATED"])),
+        max_size=8,
+    ),
+    page_sizes=st.tuples(st.integers(1, 10), st.integers(1, 10)),
+)
+@settings(max_examples=25, deadline=None)
+def test_order_and_page_size_do_not_matter(
+    tasks: list[tuple[str, str]], page_sizes: tuple[int, int]
+) -> None:
+    """Whatever the order of the listing and the size of its pages, counting gives one state."""
+    states = []
+    for quirks, size in zip((Quirks(), Quirks(order="oldest")), page_sizes, strict=True):
+        with world(1, quirks) as here, here.exporter(page_size=size) as exporter:
+            client, now = exporter.clients["prod"], here.clock.wall
+            state = InstanceState()
+            for number, (name, status) in enumerate([("modify", "SUCCESS"), *tasks]):
+                here.cloud.start_task("i0", name, status, created_at=now - 100 + number)
+                listing = client.list_tasks("i0", now - DAY, here.clock.steady + 60)
+                state = count(state, listing, now, CountingRules(7 * DAY))
+            states.append(state)
+
+    assert states[0] == states[1]
 
 
 def test_page_cap_is_visible() -> None:

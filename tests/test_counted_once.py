@@ -17,7 +17,7 @@ from pathlib import Path
 from clouds import DAY, NOW
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.errors import ApiTimeoutError
@@ -27,6 +27,11 @@ from dcs_task_exporter.state import StateFile
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
+HISTORY = st.lists(
+    st.tuples(NAMES, ENDINGS, st.floats(1000, 20 * DAY))
+    | st.tuples(NAMES, st.just("EXECUTING"), st.floats(1000, 6 * DAY)),
+    max_size=4,
+)
 LOOKBACKS = st.sampled_from([1 * DAY, 7 * DAY, 30 * DAY])
 EXAMPLES = int(os.environ.get("COUNTED_ONCE_EXAMPLES", "150"))
 STEPS = 50
@@ -119,7 +124,17 @@ class InstanceLife(RuleBasedStateMachine):
         self.numbers = iter(range(1_000_000))
         self.lookback, self.name = 7 * DAY, "orders"
         self.life()
-        self.pass_over(settle=True)
+
+    @initialize(history=HISTORY)
+    def first_seen(self, history: list[tuple[str, str, float]]) -> None:
+        """The instance is seen for the first time, with a history."""
+        for name, status, age in history:
+            key = f"t{next(self.numbers)}"
+            began = self.time - age
+            self.cloud.tasks[key] = Task(key, name, status, began, began + 1)
+            if status != "EXECUTING":
+                self.seen.add(key)
+        self.pass_over()
 
     def life(self) -> None:
         """Start a process."""
@@ -144,7 +159,7 @@ class InstanceLife(RuleBasedStateMachine):
         """Return what the process's clock says."""
         return self.time + self.skew
 
-    def pass_over(self, *, settle: bool = False) -> None:
+    def pass_over(self) -> None:
         """Refresh and scrape; what a committed refresh lists as ended is counted from then on."""
         self.steady += 20
         self.refresher.refresh().result(timeout=60)
@@ -152,16 +167,17 @@ class InstanceLife(RuleBasedStateMachine):
             for task in self.cloud.listed:
                 if task.status != "EXECUTING" and task.id not in self.seen:
                     self.seen.add(task.id)
-                    self.expected[task.name, task.status] += not settle
+                    self.expected[task.name, task.status] += 1
         if not self.journal.dead:
             self.scraped = self.prometheus.observe(self.refresher) or self.scraped
 
-    @rule(name=NAMES, gap=st.floats(0.001, 3600))
-    def start(self, name: str, gap: float) -> None:
-        """A task starts."""
+    @rule(name=NAMES, gap=st.floats(0.001, 3600), number=st.integers(1, 2))
+    def start(self, name: str, gap: float, number: int) -> None:
+        """A task starts, or two at the same moment."""
         self.time += gap
-        task = Task(f"t{next(self.numbers)}", name, "EXECUTING", self.time)
-        self.cloud.tasks[task.id] = task
+        for _ in range(number):
+            task = Task(f"t{next(self.numbers)}", name, "EXECUTING", self.time)
+            self.cloud.tasks[task.id] = task
 
     @precondition(lambda self: self.running())
     @rule(status=ENDINGS, data=st.data())
