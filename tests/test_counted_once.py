@@ -33,7 +33,7 @@ HISTORY = st.lists(
     max_size=4,
 )
 LOOKBACKS = st.sampled_from([1 * DAY, 7 * DAY, 30 * DAY])
-EXAMPLES = int(os.environ.get("COUNTED_ONCE_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("COUNTED_ONCE_EXAMPLES", "300"))
 STEPS = 50
 
 Series = tuple[str, str, str]
