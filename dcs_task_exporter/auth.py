@@ -113,9 +113,10 @@ class AuthGate:
         raises, or that it raises nothing, tells the gate whether the key was accepted.
         """
         self._enter(credential, patience)
-        outcome: ApiError | None = None
+        outcome: ApiError | None = ApiError("no answer came")
         try:
             yield
+            outcome = None
         except ApiError as error:
             outcome = error
             raise

@@ -7,33 +7,22 @@ passes the gate that a refused key closes, and is counted.
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
-from dcs_task_exporter.answers import read_json
-from dcs_task_exporter.auth import AuthGate, request_auth
-from dcs_task_exporter.budget import RequestBudget
-from dcs_task_exporter.credentials import Credential, CredentialSource
+from dcs_task_exporter.caller import ApiCaller
 from dcs_task_exporter.errors import (
     ApiError,
-    AuthError,
     BadRequestError,
-    CredentialsError,
     InvalidResponseError,
     NotFoundError,
-    StoppedError,
-    ThrottledError,
 )
 from dcs_task_exporter.models import Instance, Listing, Task, TaskPage
-from dcs_task_exporter.signing import canonical_query
-from dcs_task_exporter.transport import Answer, Transport
 
 LIST_TASKS: Final = "list_tasks"
 LIST_INSTANCES: Final = "list_instances"
@@ -46,36 +35,13 @@ START_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The page's table says `start_time`, its example `begin_time`; which one is honoured is open."""
 
+LOOK_UP_PAUSE: Final = 10.0
+"""Seconds for which a failed look-up of the project's id stands for all instances."""
+
 SAFE_PAGE_SIZE: Final = 10
 """The API's default page size, for clouds that refuse a larger one."""
 
-MAX_BACKOFF: Final = 30.0
-"""Longest pause before a retry that the cloud did not ask for, in seconds."""
-
-Parsed = TypeVar("Parsed")
-
 _MISSING: Final = object()
-
-logger = logging.getLogger(__name__)
-
-
-class ApiObserver(Protocol):
-    """Is told of every request, for the exporter's own metrics."""
-
-    def request(self, project: str, operation: str, code: str, seconds: float) -> None:
-        """Count one HTTP request; `code` is its status, or ``error`` where there was none."""
-
-    def error(self, project: str, operation: str, reason: str) -> None:
-        """Count one request that failed."""
-
-    def retry(self, project: str) -> None:
-        """Count one retry."""
-
-    def throttle_wait(self, project: str, seconds: float) -> None:
-        """Add the time that a request waited for the budget."""
-
-    def credentials_expiry(self, project: str, timestamp: float | None) -> None:
-        """Note when the credentials in use expire (Unix seconds), or that they do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,43 +60,21 @@ class ClientSettings:
     start_parameter: str = "start_time"
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Clock, sleep and randomness, so that tests can hold them still.
-
-    `wait` sleeps for some seconds and returns True when the exporter is stopping; `jitter`
-    returns a number from 0 up to 1.
-    """
-
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
-    wait: Callable[[float], bool]
-    jitter: Callable[[], float]
-
-
 class DcsClient:
     """Reads one project through the documented API; safe to use from several threads."""
 
     def __init__(
         self,
         settings: ClientSettings,
-        transport: Transport,
-        credentials: CredentialSource,
-        budget: RequestBudget,
-        observer: ApiObserver,
-        surroundings: Surroundings,
+        caller: ApiCaller,
+        monotonic: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._transport = transport
-        self._credentials = credentials
-        self._budget = budget
-        self._observer = observer
-        self._around = surroundings
-        self._gate = AuthGate(surroundings.monotonic)
+        self._caller = caller
+        self._monotonic = monotonic
         self._project_id = settings.project_id
         self._project_id_lock = threading.Lock()
-        self._log_lock = threading.Lock()
-        self._refusal_told: tuple[int | None, str, str] | None = None
+        self._look_up_failure: tuple[float, ApiError] | None = None
         self._page_size = settings.page_size
         self._task_count_is_total = False
 
@@ -163,7 +107,9 @@ class DcsClient:
         for _ in range(self._settings.max_pages):
             query = {"limit": str(self._page_size), "offset": str(offset)}
             url = f"{self._settings.dcs_endpoint}/v2/{quote(project_id, safe='')}/instances"
-            page = self._get(LIST_INSTANCES, url, query, deadline, self._instances)
+            page = self._caller.get(
+                LIST_INSTANCES, url, query, deadline, self._instances, project_id=project_id
+            )
             found.update((instance.id, instance) for instance in page)
             offset += len(page)
             if not page:
@@ -176,16 +122,25 @@ class DcsClient:
         Raises `ApiError`; `NotFoundError` when the name stands for no project or for several.
         """
         with self._project_id_lock:
-            return self._project_id or self._look_up_project_id(deadline)
+            if self._project_id:
+                return self._project_id
+            if self._look_up_failure and self._monotonic() < self._look_up_failure[0]:
+                raise self._look_up_failure[1].with_traceback(None)
+            try:
+                return self._look_up_project_id(deadline)
+            except ApiError as error:
+                # Else each of many instances would wait for a failure of its own.
+                self._look_up_failure = (self._monotonic() + LOOK_UP_PAUSE, error)
+                raise
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._transport.close()
+        self._caller.close()
 
     def _look_up_project_id(self, deadline: float) -> str:
         name = self._settings.iam_project_name or self._settings.region
         url = f"{self._settings.iam_endpoint}/v3/projects"
-        ids = self._get(LIST_PROJECTS, url, {"name": name}, deadline, _project_ids)
+        ids = self._caller.get(LIST_PROJECTS, url, {"name": name}, deadline, _project_ids)
         if len(ids) != 1:
             count = f"{len(ids)} projects are" if ids else "no project is"
             message = f"{count} named {name}: set project_id in the configuration"
@@ -203,7 +158,9 @@ class DcsClient:
             query[name] = moment.strftime("%Y%m%d%H%M%S")
         try:
             parse = partial(TaskPage.from_json, first=offset == 0)
-            return self._get(LIST_TASKS, url, query, deadline, parse)
+            return self._caller.get(
+                LIST_TASKS, url, query, deadline, parse, project_id=self._project_id
+            )
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise
@@ -236,128 +193,6 @@ class DcsClient:
         return (
             self._task_count_is_total and page.task_count is not None and offset >= page.task_count
         )
-
-    def _get(
-        self,
-        operation: str,
-        url: str,
-        query: Mapping[str, str],
-        deadline: float,
-        parse: Callable[[Any], Parsed],
-    ) -> Parsed:
-        """Return what `parse` makes of the answer, asking again where that can help."""
-        full = f"{url}?{canonical_query(query.items())}"
-        attempt = 0
-        while True:
-            try:
-                return self._ask(operation, full, deadline, parse)
-            except ApiError as error:
-                pause = self._backoff(error, attempt)
-                late = self._around.monotonic() + pause >= deadline
-                if not error.retryable or attempt >= self._settings.retries or late:
-                    raise
-                attempt += 1
-                self._note_retry(operation, error, pause)
-                if self._around.wait(pause):
-                    message = "the exporter is stopping"
-                    raise StoppedError(message) from error
-
-    def _note_retry(self, operation: str, error: ApiError, pause: float) -> None:
-        self._observer.retry(self._settings.project)
-        fields = {
-            "project": self._settings.project,
-            "operation": operation,
-            "reason": error.reason,
-            "request_id": error.request_id,
-            "pause_seconds": round(pause, 3),
-        }
-        logger.debug("asking again", extra={"fields": fields})
-
-    def _backoff(self, error: ApiError, attempt: int) -> float:
-        if isinstance(error, ThrottledError) and error.status is not None:
-            pause = error.retry_after or min(MAX_BACKOFF, 2.0**attempt)
-            self._budget.pause(pause)  # for the whole project: the limit is shared
-            return pause
-        own = min(MAX_BACKOFF, 0.25 * 2.0**attempt) * (0.5 + self._around.jitter())
-        return max(own, error.retry_after or 0.0)
-
-    def _ask(
-        self, operation: str, url: str, deadline: float, parse: Callable[[Any], Parsed]
-    ) -> Parsed:
-        """Send one request, past the gate and within the budget, and read its answer."""
-        credential = self._credential(operation)
-        patience = max(0.0, deadline - self._around.monotonic())
-        with self._gate.passage(credential, patience):
-            waited = self._budget.take(deadline)
-            if waited > 0:
-                self._observer.throttle_wait(self._settings.project, waited)
-                self._gate.check()
-            return self._send(operation, url, credential, parse)
-
-    def _credential(self, operation: str) -> Credential:
-        project = self._settings.project
-        try:
-            credential = self._credentials.current()
-        except CredentialsError as error:
-            self._observer.error(project, operation, AuthError.reason)
-            refusal = AuthError(str(error))
-            self._report_refusal(refusal)
-            raise refusal from error
-        self._observer.credentials_expiry(project, credential.expires_at)
-        return credential
-
-    def _report_refusal(self, error: AuthError) -> None:
-        """Log a refused key once for the whole project, not once for each instance."""
-        told = (error.status, error.error_code, error.message)
-        with self._log_lock:
-            if told == self._refusal_told:
-                return
-            self._refusal_told = told
-        fields = {
-            "project": self._settings.project,
-            "reason": error.reason,
-            "status": error.status,
-            "error_code": error.error_code,
-            "request_id": error.request_id,
-            "error": error.message,
-        }
-        logger.error(
-            "the cloud refuses the credentials of this project: check them, and the clock; "
-            "nothing is asked for five minutes, or until they change",
-            extra={"fields": fields},
-        )
-
-    def _send(
-        self, operation: str, url: str, credential: Credential, parse: Callable[[Any], Parsed]
-    ) -> Parsed:
-        project = self._settings.project
-        auth = request_auth(credential, self._project_id, self._around.now)
-        started, code = time.perf_counter(), "error"
-        try:
-            answer = self._transport.get(url, auth)
-            code = str(answer.status)
-            parsed = _parsed(answer, parse, credential, self._around.now())
-        except ApiError as error:
-            self._observer.error(project, operation, error.reason)
-            if isinstance(error, AuthError):
-                self._report_refusal(error)
-            raise
-        finally:
-            self._observer.request(project, operation, code, time.perf_counter() - started)
-        self._refusal_told = None
-        return parsed
-
-
-def _parsed(
-    answer: Answer, parse: Callable[[Any], Parsed], credential: Credential, now: float
-) -> Parsed:
-    """Return the parsed answer; one of the wrong shape is an error that names its request."""
-    try:
-        return parse(read_json(answer, credential.redact, now))
-    except InvalidResponseError as error:
-        error.status = answer.status
-        error.request_id = error.request_id or answer.headers.get("X-Request-Id", "")
-        raise
 
 
 def _project_ids(data: object) -> tuple[str, ...]:

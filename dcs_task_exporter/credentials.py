@@ -6,6 +6,7 @@ secret is used without a restart. Nothing here shows a secret in a `repr`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,11 @@ class EnvironmentKey:
             secret_key = self.environ.get(secret_name, "").strip()
             if access_key and secret_key:
                 token = self.environ.get(SECURITY_TOKEN_NAME, "").strip()
-                return AccessKey(access_key, secret_key, token)
+                return AccessKey(
+                    _sendable(access_key, access_name),
+                    _sendable(secret_key, secret_name),
+                    _sendable(token, SECURITY_TOKEN_NAME),
+                )
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
         raise CredentialsError(message)
@@ -153,7 +158,15 @@ def read_secret(path: Path) -> str:
     if not content:
         message = f"the secret file {path} is empty"
         raise CredentialsError(message)
-    return content
+    return _sendable(content, f"the secret file {path}")
+
+
+def _sendable(secret: str, where: str) -> str:
+    """Return a secret that a header can carry: the errors of the HTTP library would show it."""
+    if not re.fullmatch(r"[!-~]*", secret):
+        message = f"{where} must hold printable ASCII without blanks: was it cut or wrapped?"
+        raise CredentialsError(message)
+    return secret
 
 
 def _secret(

@@ -20,7 +20,8 @@ from requests.utils import get_environ_proxies
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.budget import RequestBudget
-from dcs_task_exporter.client import ClientSettings, DcsClient, Surroundings
+from dcs_task_exporter.caller import ApiCaller, Surroundings
+from dcs_task_exporter.client import ClientSettings, DcsClient
 from dcs_task_exporter.collector import TaskCollector
 from dcs_task_exporter.config import Config, ProjectConfig
 from dcs_task_exporter.counting import CountingRules
@@ -169,8 +170,9 @@ class Exporter:
             tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
             proxies=_proxies(project),
         )
-        return DcsClient(
-            _client_settings(project, self._config),
+        caller = ApiCaller(
+            project.name,
+            collector.retries,
             transport,
             credential_source(project.credentials, options.environ),
             RequestBudget(
@@ -181,6 +183,7 @@ class Exporter:
             self._api,
             Surroundings(clocks.now, clocks.monotonic, self._stopping.wait, random.random),
         )
+        return DcsClient(_client_settings(project, self._config), caller, clocks.monotonic)
 
 
 def _client_settings(project: ProjectConfig, config: Config) -> ClientSettings:
@@ -192,7 +195,6 @@ def _client_settings(project: ProjectConfig, config: Config) -> ClientSettings:
         iam_endpoint=project.iam_url,
         project_id=project.project_id,
         iam_project_name=project.project_name,
-        retries=collector.retries,
         page_size=collector.page_size,
         max_pages=collector.max_pages,
         start_parameter=collector.start_parameter,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import certifi
 import requests
@@ -23,7 +23,12 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from dcs_task_exporter.errors import ApiConnectionError, ApiTimeoutError
+from dcs_task_exporter.errors import ApiConnectionError, ApiTimeoutError, InvalidResponseError
+
+MAX_BODY_SIZE: Final = 64 << 20
+"""Bytes of an answer, decompressed: a page of 1,000 tasks has about one million."""
+
+CHUNK_SIZE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,10 @@ class Transport:
         request is for one host.
         """
         try:
-            response = self._session.get(
-                url, auth=auth, timeout=self._timeout, allow_redirects=False
-            )
+            with self._session.get(
+                url, auth=auth, timeout=self._timeout, allow_redirects=False, stream=True
+            ) as response:
+                return Answer(response.status_code, response.headers, _body(response))
         except (requests.Timeout, TimeoutError) as error:
             message = f"no complete answer within {self._timeout:g} s"
             raise ApiTimeoutError(message) from error
@@ -87,7 +93,6 @@ class Transport:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             message = f"the connection broke: {_cause(error)}"
             raise ApiConnectionError(message) from error
-        return Answer(response.status_code, response.headers, response.content)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -170,6 +175,18 @@ class _Adapter(HTTPAdapter):
 
     def _use_timed_pools(self, manager: Any) -> None:
         manager.pool_classes_by_scheme = {"http": _TimedHTTPPool, "https": _TimedHTTPSPool}
+
+
+def _body(response: requests.Response) -> bytes:
+    """Return the decompressed body; a few bytes can be compressed gigabytes."""
+    parts, size = [], 0
+    for part in response.iter_content(CHUNK_SIZE):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_SIZE:
+            message = f"the answer is larger than {MAX_BODY_SIZE >> 20} MiB"
+            raise InvalidResponseError(message, status=response.status_code)
+    return b"".join(parts)
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:

@@ -1,0 +1,229 @@
+"""One call to the API: signed, within the budget, past the gate, asked again where that helps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from dcs_task_exporter.answers import read_json
+from dcs_task_exporter.auth import AuthGate, request_auth
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.credentials import Credential, CredentialSource
+from dcs_task_exporter.errors import (
+    ApiError,
+    AuthError,
+    CredentialsError,
+    InvalidResponseError,
+    StoppedError,
+    ThrottledError,
+)
+from dcs_task_exporter.signing import canonical_query
+from dcs_task_exporter.transport import Answer, Transport
+
+MAX_BACKOFF: Final = 30.0
+"""Longest pause before a retry that the cloud did not ask for, in seconds."""
+
+MAX_THROTTLE_PAUSE: Final = 3600.0
+"""Longest pause that the cloud may ask for: a nonsense value must not stop us for good."""
+
+Parsed = TypeVar("Parsed")
+
+logger = logging.getLogger(__name__)
+
+
+class ApiObserver(Protocol):
+    """Is told of every request, for the exporter's own metrics."""
+
+    def request(self, project: str, operation: str, code: str, seconds: float) -> None:
+        """Count one HTTP request; `code` is its status, or ``error`` where there was none."""
+
+    def error(self, project: str, operation: str, reason: str) -> None:
+        """Count one request that failed."""
+
+    def retry(self, project: str) -> None:
+        """Count one retry."""
+
+    def throttle_wait(self, project: str, seconds: float) -> None:
+        """Add the time that a request waited for the budget."""
+
+    def credentials_expiry(self, project: str, timestamp: float | None) -> None:
+        """Note when the credentials in use expire (Unix seconds), or that they do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Clock, sleep and randomness, so that tests can hold them still.
+
+    `wait` sleeps for some seconds and returns True when the exporter is stopping; `jitter`
+    returns a number from 0 up to 1.
+    """
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    wait: Callable[[float], bool]
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    operation: str
+    url: str
+    project_id: str
+
+
+class ApiCaller:
+    """Sends the requests of one project; safe to use from several threads."""
+
+    def __init__(
+        self,
+        project: str,
+        retries: int,
+        transport: Transport,
+        credentials: CredentialSource,
+        budget: RequestBudget,
+        observer: ApiObserver,
+        surroundings: Surroundings,
+    ) -> None:
+        self._project = project
+        self._retries = retries
+        self._transport = transport
+        self._credentials = credentials
+        self._budget = budget
+        self._observer = observer
+        self._around = surroundings
+        self._gate = AuthGate(surroundings.monotonic)
+        self._log_lock = threading.Lock()
+        self._refusal_told: tuple[int | None, str, str] | None = None
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._transport.close()
+
+    def get(
+        self,
+        operation: str,
+        url: str,
+        query: Mapping[str, str],
+        deadline: float,
+        parse: Callable[[Any], Parsed],
+        *,
+        project_id: str = "",
+    ) -> Parsed:
+        """Return what `parse` makes of the answer, asking again where that can help.
+
+        No request starts after `deadline` (monotonic). Raises `ApiError`.
+        """
+        request = _Request(operation, f"{url}?{canonical_query(query.items())}", project_id)
+        attempt = 0
+        while True:
+            try:
+                return self._ask(request, deadline, parse)
+            except ApiError as error:
+                pause = self._backoff(error, attempt)
+                late = self._around.monotonic() + pause >= deadline
+                if not error.retryable or attempt >= self._retries or late:
+                    raise
+                attempt += 1
+                self._note_retry(operation, error, pause)
+                if self._around.wait(pause):
+                    message = "the exporter is stopping"
+                    raise StoppedError(message) from error
+
+    def _note_retry(self, operation: str, error: ApiError, pause: float) -> None:
+        self._observer.retry(self._project)
+        fields = {
+            "project": self._project,
+            "operation": operation,
+            "reason": error.reason,
+            "request_id": error.request_id,
+            "pause_seconds": round(pause, 3),
+        }
+        logger.debug("asking again", extra={"fields": fields})
+
+    def _backoff(self, error: ApiError, attempt: int) -> float:
+        if isinstance(error, ThrottledError) and error.status is not None:
+            pause = min(MAX_THROTTLE_PAUSE, error.retry_after or min(MAX_BACKOFF, 2.0**attempt))
+            self._budget.pause(pause)  # for the whole project: the limit is shared
+            return pause
+        own = min(MAX_BACKOFF, 0.25 * 2.0**attempt) * (0.5 + self._around.jitter())
+        return max(own, error.retry_after or 0.0)
+
+    def _ask(self, request: _Request, deadline: float, parse: Callable[[Any], Parsed]) -> Parsed:
+        """Send one request, past the gate and within the budget, and read its answer."""
+        credential = self._credential(request.operation)
+        patience = max(0.0, deadline - self._around.monotonic())
+        with self._gate.passage(credential, patience):
+            waited = self._budget.take(deadline)
+            if waited > 0:
+                self._observer.throttle_wait(self._project, waited)
+                self._gate.check()
+            return self._send(request, credential, parse)
+
+    def _credential(self, operation: str) -> Credential:
+        project = self._project
+        try:
+            credential = self._credentials.current()
+        except CredentialsError as error:
+            self._observer.error(project, operation, AuthError.reason)
+            refusal = AuthError(str(error))
+            self._report_refusal(refusal)
+            raise refusal from error
+        self._observer.credentials_expiry(project, credential.expires_at)
+        return credential
+
+    def _report_refusal(self, error: AuthError) -> None:
+        """Log a refused key once for the whole project, not once for each instance."""
+        told = (error.status, error.error_code, error.message)
+        with self._log_lock:
+            if told == self._refusal_told:
+                return
+            self._refusal_told = told
+        fields = {
+            "project": self._project,
+            "reason": error.reason,
+            "status": error.status,
+            "error_code": error.error_code,
+            "request_id": error.request_id,
+            "error": error.message,
+        }
+        logger.error(
+            "the cloud refuses the credentials of this project: check them, and the clock; "
+            "nothing is asked for five minutes, or until they change",
+            extra={"fields": fields},
+        )
+
+    def _send(
+        self, request: _Request, credential: Credential, parse: Callable[[Any], Parsed]
+    ) -> Parsed:
+        project, operation = self._project, request.operation
+        auth = request_auth(credential, request.project_id, self._around.now)
+        started, code = time.perf_counter(), "error"
+        try:
+            answer = self._transport.get(request.url, auth)
+            code = str(answer.status)
+            parsed = _parsed(answer, parse, credential, self._around.now())
+        except ApiError as error:
+            self._observer.error(project, operation, error.reason)
+            if isinstance(error, AuthError):
+                self._report_refusal(error)
+            raise
+        finally:
+            self._observer.request(project, operation, code, time.perf_counter() - started)
+        self._refusal_told = None
+        return parsed
+
+
+def _parsed(
+    answer: Answer, parse: Callable[[Any], Parsed], credential: Credential, now: float
+) -> Parsed:
+    """Return the parsed answer; one of the wrong shape is an error that names its request."""
+    try:
+        return parse(read_json(answer, credential.redact, now))
+    except InvalidResponseError as error:
+        error.status = answer.status
+        error.request_id = error.request_id or answer.headers.get("X-Request-Id", "")
+        raise

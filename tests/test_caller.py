@@ -1,0 +1,129 @@
+"""One call to the API: what odd answers and odd secrets must not do."""
+
+from __future__ import annotations
+
+import gzip
+import traceback
+from pathlib import Path
+
+import pytest
+from clouds import ACCESS_KEY, SECRET_KEY, World, world
+from test_client import exporter_of
+
+from dcs_task_exporter import transport
+from dcs_task_exporter.auth import AuthGate
+from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE
+from dcs_task_exporter.credentials import AccessKey, EnvironmentKey, read_secret
+from dcs_task_exporter.errors import ApiError, AuthError, CredentialsError, InvalidResponseError
+from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
+
+
+def answer_with(here: World, reply: Reply) -> None:
+    """Let the cloud answer everything with this."""
+    here.cloud.faults._faults.append(Fault(reply))  # noqa: SLF001 - one that is in no list
+
+
+def test_a_few_bytes_that_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that unpacks to more than the limit is an error, not a full memory."""
+    monkeypatch.setattr(transport, "MAX_BODY_SIZE", 1 << 20)
+    bomb = gzip.compress(b" " * (8 << 20))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(200, bomb, headers))
+
+        with pytest.raises(InvalidResponseError, match="larger than 1 MiB"):
+            exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+
+def test_a_pause_without_end_is_none() -> None:
+    """A Retry-After beyond all sense stops the project for an hour, not for good."""
+    with world(1) as here, here.exporter() as exporter:
+        headers = {"Retry-After": "9" * 30}
+        reply = gateway_error(429, "APIGW.0308", "The throttling threshold was reached", **headers)
+        answer_with(here, reply)
+        exporter.refresh_and_wait(10)
+        here.cloud.faults.clear()
+        here.clock.advance(MAX_THROTTLE_PAUSE + 1)
+        exporter.refresh_and_wait(10)
+
+        assert exporter.snapshots()[0].up
+
+
+def test_a_failed_look_up_stands_for_all() -> None:
+    """When the project's id cannot be looked up, that is asked once, not by each instance."""
+    with world(20) as here:
+        line = next(line for line in here.config_text().splitlines() if "project_id" in line)
+        with exporter_of(here, here.config_text().replace(f"{line}\n", "")) as exporter:
+            here.cloud.faults.add("unavailable")
+            exporter.refresh_and_wait(10)
+
+            assert here.cloud.count("list_projects") == 1
+            here.cloud.faults.clear()
+            here.clock.advance(15)
+            exporter.refresh_and_wait(10)
+            assert all(snapshot.up for snapshot in exporter.snapshots())
+
+
+@pytest.mark.parametrize("content", ["abc\ndef", "abc def", "pässword", "abc\x00"])
+def test_a_secret_that_no_header_carries(tmp_path: Path, content: str) -> None:
+    """A secret that was wrapped or cut is refused where it is read; the error does not show it."""
+    file = tmp_path / "sk"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(CredentialsError, match="printable ASCII") as from_file:
+        read_secret(file)
+    with pytest.raises(CredentialsError, match="CLOUD_SDK_SK must hold") as from_environment:
+        EnvironmentKey({"CLOUD_SDK_AK": "a", "CLOUD_SDK_SK": content}).current()
+
+    for caught in (from_file, from_environment):
+        assert content not in "".join(traceback.format_exception(caught.value))
+
+
+KEY = AccessKey(ACCESS_KEY, SECRET_KEY)
+
+
+def enter(gate: AuthGate, outcome: Exception | None = None) -> None:
+    """Send one request past the gate."""
+    with gate.passage(KEY, 0):
+        if outcome is not None:
+            raise outcome
+
+
+def test_a_bug_proves_no_key() -> None:
+    """An error of our own does not pass for an accepted key: the fan-out stays narrow."""
+    gate = AuthGate(lambda: 0.0)
+    with pytest.raises(ZeroDivisionError):
+        enter(gate, ZeroDivisionError())
+
+    with gate.passage(KEY, 0), gate.passage(KEY, 0), pytest.raises(ApiError):
+        enter(gate)
+
+
+def test_after_the_pause_one_request_tries() -> None:
+    """After a refusal nothing leaves for the pause, then one request, and then all if it passes."""
+    now = [0.0]
+    gate = AuthGate(lambda: now[0], pause=310)
+    with pytest.raises(AuthError):
+        enter(gate, AuthError("refused", status=401))
+    with pytest.raises(AuthError, match="next try in 310 s"):
+        enter(gate)
+
+    now[0] = 311.0
+    with gate.passage(KEY, 0), pytest.raises(ApiError):
+        enter(gate)
+    with gate.passage(KEY, 0), gate.passage(KEY, 0), gate.passage(KEY, 0):
+        pass
+
+
+def test_every_fault_is_survived() -> None:
+    """After any failure that the cloud knows, an instance is read again once it is over."""
+    quick = [name for name, reply in FAULTS.items() if not reply.manner.startswith(("dr", "sil"))]
+    with world(1) as here, here.exporter() as exporter:
+        for name in quick:
+            here.cloud.faults.add(name)
+            here.clock.advance(400)
+            exporter.refresh_and_wait(10)
+            assert not exporter.snapshots()[0].up, name
+            here.cloud.faults.clear()
+            here.clock.advance(400)
+            exporter.refresh_and_wait(10)
+            assert exporter.snapshots()[0].up, name
