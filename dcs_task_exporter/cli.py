@@ -31,6 +31,7 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
+from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.state import StateLockedError
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
@@ -88,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
         "scrape", help="read all instances once and print the metrics", parents=[common]
     )
     scrape.set_defaults(run=_scrape)
+    tasks = commands.add_parser(
+        "tasks", help="read all instances once and list their latest tasks", parents=[common]
+    )
+    tasks.add_argument("--json", action="store_true", help="a JSON object for each instance")
+    tasks.set_defaults(run=_tasks)
     demo = commands.add_parser(
         "demo", help="run against a simulated cloud, without an account", parents=[common]
     )
@@ -254,6 +260,19 @@ def _scrape(arguments: argparse.Namespace) -> int:
         exporter.refresh_and_wait(60)
         _write(generate_latest(exporter.registry).decode(), sys.stdout)
         return OK if all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
+    finally:
+        exporter.stop()
+
+
+def _tasks(arguments: argparse.Namespace) -> int:
+    config = _checked_config(arguments.config_file, os.environ)
+    exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
+    try:
+        exporter.refresh_and_wait(60)
+        snapshots, statuses = exporter.snapshots(), config.status_words.table()
+        report = tasks_json if arguments.json else tasks_table
+        _write(report(snapshots, statuses), sys.stdout)
+        return OK if all(snapshot.up for snapshot in snapshots) else FAILED
     finally:
         exporter.stop()
 

@@ -62,6 +62,14 @@ def prometheus(prometheus_major: str) -> Path:
 
 
 @pytest.fixture
+def alertmanager(prometheus_major: str) -> Path:
+    """The real Alertmanager of the same Debian release."""
+    folder = ROOT / ".tools" / f"alertmanager-{prometheus_major}"
+    name = "prometheus-alertmanager"
+    return real_part(folder / name, f"Alertmanager of release {prometheus_major}")
+
+
+@pytest.fixture
 def promtool(prometheus_major: str) -> Path:
     """The real promtool."""
     folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"

@@ -54,17 +54,22 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(binary: Path, folder: Path, scrape_url: str, job: str = "") -> Iterator[Prometheus]:
-    """Run Prometheus in an empty folder, scraping `scrape_url` every second; `job` adds to it."""
+def running(
+    binary: Path, folder: Path, scrape_url: str, job: str = "", more: str = ""
+) -> Iterator[Prometheus]:
+    """Run Prometheus in an empty folder, scraping `scrape_url` every second.
+
+    `job` adds to the job's configuration, `more` to the whole.
+    """
     scheme, _, target = scrape_url.partition("://")
     config = folder / "prometheus.yml"
     config.write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
         "scrape_configs:\n"
         "  - job_name: dcs-tasks\n"
         f"    scheme: {scheme}\n"
         f"    static_configs: [{{targets: ['{target}']}}]\n"
-        f"{job}"
+        f"{job}{more}"
     )
     port = free_port()
     command = [

@@ -266,3 +266,32 @@ def finished(url: str) -> dict[str, float]:
         for (name, labels), number in found.items()
         if name == "dcs_tasks_finished_total"
     }
+
+
+def test_tasks(here: World, config: Path) -> None:
+    """`tasks` lists the latest tasks of each instance as a table, and what has none."""
+    details = {"old_capacity": "1", "new_capacity": "2"}
+    here.cloud.start_task("i0", "EXTEND", "FAILED", details=details, error_code="DCS.4842")
+
+    done = run("tasks", f"--config.file={config}")
+
+    lines = done.stdout.splitlines()
+    assert (done.returncode, lines[0].split()) == (
+        0,
+        ["INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT", "CHANGED"],
+    )
+    assert lines[1].startswith("cache-0   EXTEND  FAILED DCS.4842  20")
+    assert lines[1].endswith("capacity 1 -> 2 GB")
+    assert lines[2] == "cache-1 (i1) has no task in the look-back window"
+
+
+def test_tasks_as_json(here: World, config: Path) -> None:
+    """`tasks --json` prints an object for each instance; one not read has null, and exit 1."""
+    here.cloud.start_task("i0", "EXTEND", "SUCCESS")
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("tasks", "--json", f"--config.file={config}")
+
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["tasks"][0]["task_name"], first["tasks"][0]["outcome"]) == ("EXTEND", "success")
+    assert (done.returncode, second["tasks"], second["error"]["reason"]) == (1, None, "forbidden")
