@@ -6,11 +6,12 @@ import argparse
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.demo_monitoring import monitoring
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import (
     DEMO_KEY,
@@ -45,21 +46,26 @@ def run_demo(
         teller = threading.Thread(target=_tell, args=(story, stopping), daemon=True)
         teller.start()
         host, port = (arguments.addresses or [arguments.default_address])[0]
-        base = f"http://{host or '127.0.0.1'}:{port}"
-        say(
-            f"A simulated cloud is at {server.url}; its tasks begin, run, succeed and fail.\n"
-            f"  Open   {base}/\n"
-            f"  Scrape {base}{arguments.telemetry_path}\n"
-            f"  Watch  curl -s {base}{arguments.telemetry_path} | grep '^dcs_tasks_finished_total'"
-            " | grep -v ' 0.0'\n"
-            "Ctrl-C ends it. Start it again and the counts go on: "
-            f"they are kept in ./{STATE_FILE}."
-        )
-        try:
-            serve(exporter)
-        finally:
-            stopping.set()
-            exporter.stop()
+        target = f"{host or '127.0.0.1'}:{port}"
+        with monitoring(target, Path.cwd()) as places:
+            say(_introduction(server.url, f"http://{target}", arguments.telemetry_path, places))
+            try:
+                serve(exporter)
+            finally:
+                stopping.set()
+                exporter.stop()
+
+
+def _introduction(cloud: str, base: str, path: str, places: Sequence[str]) -> str:
+    lines = [
+        f"A simulated cloud is at {cloud}; its tasks begin, run, succeed and fail.",
+        f"  Open   {base}/",
+        f"  Scrape {base}{path}",
+        f"  Watch  curl -s {base}{path} | grep '^dcs_tasks_finished_total' | grep -v ' 0.0'",
+        *places,
+        f"Ctrl-C ends it. Start it again and the counts go on: they are kept in ./{STATE_FILE}.",
+    ]
+    return "\n".join(lines)
 
 
 def demo_config(url: str, cloud: SimulatedCloud) -> str:

@@ -26,7 +26,7 @@ def free_port() -> int:
 class Prometheus:
     """A running server; `query` asks it, `wait_for` asks until it says what is waited for."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
         self.url = url
         self._process = process
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 from clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+from real_prometheus import Prometheus, free_port
 
 from dcs_task_exporter.simulator import DEMO_KEY
 
@@ -295,3 +296,34 @@ def test_tasks_as_json(here: World, config: Path) -> None:
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["tasks"][0]["task_name"], first["tasks"][0]["outcome"]) == ("EXTEND", "success")
     assert (done.returncode, second["tasks"], second["error"]["reason"]) == (1, None, "forbidden")
+
+
+@pytest.mark.real
+def test_the_demo_starts_prometheus(
+    started: list[subprocess.Popen[str]], prometheus: Path, alertmanager: Path, tmp_path: Path
+) -> None:
+    """Where they are installed, the demo starts Prometheus with our rules, and Alertmanager."""
+    (tmp_path / "prometheus").symlink_to(Path(__file__).parent.parent / "prometheus")
+    port = free_port()
+    path = f"{prometheus.parent}:{alertmanager.parent}"
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, "demo", f"--web.listen-address=127.0.0.1:{port}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+    )
+    started.append(process)
+    assert process.stdout is not None
+    found = None
+    while found is None:
+        found = re.search(r"Alerts (http://\S+)/alerts", process.stdout.readline())
+    server = Prometheus(found[1], process)
+    server.wait_for('up{job="dcs-tasks"} == 1')
+    groups = requests.get(f"{found[1]}/api/v1/rules", timeout=10).json()["data"]["groups"]
+    process.terminate()
+    process.wait(timeout=30)
+
+    assert len(groups) == 3
+    with pytest.raises(requests.ConnectionError):
+        requests.get(found[1], timeout=5)
