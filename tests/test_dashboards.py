@@ -251,8 +251,8 @@ def substituted(expression: str) -> str:
     values = {
         "$__rate_interval": "30s",
         "$__range": "5m",
-        '"$dcs_instance"': '"i0"',
-        "$dcs_instance": "i0|i1",
+        '=~"$dcs_instance"': '=~"i0|i1"',
+        "$dcs_instance": "i0",
         "$job": ".+",
         "$project": ".+",
         "$task_name": ".+",
