@@ -104,7 +104,8 @@ def test_a_broken_renewal_keeps_the_old(
         assert get(server.url, folder).ok
         assert get(server.url, folder).ok
 
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(told) == 1
 
 
 def test_client_certificate(start: Start, folder: Path, authority: trustme.CA) -> None:
