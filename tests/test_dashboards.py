@@ -18,16 +18,11 @@ import promql
 import pytest
 import requests
 import yaml
-from clouds import ACCESS_KEY, PROJECT, SECRET_KEY
+from real_exporter import cloud_of_two, exporting
 from real_prometheus import Prometheus, running
-from test_real_prometheus import CONFIG
 
-from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
+from dcs_task_exporter.simulator import SimulatedCloud
 from dcs_task_exporter.simulator.cloud import timestamp
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.server import WebServer
 
 FOLDER = Path(dashboards.__file__).parent
 BOARDS: dict[str, dict[str, Any]] = {
@@ -207,27 +202,6 @@ def cloudeye() -> Iterator[str]:
     server.server_close()
 
 
-@contextmanager
-def exporter(state: Path) -> Iterator[tuple[str, SimulatedCloud]]:
-    """Run an exporter over a cloud with two instances."""
-    cloud = SimulatedCloud(time.time)
-    cloud.add_project(PROJECT, "cn-north-4")
-    cloud.access.add_key(ACCESS_KEY, SECRET_KEY)
-    cloud.add_instance(PROJECT, "i0", "orders")
-    cloud.add_instance(PROJECT, "i1", "carts")
-    with CloudServer(cloud) as server:
-        text = CONFIG.format(project=PROJECT, url=server.url, key=ACCESS_KEY, secret=SECRET_KEY)
-        text = text.replace(SECRET_KEY, f"{SECRET_KEY}, expires_at: '2040-01-01T00:00:00Z'")
-        config = parse_config(f"{text}\nstate: {{path: {state}}}\n", "test", {})
-        running_exporter = Exporter(config, Options())
-        app = create_app(running_exporter, running_exporter.web_settings("/metrics"))
-        web = WebServer(app, "127.0.0.1", 0)
-        web.start()
-        yield web.url, cloud
-        web.stop()
-        running_exporter.stop()
-
-
 def play(cloud: SimulatedCloud, server: Prometheus) -> None:
     """Play tasks of every kind that the dashboards show, each seen by a scrape."""
     details = {"old_capacity": "1", "new_capacity": "2"}
@@ -269,7 +243,8 @@ def test_every_query_returns_data(prometheus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "prometheus"
     folder.mkdir()
     problems: list[str] = []
-    with exporter(tmp_path / "state.db") as (url, cloud), cloudeye() as other:
+    cloud, state = cloud_of_two(), f"state: {{path: {tmp_path / 'state.db'}}}\n"
+    with exporting(cloud, state) as url, cloudeye() as other:
         job = f"  - job_name: cloudeye\n    static_configs: [{{targets: ['{other}']}}]\n"
         with running(prometheus, folder, url, job) as server:
             play(cloud, server)

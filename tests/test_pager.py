@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds import ACCESS_KEY, PROJECT, SECRET_KEY
+from real_exporter import cloud_of_two, exporting
 from real_prometheus import free_port, running
-from test_real_prometheus import CONFIG
 
-from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.simulator import SimulatedCloud
 
 pytestmark = pytest.mark.real
 
@@ -113,24 +108,13 @@ def alerting(binary: Path, folder: Path, pager: Pager) -> Iterator[str]:
 
 @pytest.fixture
 def cloud() -> SimulatedCloud:
-    made = SimulatedCloud(time.time)
-    made.add_project(PROJECT, "cn-north-4")
-    made.access.add_key(ACCESS_KEY, SECRET_KEY)
-    made.add_instance(PROJECT, "i0", "orders")
-    made.add_instance(PROJECT, "i1", "carts")
-    return made
+    return cloud_of_two()
 
 
 @pytest.fixture
 def exporter_url(cloud: SimulatedCloud) -> Iterator[str]:
-    with CloudServer(cloud) as server:
-        text = CONFIG.format(project=PROJECT, url=server.url, key=ACCESS_KEY, secret=SECRET_KEY)
-        exporter = Exporter(parse_config(text, "test", {}), Options())
-        web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
-        web.start()
-        yield web.url
-        web.stop()
-        exporter.stop()
+    with exporting(cloud) as url:
+        yield url
 
 
 def test_from_failure_to_pager(

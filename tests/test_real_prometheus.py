@@ -9,54 +9,24 @@ from typing import Any
 
 import pytest
 import requests
-from clouds import ACCESS_KEY, PROJECT, SECRET_KEY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from real_exporter import cloud_of_two, exporting
 from real_prometheus import running
 
-from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.simulator import SimulatedCloud
 
 pytestmark = pytest.mark.real
-
-CONFIG = """
-projects:
-  - name: prod
-    region: cn-north-4
-    project_id: {project}
-    endpoint: {url}
-    credentials: {{type: access_key, access_key: {key}, secret_key: {secret}}}
-    instances: [{{id: i0, name: orders}}, {{id: i1, name: carts}}]
-collector: {{min_refresh_interval: 200ms, first_value_hold: 0s, requests_per_second: 1000}}
-"""
 
 
 @pytest.fixture
 def cloud() -> SimulatedCloud:
-    import time  # noqa: PLC0415 - a real Prometheus lives in real time
-
-    made = SimulatedCloud(time.time)
-    made.add_project(PROJECT, "cn-north-4")
-    made.access.add_key(ACCESS_KEY, SECRET_KEY)
-    made.add_instance(PROJECT, "i0", "orders")
-    made.add_instance(PROJECT, "i1", "carts")
-    return made
+    return cloud_of_two()
 
 
 @pytest.fixture
 def url(cloud: SimulatedCloud) -> Iterator[str]:
-    with CloudServer(cloud) as server:
-        text = CONFIG.format(project=PROJECT, url=server.url, key=ACCESS_KEY, secret=SECRET_KEY)
-        exporter = Exporter(parse_config(text, "test", {}), Options())
-        web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
-        web.start()
-        try:
-            yield web.url
-        finally:
-            web.stop()
-            exporter.stop()
+    with exporting(cloud) as found:
+        yield found
 
 
 def test_failure_is_seen(prometheus: Path, tmp_path: Path, cloud: SimulatedCloud, url: str) -> None:
