@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import shared
 from grafana_foundation_sdk.builders import dashboard
 from panels import ORANGE, RED, AnyPanel, Query, base, lines, number, steps, variable
 
@@ -25,19 +26,8 @@ def build() -> dashboard.Dashboard:
 
 def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
     panels = (
-        number(
-            "Instances that cannot be read",
-            "Their latest refresh failed, or none has succeeded yet.",
-            Query(f"sum(1 - dcs_instance_up{{{JOB}}})"),
-            thresholds=steps((1, RED)),
-        ),
-        number(
-            "Oldest data",
-            "How long ago the instance that was read longest ago was read.",
-            Query(f"max(time() - dcs_instance_last_refresh_timestamp_seconds{{{JOB}}})"),
-            unit="s",
-            thresholds=steps((300, ORANGE), (900, RED)),
-        ),
+        shared.unreadable(JOB, width=4),
+        shared.oldest_data(JOB, width=4),
         number(
             "Cut listings",
             "Instances with more tasks than collector.max_pages holds.",

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import shared
 from grafana_foundation_sdk.builders import dashboard
-from panels import (
-    FAILED,
-    ORANGE,
-    RED,
-    Query,
-    base,
-    lines,
-    number,
-    steps,
-    table,
-    timeline,
-    variable,
-)
+from panels import FAILED, RED, Query, base, lines, steps, table, variable
 
 UID: Final = "dcs-tasks-fleet"
 SCOPE: Final = 'job=~"$job",dcs_instance_id=~"$dcs_instance"'
@@ -57,70 +46,17 @@ def _variables() -> tuple[dashboard.QueryVariable, ...]:
 
 
 def _is_something_wrong(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    failing = (
-        f"sum(dcs_task_last_failure_timestamp_seconds{{{NAMED}}} > bool "
-        f"dcs_task_last_success_timestamp_seconds{{{NAMED}}})"
-    )
-    failures = f'sum(increase(dcs_tasks_finished_total{{{NAMED},status=~"{FAILED}"}}[$__range]))'
     return (
         made.with_row(dashboard.Row("Is something wrong?"))
-        .with_panel(
-            number(
-                "Instances that cannot be read",
-                "Of these nothing is known: their tasks may fail unseen.",
-                Query(f"sum(1 - dcs_instance_up{{{SCOPE}}})"),
-                thresholds=steps((1, RED)),
-                width=5,
-            )
-        )
-        .with_panel(
-            number(
-                "Failed, and not succeeded since",
-                "Tasks by instance and name whose latest result is a failure, old ones included.",
-                Query(failing),
-                thresholds=steps((1, RED)),
-                width=5,
-            )
-        )
-        .with_panel(
-            number(
-                "Failures in this time",
-                "Tasks that were counted as failed within the chosen time.",
-                Query(failures),
-                thresholds=steps((0.5, RED)),
-                width=5,
-            )
-        )
-        .with_panel(
-            number(
-                "Active now",
-                "Tasks that have not ended yet.",
-                Query(f"sum(dcs_tasks_active{{{NAMED}}})"),
-                width=4,
-            )
-        )
-        .with_panel(
-            number(
-                "Oldest data",
-                "How long ago the instance that was read longest ago was read.",
-                Query(f"max(time() - dcs_instance_last_refresh_timestamp_seconds{{{SCOPE}}})"),
-                unit="s",
-                thresholds=steps((300, ORANGE), (900, RED)),
-                width=5,
-            )
-        )
+        .with_panel(shared.unreadable(SCOPE, width=5))
+        .with_panel(shared.still_failed(NAMED, width=5))
+        .with_panel(shared.failures(NAMED, width=5))
+        .with_panel(shared.active(NAMED, width=4))
+        .with_panel(shared.oldest_data(SCOPE, width=5))
     )
 
 
 def _what_exactly(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    story = (
-        dashboard.DashboardLink("This instance's story")
-        .url(
-            "/d/dcs-tasks-instance?var-dcs_instance=${__data.fields.dcs_instance_id}"
-            "&${datasource:queryparam}&${job:queryparam}"
-        )
-        .target_blank(False)
-    )
     return (
         made.with_row(dashboard.Row("What exactly?"))
         .with_panel(
@@ -131,60 +67,18 @@ def _what_exactly(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 Query(f'dcs_task_last_info{{{NAMED},status=~"{FAILED}"}}'),
                 TASK_COLUMNS,
                 empty="no failed tasks",
-                links=(story,),
+                links=(_story(),),
             )
         )
-        .with_panel(
-            lines(
-                "Finished tasks",
-                "Tasks as they were counted, by name and status.",
-                [
-                    Query(
-                        "sum by (task_name, status) "
-                        f"(increase(dcs_tasks_finished_total{{{NAMED}}}[$__rate_interval])) > 0",
-                        "{{task_name}} {{status}}",
-                    )
-                ],
-                style="bars",
-                empty="no tasks ended",
-            )
-        )
-        .with_panel(
-            lines(
-                "How long the latest took",
-                "The duration of the latest finished task of each instance, name and status.",
-                [
-                    Query(
-                        f"dcs_task_last_duration_seconds{{{NAMED}}}",
-                        "{{dcs_instance_name}} {{task_name}} {{status}}",
-                    )
-                ],
-                unit="s",
-                empty="no tasks ended",
-            )
-        )
+        .with_panel(shared.finished(NAMED))
+        .with_panel(shared.durations(NAMED, "{{dcs_instance_name}} {{task_name}} {{status}}"))
     )
 
 
 def _what_runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    story = (
-        dashboard.DashboardLink("This instance's story")
-        .url("/d/dcs-tasks-instance?var-dcs_instance=${__data.fields.dcs_instance_id}")
-        .target_blank(False)
-    )
     return (
         made.with_row(dashboard.Row("What runs, and who changed what?"))
-        .with_panel(
-            timeline(
-                "What ran when",
-                "A bar from the start of a task until its end, as the scrapes saw it.",
-                Query(
-                    f"sum by (dcs_instance_name, task_name) (dcs_tasks_active{{{NAMED}}}) > 0",
-                    "{{dcs_instance_name}} {{task_name}}",
-                ),
-                empty="no tasks ran",
-            )
-        )
+        .with_panel(shared.runs(NAMED, "dcs_instance_name", "task_name"))
         .with_panel(
             table(
                 "Last result of each instance and task",
@@ -192,7 +86,7 @@ def _what_runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 Query(f"dcs_task_last_info{{{NAMED}}}"),
                 TASK_COLUMNS,
                 empty="no tasks in the look-back window",
-                links=(story,),
+                links=(_story(),),
             )
         )
         .with_panel(
@@ -205,6 +99,18 @@ def _what_runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 empty="no such changes in the look-back window",
             )
         )
+    )
+
+
+def _story() -> dashboard.DashboardLink:
+    """Return the link from a row to its instance, in the same data source and job."""
+    return (
+        dashboard.DashboardLink("This instance's story")
+        .url(
+            "/d/dcs-tasks-instance?var-dcs_instance=${__data.fields.dcs_instance_id}"
+            "&${datasource:queryparam}&${job:queryparam}"
+        )
+        .target_blank(False)
     )
 
 

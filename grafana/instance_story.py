@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import shared
 from grafana_foundation_sdk.builders import dashboard, prometheus
 from panels import (
-    BLUE,
     DATASOURCE,
-    FAILED,
     GREEN,
     ORANGE,
     RED,
@@ -18,7 +17,6 @@ from panels import (
     number,
     steps,
     table,
-    timeline,
     variable,
 )
 
@@ -65,11 +63,6 @@ def finished_tasks() -> dashboard.AnnotationQuery:
 
 
 def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    failing = (
-        f"sum(dcs_task_last_failure_timestamp_seconds{{{SCOPE}}} > bool "
-        f"dcs_task_last_success_timestamp_seconds{{{SCOPE}}})"
-    )
-    failures = f'sum(increase(dcs_tasks_finished_total{{{SCOPE},status=~"{FAILED}"}}[$__range]))'
     started = f"max(time() - dcs_tasks_active_oldest_start_timestamp_seconds{{{SCOPE}}})"
     return (
         made.with_row(dashboard.Row("Now"))
@@ -81,39 +74,10 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 thresholds=steps((1, GREEN), base=RED),
             )
         )
-        .with_panel(
-            number(
-                "Age of the data",
-                "How long ago the tasks were read.",
-                Query(f"max(time() - dcs_instance_last_refresh_timestamp_seconds{{{SCOPE}}})"),
-                unit="s",
-                thresholds=steps((300, ORANGE), (900, RED)),
-            )
-        )
-        .with_panel(
-            number(
-                "Failed, and not succeeded since",
-                "Names of tasks whose latest result is a failure.",
-                Query(failing),
-                thresholds=steps((1, RED)),
-            )
-        )
-        .with_panel(
-            number(
-                "Failures in this time",
-                "Tasks that were counted as failed within the chosen time.",
-                Query(failures),
-                thresholds=steps((0.5, RED)),
-            )
-        )
-        .with_panel(
-            number(
-                "Active now",
-                "Tasks that have not ended yet.",
-                Query(f"sum(dcs_tasks_active{{{SCOPE}}})"),
-                thresholds=steps(base=BLUE),
-            )
-        )
+        .with_panel(shared.oldest_data(SCOPE, width=4))
+        .with_panel(shared.still_failed(SCOPE, width=4))
+        .with_panel(shared.failures(SCOPE, width=4))
+        .with_panel(shared.active(SCOPE, width=4))
         .with_panel(
             number(
                 "Active for",
@@ -139,38 +103,9 @@ def _story(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 empty="no tasks in the look-back window",
             )
         )
-        .with_panel(
-            timeline(
-                "What ran when",
-                "A bar from the start of a task until its end, as the scrapes saw it.",
-                Query(f"sum by (task_name) (dcs_tasks_active{{{SCOPE}}}) > 0", "{{task_name}}"),
-                empty="no tasks ran",
-            )
-        )
-        .with_panel(
-            lines(
-                "Finished tasks",
-                "Tasks as they were counted, by name and status.",
-                [
-                    Query(
-                        "sum by (task_name, status) "
-                        f"(increase(dcs_tasks_finished_total{{{SCOPE}}}[$__rate_interval])) > 0",
-                        "{{task_name}} {{status}}",
-                    )
-                ],
-                style="bars",
-                empty="no tasks ended",
-            )
-        )
-        .with_panel(
-            lines(
-                "How long the latest took",
-                "The duration of the latest finished task of each name and status.",
-                [Query(f"dcs_task_last_duration_seconds{{{SCOPE}}}", "{{task_name}} {{status}}")],
-                unit="s",
-                empty="no tasks ended",
-            )
-        )
+        .with_panel(shared.runs(SCOPE, "task_name"))
+        .with_panel(shared.finished(SCOPE))
+        .with_panel(shared.durations(SCOPE, "{{task_name}} {{status}}"))
     )
 
 
