@@ -110,7 +110,11 @@ class StateFile:
         with self._lock:
             if self._connection is None:
                 return InstanceState()
-            state = read_state(self._connection, instance_id)
+            try:
+                state = read_state(self._connection, instance_id)
+            except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
+                self._begin_anew(error)
+                return InstanceState()
             if state is None:
                 return InstanceState()
             self._saved[instance_id] = state
@@ -152,6 +156,19 @@ class StateFile:
             aside = self._set_aside()
             self._note(f"{error}; it was set aside as {aside.name}, counting begins anew")
             return self._connected()
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Set aside a file whose rows make no sense, although SQLite can read it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._saved.clear()
+        try:
+            aside = self._set_aside()
+            self._note(f"is damaged: {error}; it was set aside as {aside.name}")
+            self._connection = self._connected()
+        except (OSError, sqlite3.Error, StateLockedError) as problem:
+            self._fail("cannot be used; counts are kept in memory only", problem)
 
     def _connected(self) -> sqlite3.Connection:
         if self._path.exists() and not self._path.is_file():

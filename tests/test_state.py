@@ -227,6 +227,26 @@ def test_unusable_file(
     assert disk.open().load("i0").counts == SOME.counts
 
 
+@pytest.mark.parametrize("labels", ["{", "[]", '{"names": 3, "statuses": []}', "{}"])
+def test_rows_without_sense(disk: Disk, labels: str) -> None:
+    """A file that SQLite can read, but whose rows make no sense, is set aside as well."""
+    file = disk.open()
+    file.save("i0", SOME)
+    file.close()
+    connection = sqlite3.connect(disk.path)
+    connection.execute("UPDATE instance SET labels = ?", (labels,))
+    connection.commit()
+    connection.close()
+
+    again = disk.open()
+    found = again.load("i0")
+    again.save("i0", SOME)
+    again.close()
+
+    assert (found, len(disk.aside())) == (InstanceState(), 1)
+    assert disk.open().load("i0").counts == SOME.counts
+
+
 def test_missing_folder(disk: Disk) -> None:
     """A folder that does not exist is named, and the file is made when it does."""
     disk.path = disk.path.parent / "later" / "state.db"
