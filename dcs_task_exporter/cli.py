@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -20,14 +20,11 @@ from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.config import Config, load_config
-from dcs_task_exporter.credentials import read_secret
 from dcs_task_exporter.demo import run_demo
 from dcs_task_exporter.errors import (
     ApiError,
     ConfigError,
-    CredentialsError,
     ExporterError,
-    Problem,
 )
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
@@ -169,22 +166,8 @@ def _url_path(text: str) -> str:
     return text
 
 
-def _checked_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Load the configuration, and find the secret files that cannot be read."""
-    config = load_config(path, environ)
-    problems = []
-    for where, file in config.secret_files():
-        try:
-            read_secret(file)
-        except CredentialsError as error:
-            problems.append(Problem(where, str(error)))
-    if problems:
-        raise ConfigError(str(path), tuple(problems))
-    return config
-
-
 def _serve(arguments: argparse.Namespace) -> int:
-    config = _checked_config(arguments.config_file, os.environ)
+    config = load_config(arguments.config_file, os.environ)
     exporter = Exporter(config, Options(os.environ))
     try:
         serve_until_told(exporter, arguments)
@@ -216,7 +199,7 @@ def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    config = _checked_config(arguments.config_file, os.environ)
+    config = load_config(arguments.config_file, os.environ)
     count = sum(len(project.instances) for project in config.projects)
     _say(f"{arguments.config_file}: {len(config.projects)} project(s), {count} instance(s), valid")
     if not arguments.online:
@@ -254,7 +237,7 @@ def _check_online(config: Config, exporter: Exporter) -> int:
 
 
 def _scrape(arguments: argparse.Namespace) -> int:
-    config = _checked_config(arguments.config_file, os.environ)
+    config = load_config(arguments.config_file, os.environ)
     exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
     try:
         exporter.refresh_and_wait(60)
@@ -265,7 +248,7 @@ def _scrape(arguments: argparse.Namespace) -> int:
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
-    config = _checked_config(arguments.config_file, os.environ)
+    config = load_config(arguments.config_file, os.environ)
     exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
     try:
         exporter.refresh_and_wait(60)

@@ -7,7 +7,7 @@ Unknown keys are errors; durations are written as Prometheus writes them; every 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -23,9 +23,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dcs_task_exporter.config_checks import cross_check
+from dcs_task_exporter.config_checks import cross_check, unreadable_secrets
 from dcs_task_exporter.config_loader import TAG_OF_LATER, parse, read_text
 from dcs_task_exporter.durations import DURATION_PATTERN, parse_duration
+from dcs_task_exporter.errors import Problem
 from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable, parse_time
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -294,20 +295,17 @@ class Config(_Section):
     state: StateConfig = StateConfig()
     status_words: StatusWordsConfig = StatusWordsConfig()
 
-    def secret_files(self) -> Iterator[tuple[str, Path]]:
-        """Yield each file that a secret is read from, with the path of its key."""
-        for index, project in enumerate(self.projects):
-            for name, value in project.credentials:
-                if name.endswith("_file") and value is not None:
-                    yield f"projects[{index}].credentials.{name}", value
-
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file.
+    """Read and check a configuration file, and the files of secrets that it names.
 
     Raises `ConfigError` with every mistake in it.
     """
-    return parse_config(read_text(path), str(path), environ)
+
+    def check(data: object) -> list[Problem]:
+        return cross_check(data) + unreadable_secrets(data)
+
+    return parse(Config, read_text(path), str(path), environ, check)
 
 
 def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:

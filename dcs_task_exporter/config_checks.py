@@ -7,11 +7,13 @@ The data may be of any shape: what does not fit is the schema's to report.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.durations import parse_duration
-from dcs_task_exporter.errors import Problem
+from dcs_task_exporter.errors import CredentialsError, Problem
 from dcs_task_exporter.models import STATUS_WORDS
+from dcs_task_exporter.secret_files import read_secret
 
 _SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
     "access_key": ("access_key", "secret_key"),
@@ -40,6 +42,20 @@ def cross_check(data: object) -> list[Problem]:
         *_durations(_section(data, "collector")),
         *_status_words(_section(data, "status_words")),
     ]
+
+
+def unreadable_secrets(data: object) -> list[Problem]:
+    """Return the files of secrets that cannot be used, by the keys that name them."""
+    problems = []
+    for at, project in _sections(data, "projects"):
+        for key, value in _section(project, "credentials").items():
+            if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
+                continue
+            try:
+                read_secret(Path(value))
+            except CredentialsError as error:
+                problems.append(Problem(f"projects[{at}].credentials.{key}", str(error)))
+    return problems
 
 
 def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ secret is used without a restart. Nothing here shows a secret in a `repr`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from dcs_task_exporter.config import (
 )
 from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.models import parse_time
+from dcs_task_exporter.secret_files import read_secret, sendable
 
 REDACTED: Final = "[redacted]"
 
@@ -121,9 +121,9 @@ class EnvironmentKey:
             if access_key and secret_key:
                 token = self.environ.get(SECURITY_TOKEN_NAME, "").strip()
                 return AccessKey(
-                    _sendable(access_key, access_name),
-                    _sendable(secret_key, secret_name),
-                    _sendable(token, SECURITY_TOKEN_NAME),
+                    sendable(access_key, access_name),
+                    sendable(secret_key, secret_name),
+                    sendable(token, SECURITY_TOKEN_NAME),
                 )
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
@@ -140,33 +140,6 @@ def credential_source(
     if isinstance(config, TokenCredentials):
         return ConfiguredToken(config, read_secret)
     return EnvironmentKey(environ)
-
-
-def read_secret(path: Path) -> str:
-    """Return the content of a secret file, without surrounding white space.
-
-    Raises `CredentialsError` when it cannot be read or is empty.
-    """
-    try:
-        content = path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        message = f"cannot read the secret file {path}: {error.strerror}"
-        raise CredentialsError(message) from error
-    except UnicodeDecodeError:
-        message = f"the secret file {path} is not UTF-8 text"
-        raise CredentialsError(message) from None  # the cause would show the secret's bytes
-    if not content:
-        message = f"the secret file {path} is empty"
-        raise CredentialsError(message)
-    return _sendable(content, f"the secret file {path}")
-
-
-def _sendable(secret: str, where: str) -> str:
-    """Return a secret that a header can carry: the errors of the HTTP library would show it."""
-    if not re.fullmatch(r"[!-~]*", secret):
-        message = f"{where} must hold printable ASCII without blanks: was it cut or wrapped?"
-        raise CredentialsError(message)
-    return secret
 
 
 def _secret(

@@ -13,8 +13,9 @@ from test_client import exporter_of
 from dcs_task_exporter import transport
 from dcs_task_exporter.auth import AuthGate
 from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE
-from dcs_task_exporter.credentials import AccessKey, EnvironmentKey, read_secret
+from dcs_task_exporter.credentials import AccessKey, EnvironmentKey
 from dcs_task_exporter.errors import ApiError, AuthError, CredentialsError, InvalidResponseError
+from dcs_task_exporter.secret_files import read_secret
 from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import ssl
 import subprocess
 import traceback
@@ -20,7 +21,7 @@ from starlette.responses import PlainTextResponse
 
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.web.guard import WebGuard
-from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.web.server import ConnectionLimits, WebServer
 from dcs_task_exporter.web.toolkit import CIPHERS, WebConfigFile
 
 PASSWORD = "correct horse"
@@ -28,7 +29,7 @@ HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
 USERS = f"basic_auth_users: {{grafana: {HASH}}}\n"
 
-Start = Callable[[str], WebServer]
+Start = Callable[..., WebServer]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +55,13 @@ def renew(folder: Path, authority: trustme.CA, name: str = "127.0.0.1") -> None:
 def start(folder: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def started(text: str) -> WebServer:
+        def started(text: str, patience: float = 30) -> WebServer:
             (folder / "web.yml").write_text(text)
             file = WebConfigFile(folder / "web.yml")
             app = WebGuard(PlainTextResponse("up 1\n"), file)
-            server = WebServer(app, "127.0.0.1", 0, tls=file.server_context())
+            limits = ConnectionLimits(request=patience)
+            tls = file.server_context()
+            server = WebServer(app, "127.0.0.1", 0, limits=limits, tls=tls)
             server.start()
             stack.callback(server.stop)
             return server
@@ -81,6 +84,14 @@ def test_plain_text_on_a_tls_port(start: Start) -> None:
 
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
+
+
+def test_silence_on_a_tls_port(start: Start) -> None:
+    """A client that never begins to speak TLS is cut off."""
+    server = start(TLS, patience=0.2)
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+        assert silent.recv(1) == b""
 
 
 def test_a_renewed_certificate_is_used(start: Start, folder: Path, authority: trustme.CA) -> None:

@@ -151,13 +151,37 @@ class WebServer:
 
     def _run(self, sockets: list[socket.socket]) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=sockets))
+            loop = _Loop(self._server.limits.request)
+            try:
+                loop.run_until_complete(self._server.serve(sockets=sockets))
+            finally:
+                loop.finish()
         except Exception:
             logger.exception("the web server failed")
         finally:
             for sock in sockets:
                 sock.close()
             self._server.settled.set()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that does not wait a minute for a client that never begins to speak TLS."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__()
+        self._patience = patience
+
+    def finish(self) -> None:
+        """Cancel what is left, as `asyncio.run` does, and close."""
+        self.run_until_complete(_cancel_the_rest())
+        self.run_until_complete(self.shutdown_asyncgens())
+        self.close()
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # noqa: ANN401 - the base's
+        """Listen, with our limit for the handshake."""
+        if kwargs.get("ssl") is not None:
+            kwargs.setdefault("ssl_handshake_timeout", self._patience)
+        return await super().create_server(*args, **kwargs)
 
 
 class _Config(uvicorn.Config):
@@ -303,6 +327,13 @@ class _Connection(H11Protocol):
     def _cut(self) -> None:
         self.config.waiting.pop(self, None)
         self.transport.abort()
+
+
+async def _cancel_the_rest() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def most_connections(wanted: int) -> int:
