@@ -125,6 +125,15 @@ def _not_later(value: object) -> object:
     return value
 
 
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error:
+        message = "is no regular expression"
+        raise ValueError(message) from None
+    return value
+
+
 def _matching(pattern: str, message: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -153,6 +162,9 @@ Region = Annotated[
 Domain = Annotated[
     str, _matching(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
 ]
+
+
+Regex = Annotated[str, AfterValidator(_regex)]
 
 
 class _Section(BaseModel):
@@ -210,6 +222,18 @@ class InstanceConfig(_Section):
     name: str = ""
 
 
+class DiscoveryConfig(_Section):
+    """Which instances of the project are found by themselves."""
+
+    enabled: bool = False
+    refresh_interval: LongDuration = 300.0
+    include: Regex = ""
+    exclude: Regex = ""
+    tags: Mapping[str, str] = Field(default_factory=dict)
+    statuses: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+
+
 class ProjectConfig(_Section):
     """One project of one region, with its own key and request budget."""
 
@@ -223,7 +247,8 @@ class ProjectConfig(_Section):
     tls: TlsConfig = TlsConfig()
     proxy_url: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
     credentials: Credentials
-    instances: Annotated[tuple[InstanceConfig, ...], Field(min_length=1)]
+    instances: tuple[InstanceConfig, ...] = ()
+    discovery: DiscoveryConfig = DiscoveryConfig()
 
     @property
     def dcs_endpoint(self) -> str:

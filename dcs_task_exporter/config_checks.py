@@ -71,6 +71,10 @@ def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
             "or an iam_endpoint with a project_name"
         )
         yield Problem(f"{path}.project_id", message)
+    discovery = _section(project, "discovery").get("enabled") in (True, "true")
+    if not discovery and project.get("instances") in (None, []):
+        message = "is missing: list at least one, or set discovery.enabled"
+        yield Problem(f"{path}.instances", message)
     yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
 
 

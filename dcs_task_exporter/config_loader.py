@@ -124,6 +124,8 @@ _EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
         "greater_than_equal": "must be at least {ge:g}",
         "int": "a whole number is expected",
         "less_than_equal": "must be at most {le:g}",
+        "dict": "a section of keys and values is expected",
+        "mapping": "a section of keys and values is expected",
         "list": "a list is expected",
         "literal": "must be {expected}",
         "missing": MISSING,

@@ -12,8 +12,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import wait
-from dataclasses import dataclass, field
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry
 from requests.utils import get_environ_proxies
@@ -26,17 +26,20 @@ from dcs_task_exporter.collector import TaskCollector
 from dcs_task_exporter.config import Config, ProjectConfig
 from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
+from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateFile, StateStatus
 from dcs_task_exporter.telemetry import (
     ApiTelemetry,
+    DiscoveryTelemetry,
     ExporterTelemetry,
     register_process_metrics,
 )
 from dcs_task_exporter.transport import TlsSettings, Transport
 from dcs_task_exporter.web.app import WebSettings
+from dcs_task_exporter.workers import all_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +71,41 @@ class Exporter:
         self._own = ExporterTelemetry(__version__, options.clocks.now())
         self._config = config
         self.clients = {project.name: self._client(project, options) for project in config.projects}
+        self._discovered: dict[str, Sequence[Instance]] = {}
+        self._retargeting = threading.Lock()
         self._state = self._state_file(options)
         self._refresher = Refresher(
-            [
-                Target(_instance(project, item.id, item.name), self.clients[project.name])
-                for project in config.projects
-                for item in project.instances
-            ],
+            self._targets(),
             _refresh_settings(config),
             now=options.clocks.now,
             monotonic=options.clocks.monotonic,
             journal=self._state,
         )
+        self.discoveries = [
+            self._discovery(project) for project in config.projects if project.discovery.enabled
+        ]
         self.registry = self._registry(process_metrics=options.process_metrics)
 
     async def refresh(self, timeout: float) -> None:
         """Return when all due instances are in, or after `timeout` seconds."""
-        pending = asyncio.wrap_future(self._refresher.refresh())
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(pending), timeout)
+            await asyncio.wait_for(asyncio.shield(self._refresh()), timeout)
+
+    async def _refresh(self) -> None:
+        # Of a project that was never searched nothing could be shown: that is waited for.
+        await asyncio.wrap_future(self._search())
+        await asyncio.wrap_future(self._refresher.refresh())
 
     def refresh_and_wait(self, timeout: float) -> None:
         """Do the same from a thread."""
-        wait([self._refresher.refresh()], timeout)
+        began = time.monotonic()
+        wait([self._search()], timeout)
+        wait([self._refresher.refresh()], max(0.0, began + timeout - time.monotonic()))
+
+    def _search(self) -> Future[None]:
+        """Search what is due; the result comes when each project was searched once."""
+        found = [discovery.search() for discovery in self.discoveries]
+        return all_of([future for future in found if future is not None])
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return what is known of every instance."""
@@ -98,7 +113,11 @@ class Exporter:
 
     def ready(self) -> bool:
         """Whether every instance was read, or tried, once."""
-        return self._refresher.attempted()
+        searched = all(
+            discovery.status.instances is not None or discovery.status.problem
+            for discovery in self.discoveries
+        )
+        return searched and self._refresher.attempted()
 
     def now(self) -> float:
         """Return the Unix time."""
@@ -126,6 +145,8 @@ class Exporter:
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
         self._stopping.set()
+        for discovery in self.discoveries:
+            discovery.stop()
         self._refresher.stop()
         for client in self.clients.values():
             client.close()
@@ -151,6 +172,9 @@ class Exporter:
         registry.register(TaskCollector(self._scraped, personal=personal))
         registry.register(self._api)
         registry.register(self._own)
+        registry.register(
+            DiscoveryTelemetry(lambda: [discovery.status for discovery in self.discoveries])
+        )
         if process_metrics:
             register_process_metrics(registry)
         return registry
@@ -159,6 +183,39 @@ class Exporter:
         self._own.coalesced(self._refresher.coalesced)
         self._rendering.snapshots = snapshots = self._refresher.snapshots()
         return snapshots
+
+    def _discovery(self, project: ProjectConfig) -> Discovery:
+        wanted = project.discovery
+        rules = DiscoveryRules(
+            wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
+        )
+
+        def found(instances: Sequence[Instance]) -> None:
+            with self._retargeting:
+                self._discovered[project.name] = instances
+                self._refresher.retarget(self._targets())
+
+        return Discovery(
+            DiscoverySettings(project.name, rules, wanted.refresh_interval),
+            self.clients[project.name].list_instances,
+            found,
+            now=self._clocks.now,
+            monotonic=self._clocks.monotonic,
+        )
+
+    def _targets(self) -> list[Target]:
+        """Return what is configured, with what was discovered of it, and what was discovered."""
+        targets: dict[str, Target] = {}
+        for project in self._config.projects:
+            found = {item.id: item for item in self._discovered.get(project.name, ())}
+            for item in project.instances:
+                known = found.pop(item.id, None) or _instance(project, item.id, "")
+                named = replace(known, name=item.name or known.name or item.id)
+                targets.setdefault(item.id, Target(named, self.clients[project.name]))
+            for instance in found.values():
+                named = replace(instance, name=instance.name or instance.id)
+                targets.setdefault(instance.id, Target(named, self.clients[project.name]))
+        return list(targets.values())
 
     def _client(self, project: ProjectConfig, options: Options) -> DcsClient:
         collector, clocks = self._config.collector, options.clocks

@@ -39,6 +39,10 @@ MAX_REPORTED_WORDS: Final = 100
 """Most unknown status words that are logged, once each."""
 
 
+MAX_FORMER: Final = 1000
+"""Most instances that left and are still remembered, should they return."""
+
+
 class TaskSource(Protocol):
     """What the refresher needs of a client."""
 
@@ -88,12 +92,38 @@ class Refresher:
             target.instance.id: _Entry(target, self._journal.load(target.instance.id))
             for target in targets
         }
-        projects = dict.fromkeys(target.instance.project for target in targets)
-        self._pools: dict[str, WorkerPool[_Job]] = {
-            name: WorkerPool(name, settings.concurrency) for name in projects
-        }
+        self._former: dict[str, InstanceState] = {}
+        self._pools: dict[str, WorkerPool[_Job]] = {}
+        self._add_pools(targets)
         self._reported_words: frozenset[str] = frozenset()
         self.coalesced = 0
+
+    def retarget(self, targets: Sequence[Target]) -> None:
+        """Watch these instances from now on; what was counted of the others is remembered."""
+        wanted = {target.instance.id: target for target in targets}
+        self._add_pools(targets)
+        with self._lock:
+            new = [target for key, target in wanted.items() if key not in self._entries]
+        added = [_Entry(target, self._remembered(target.instance.id)) for target in new]
+        with self._lock:
+            for key in [key for key in self._entries if key not in wanted]:
+                self._former[key] = self._entries.pop(key).settled()
+            for key in list(self._former)[:-MAX_FORMER]:
+                del self._former[key]
+            for entry in self._entries.values():
+                entry.rename(wanted[entry.target.instance.id])
+            self._entries.update((entry.target.instance.id, entry) for entry in added)
+
+    def _remembered(self, instance_id: str) -> InstanceState:
+        """Return the state of an instance that returns, or that was saved once."""
+        with self._lock:
+            former = self._former.pop(instance_id, None)
+        return self._journal.load(instance_id) if former is None else former
+
+    def _add_pools(self, targets: Sequence[Target]) -> None:
+        for name in dict.fromkeys(target.instance.project for target in targets):
+            if name not in self._pools:
+                self._pools[name] = WorkerPool(name, self._settings.concurrency)
 
     def refresh(self) -> Future[None]:
         """Start reading the instances that are due; the result comes when all due ones are in.
@@ -110,7 +140,7 @@ class Refresher:
             for entry in due:
                 entry.in_flight = Future()
             waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
-        for project, pool in self._pools.items():
+        for project, pool in list(self._pools.items()):
             of_project = (entry for entry in due if entry.target.instance.project == project)
             jobs = [_Job(entry, partial(self._read, entry)) for entry in of_project]
             for job in pool.submit(jobs):
@@ -130,7 +160,9 @@ class Refresher:
             now = self._monotonic()
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
-                entry = self._entries[snapshot.instance.id]
+                entry = self._entries.get(snapshot.instance.id)
+                if entry is None or entry.target.instance.name != snapshot.instance.name:
+                    continue
                 since = entry.witnessed_since
                 entry.witnessed_since = {series: since.get(series, now) for series in shown}
                 entry.witnessed = shown
@@ -153,9 +185,7 @@ class Refresher:
             resting = [entry for entry in self._entries.values() if entry.in_flight is None]
         for entry in resting:
             if entry.state.refreshed_at is not None:
-                shown = {**entry.state.shown, **entry.witnessed}
-                state = replace(entry.state, shown=shown)
-                self._journal.save(entry.target.instance.id, state)
+                self._journal.save(entry.target.instance.id, entry.settled())
 
     def _is_due(self, entry: _Entry, now: float) -> bool:
         if entry.in_flight is not None:
@@ -299,6 +329,23 @@ class _Entry:
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
         self.in_flight: Future[None] | None = None
+
+    def settled(self) -> InstanceState:
+        """Return the state whose counters show what a scrape has seen."""
+        return replace(self.state, shown={**self.state.shown, **self.witnessed})
+
+    def rename(self, target: Target) -> None:
+        """Take what is known newly of the instance; another name makes other series."""
+        if target.instance.name != self.target.instance.name:
+            self.state = self.settled()
+            self.witnessed, self.witnessed_since = {}, {}
+            figures = self.snapshot.figures
+            if figures is not None:
+                self.snapshot = replace(
+                    self.snapshot, figures=replace(figures, finished=self.state.shown)
+                )
+        self.target = target
+        self.snapshot = replace(self.snapshot, instance=target.instance)
 
     @property
     def urgency(self) -> tuple[bool, float]:

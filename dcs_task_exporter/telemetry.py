@@ -10,7 +10,7 @@ import platform
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -23,6 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from dcs_task_exporter.discovery import DiscoveryStatus
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.state import StateStatus
 
@@ -231,6 +232,36 @@ class ExporterTelemetry(Collector):
                 ),
             )
         )
+
+
+class DiscoveryTelemetry(Collector):
+    """What discovery found, for each project that it searches."""
+
+    def __init__(self, statuses: Callable[[], Iterable[DiscoveryStatus]]) -> None:
+        self._statuses = statuses
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield every family."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with their values."""
+        instances = GaugeMetricFamily(
+            "dcs_discovery_instances",
+            "Instances that discovery found and the rules admit.",
+            labels=("project",),
+        )
+        success = GaugeMetricFamily(
+            "dcs_discovery_last_success_timestamp_seconds",
+            "When (Unix time) the instances of the project were last listed.",
+            labels=("project",),
+        )
+        for status in self._statuses():
+            if status.instances is not None:
+                instances.add_metric((status.project,), status.instances)
+            if status.last_success is not None:
+                success.add_metric((status.project,), status.last_success)
+        return iter((instances, success))
 
 
 def register_process_metrics(registry: CollectorRegistry) -> None:

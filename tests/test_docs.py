@@ -11,6 +11,7 @@ from dcs_task_exporter.cli import build_parser
 from dcs_task_exporter.config import (
     AccessKeyCredentials,
     CollectorConfig,
+    DiscoveryConfig,
     InstanceConfig,
     ProjectConfig,
     StateConfig,
@@ -60,6 +61,7 @@ def test_keys_are_documented() -> None:
         AccessKeyCredentials,
         TokenCredentials,
         InstanceConfig,
+        DiscoveryConfig,
         CollectorConfig,
         StateConfig,
         StatusWordsConfig,

@@ -84,6 +84,7 @@ class SimulatedCloud:
         self._tasks: dict[str, list[dict[str, Any]]] = {}
         self._bodies: dict[str, bytes] = {}
         self._windows: Counter[int] = Counter()
+        self._hidden = False
 
     # What a test or a story does to the cloud.
 
@@ -112,6 +113,16 @@ class SimulatedCloud:
         """Delete a DCS instance with its tasks."""
         with self._changed:
             del self._instances[instance_id], self._tasks[instance_id]
+
+    def rename_instance(self, instance_id: str, name: str) -> None:
+        """Give an instance another name, as users do in the console."""
+        with self._changed:
+            self._instances[instance_id]["row"]["name"] = name
+
+    def hide_instances(self, *, hidden: bool) -> None:
+        """Answer the listing of instances with none, as an API in a bad moment does."""
+        with self._changed:
+            self._hidden = hidden
 
     def instances(self) -> list[dict[str, Any]]:
         """Return the instances as the API lists them."""
@@ -179,6 +190,11 @@ class SimulatedCloud:
                 and instance_id in (None, request.instance_id)
                 for request in self.requests
             )
+
+    def wait_for(self, wanted: Callable[[], bool], timeout: float = 10) -> bool:
+        """Wait until `wanted` holds; it is asked after each request."""
+        with self._changed:
+            return self._changed.wait_for(wanted, timeout)
 
     def wait_for_requests(self, number: int, timeout: float = 10) -> bool:
         """Wait until `number` requests came in all."""
@@ -310,7 +326,8 @@ class SimulatedCloud:
         if isinstance(page, Reply):
             return page
         offset, limit = page
-        rows = [item["row"] for item in self._instances.values() if item["project"] == project]
+        shown_all = () if self._hidden else self._instances.values()
+        rows = [item["row"] for item in shown_all if item["project"] == project]
         shown = rows[offset : offset + limit]
         number = len(rows) if self.quirks.instance_count == "total" else len(shown)
         return json_reply(200, {"instance_num": number, "instances": shown})

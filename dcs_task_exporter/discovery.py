@@ -1,0 +1,181 @@
+"""Finding the instances of a project, so that new ones appear and deleted ones leave by themselves.
+
+A listing is not believed blindly: one that fails keeps the last list, and an instance that one
+listing lacks stays until a second one lacks it too; pages may have moved, and an API that has a
+bad moment may answer with an empty list.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from dcs_task_exporter.errors import ApiError, StoppedError
+from dcs_task_exporter.models import Instance
+from dcs_task_exporter.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryRules:
+    """Which instances of a project are watched; what is empty lets all pass."""
+
+    include: str = ""
+    exclude: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    statuses: Sequence[str] = ()
+    engines: Sequence[str] = ()
+
+    def admit(self, instance: Instance) -> bool:
+        """Whether an instance is watched: names by regular expression, found anywhere in them."""
+        if self.include and not re.search(self.include, instance.name):
+            return False
+        if self.exclude and re.search(self.exclude, instance.name):
+            return False
+        if any(instance.tags.get(key) != value for key, value in self.tags.items()):
+            return False
+        if self.engines and instance.engine.lower() not in map(str.lower, self.engines):
+            return False
+        return not self.statuses or instance.status in map(str.upper, self.statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryStatus:
+    """What is known of the discovery of one project; `last_success` is a Unix time."""
+
+    project: str
+    instances: int | None = None
+    last_success: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoverySettings:
+    """How one project is searched; in seconds."""
+
+    project: str
+    rules: DiscoveryRules
+    interval: float = 300.0
+    time_limit: float = 60.0
+
+
+class Discovery:
+    """Searches one project, in a thread of its own, when that is due.
+
+    `listing` takes a deadline (monotonic) and raises `ApiError`; `found` is told of each new list.
+    """
+
+    def __init__(
+        self,
+        settings: DiscoverySettings,
+        listing: Callable[[float], Sequence[Instance]],
+        found: Callable[[Sequence[Instance]], None],
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._listing = listing
+        self._found = found
+        self._now = now
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._pool: WorkerPool[Callable[[], None]] = WorkerPool(f"{settings.project}-discovery", 1)
+        self._known: dict[str, Instance] = {}
+        self._missing: frozenset[str] = frozenset()
+        self._next_at: float | None = None
+        self._in_flight: Future[None] | None = None
+        self._status = DiscoveryStatus(settings.project)
+
+    @property
+    def status(self) -> DiscoveryStatus:
+        """What is known now."""
+        with self._lock:
+            return self._status
+
+    def search(self) -> Future[None] | None:
+        """Search if that is due; return what to wait for when nothing was ever found."""
+        with self._lock:
+            due = self._next_at is None or self._monotonic() >= self._next_at
+            begins = due and self._in_flight is None
+            if begins:
+                self._in_flight = Future()
+            first = self._status.last_success is None
+            waited_for = self._in_flight if first else None
+        if begins and self._pool.submit([self._run]):
+            self._finish()
+        return waited_for
+
+    def settle(self) -> None:
+        """Wait for the search that is under way, if one is."""
+        with self._lock:
+            pending = self._in_flight
+        if pending is not None:
+            pending.result()
+
+    def stop(self) -> None:
+        """Search no more."""
+        if self._pool.stop():
+            self._finish()
+
+    def _run(self) -> None:
+        project = self._settings.project
+        try:
+            listed = self._listing(self._monotonic() + self._settings.time_limit)
+            self._take(listed)
+        except StoppedError:
+            pass
+        except ApiError as error:
+            self._fail(f"{error.reason}: {error.message}")
+        except Exception:
+            logger.exception("discovery broke", extra={"fields": {"project": project}})
+            self._fail("internal error: see the log")
+        finally:
+            self._finish()
+
+    def _take(self, listed: Sequence[Instance]) -> None:
+        admitted = {item.id: item for item in listed if self._settings.rules.admit(item)}
+        with self._lock:
+            before = self._known
+            absent = frozenset(before) - frozenset(item.id for item in listed)
+            kept = {key: before[key] for key in absent - self._missing}
+            self._missing = frozenset(kept)
+            self._known = known = {**kept, **admitted}
+            self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
+        self._tell(before, known)
+        self._found(tuple(known.values()))
+
+    def _tell(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
+        changes = [("an instance is watched", known[key]) for key in known.keys() - before.keys()]
+        changes += [("an instance left", before[key]) for key in before.keys() - known.keys()]
+        for message, instance in changes:
+            fields = {
+                "project": self._settings.project,
+                "dcs_instance_id": instance.id,
+                "dcs_instance_name": instance.name,
+            }
+            logger.info(message, extra={"fields": fields})
+
+    def _fail(self, problem: str) -> None:
+        with self._lock:
+            before = self._status
+            self._status = DiscoveryStatus(
+                before.project, before.instances, before.last_success, problem
+            )
+        if problem != before.problem:
+            fields = {"project": before.project, "error": problem}
+            logger.warning("discovery failed, the last list stays", extra={"fields": fields})
+
+    def _finish(self) -> None:
+        with self._lock:
+            done, self._in_flight = self._in_flight, None
+            self._next_at = self._monotonic() + self._settings.interval
+            if self._status.last_success is None:
+                self._next_at = self._monotonic() + min(self._settings.interval, 15.0)
+        if done is not None:
+            done.set_result(None)

@@ -1,0 +1,201 @@
+"""Discovery: new instances appear, deleted ones leave, and no bad answer empties the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import pytest
+from clouds import PROJECT, Samples, World, scrape, value, world
+
+from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.discovery import DiscoveryRules
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.models import Instance
+from dcs_task_exporter.simulator import Quirks
+
+
+@contextmanager
+def discovering(
+    here: World, discovery: str = "", *, configured: str = "", more: str = ""
+) -> Iterator[Exporter]:
+    """Run an exporter that finds its instances by itself."""
+    text = here.config_text()
+    start, end = text.index("    instances:"), text.index("collector:")
+    instances = f"    instances: [{configured}]\n" if configured else ""
+    found = f"    discovery: {{enabled: true, refresh_interval: 1m{discovery}}}\n"
+    config = parse_config(f"{text[:start]}{instances}{found}{text[end:]}{more}", "test", {})
+    exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+def watched(exporter: Exporter) -> set[str]:
+    return {snapshot.instance.id for snapshot in exporter.snapshots()}
+
+
+def search_again(here: World, exporter: Exporter) -> Samples:
+    """Let the interval pass; a later search runs beside the scrapes, so wait for its end."""
+    here.clock.advance(60)
+    before = here.cloud.count("list_instances")
+    scrape(exporter, here.clock)
+    assert here.cloud.wait_for(lambda: here.cloud.count("list_instances") > before)
+    for discovery in exporter.discoveries:
+        discovery.settle()
+    return scrape(exporter, here.clock)
+
+
+def test_first_scrape_is_whole() -> None:
+    """The first scrape waits for the search, and has the data of all instances."""
+    with world(25) as here, discovering(here) as exporter:
+        found = scrape(exporter)
+
+    up = [number for (name, _), number in found.items() if name == "dcs_instance_up"]
+    assert up == [1] * 25
+    assert value(found, "dcs_discovery_instances", project="prod") == 25
+
+
+def test_what_is_known_of_an_instance() -> None:
+    """Discovery fills the info of an instance, also of one that is configured, under its name."""
+    with world(2) as here, discovering(here, configured="{id: i0, name: mine}") as exporter:
+        found = scrape(exporter)
+
+    labels = {"engine": "Redis", "engine_version": "5.0", "instance_status": "RUNNING"}
+    assert value(found, "dcs_instance_info", dcs_instance_name="mine", **labels) == 1
+    assert value(found, "dcs_instance_info", dcs_instance_name="cache-1", **labels) == 1
+
+
+def test_new_and_deleted() -> None:
+    """A new instance appears; a deleted one leaves when two searches lacked it."""
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+        here.cloud.add_instance(PROJECT, "new", "new")
+        here.cloud.remove_instance("i0")
+        search_again(here, exporter)
+        once = watched(exporter)
+        search_again(here, exporter)
+
+        assert once == {"i0", "i1", "new"}
+        assert watched(exporter) == {"i1", "new"}
+
+
+def test_an_empty_answer_is_not_believed_at_once() -> None:
+    """One empty list changes nothing."""
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+        here.cloud.hide_instances(hidden=True)
+        search_again(here, exporter)
+        during = watched(exporter)
+        here.cloud.hide_instances(hidden=False)
+        search_again(here, exporter)
+        search_again(here, exporter)
+
+        assert during == watched(exporter) == {"i0", "i1"}
+
+
+@pytest.mark.parametrize("fault", ["internal", "forbidden", "truncated_json", "reset"])
+def test_a_failed_search_keeps_the_list(fault: str) -> None:
+    """A search that fails keeps the last list, and its time stands still."""
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+        success = here.clock.wall
+        here.cloud.faults.add(fault, operation="list_instances")
+        found = search_again(here, exporter)
+
+        assert watched(exporter) == {"i0", "i1"}
+        name = "dcs_discovery_last_success_timestamp_seconds"
+        assert value(found, name, project="prod") == success
+
+
+def test_a_failed_first_search() -> None:
+    """Where no search worked there are no instances, and the exporter is ready to say so."""
+    with world(2) as here, discovering(here) as exporter:
+        here.cloud.faults.add("forbidden", operation="list_instances")
+        found = scrape(exporter)
+
+        assert exporter.ready()
+        assert watched(exporter) == set()
+        errors = {"operation": "list_instances", "reason": "forbidden"}
+        assert value(found, "dcs_api_errors_total", **errors) == 1
+        assert value(found, "dcs_discovery_instances", project="prod") is None
+
+
+def test_counts_survive_leaving_and_returning() -> None:
+    """An instance that leaves and is found again keeps its counts, in memory too."""
+    failed = {"dcs_instance_id": "i0", "task_name": "EXTEND", "status": "FAILED"}
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+        here.cloud.start_task("i0", "EXTEND", "FAILED")
+        scrape(exporter, here.clock)
+        here.cloud.hide_instances(hidden=True)
+        search_again(here, exporter)
+        gone = search_again(here, exporter)
+        here.cloud.hide_instances(hidden=False)
+        here.cloud.start_task("i0", "EXTEND", "FAILED")
+        search_again(here, exporter)
+        found = [scrape(exporter, here.clock) for _ in range(3)][-1]
+
+        assert value(gone, "dcs_tasks_finished_total", **failed) is None
+        assert value(found, "dcs_tasks_finished_total", **failed) == 2
+
+
+def test_a_renamed_instance() -> None:
+    """A new name begins new series where the old ones were last seen."""
+    failed = {"task_name": "EXTEND", "status": "FAILED"}
+    with world(1) as here, discovering(here) as exporter:
+        scrape(exporter)
+        here.cloud.start_task("i0", "EXTEND", "FAILED")
+        scrape(exporter, here.clock)
+        here.cloud.rename_instance("i0", "renamed")
+        search_again(here, exporter)
+        found = scrape(exporter, here.clock)
+
+        assert value(found, "dcs_tasks_finished_total", dcs_instance_name="renamed", **failed) == 1
+        assert (
+            value(found, "dcs_tasks_finished_total", dcs_instance_name="cache-0", **failed) is None
+        )
+
+
+@pytest.mark.parametrize("instance_count", ["total", "page"])
+def test_more_than_a_page(instance_count: Literal["total", "page"]) -> None:
+    """All pages are read, whatever instance_num means."""
+    with world(25, Quirks(instance_count=instance_count)) as here:
+        here_more = "  page_size: 10\n"
+        with discovering(here, more=here_more) as exporter:
+            scrape(exporter)
+
+            assert len(watched(exporter)) == 25
+
+
+ORDERS = Instance(
+    "i0",
+    "prod-orders",
+    "prod",
+    engine="Redis",
+    status="RUNNING",
+    tags={"team": "orders"},
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "admitted"),
+    [
+        (DiscoveryRules(), True),
+        (DiscoveryRules(include="^prod-"), True),
+        (DiscoveryRules(include="^test-"), False),
+        (DiscoveryRules(exclude="orders$"), False),
+        (DiscoveryRules(tags={"team": "orders"}), True),
+        (DiscoveryRules(tags={"team": "carts"}), False),
+        (DiscoveryRules(tags={"owner": "x"}), False),
+        (DiscoveryRules(statuses=("running",)), True),
+        (DiscoveryRules(statuses=("FROZEN",)), False),
+        (DiscoveryRules(engines=("redis",)), True),
+        (DiscoveryRules(engines=("Memcached",)), False),
+    ],
+)
+def test_rules(rules: DiscoveryRules, admitted: object) -> None:
+    """Instances are chosen by name, tags, status and engine."""
+    assert rules.admit(ORDERS) is admitted
