@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from dcs_task_exporter.errors import (
     ApiError,
@@ -25,6 +25,8 @@ from dcs_task_exporter.errors import (
     ThrottledError,
 )
 from dcs_task_exporter.transport import Answer
+
+Parsed = TypeVar("Parsed")
 
 MAX_MESSAGE_LENGTH: Final = 300
 """The cloud's messages are cut to this many characters."""
@@ -43,6 +45,28 @@ _KEY_PAIRS: Final = (
     ("errorCode", "errorMsg"),
     ("code", "message"),
 )
+
+
+class AnswerMemory(Generic[Parsed]):
+    """The latest answer to one question: the same bytes are not parsed again.
+
+    They are recognized by their length and a 64-bit keyed hash, which two answers share by chance
+    once in a hundred billion years of scrapes. Used by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._latest: tuple[int, int, Parsed] | None = None
+
+    def recall(self, body: bytes) -> Parsed | None:
+        """Return what these bytes were parsed to, if they are those of the latest answer."""
+        latest = self._latest
+        if latest is None or latest[:2] != (len(body), hash(body)):
+            return None
+        return latest[2]
+
+    def keep(self, body: bytes, parsed: Parsed) -> None:
+        """Remember what these bytes were parsed to."""
+        self._latest = (len(body), hash(body), parsed)
 
 
 def read_json(answer: Answer, redact: Callable[[str], str], now: float) -> object:

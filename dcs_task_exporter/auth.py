@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Final
-from urllib.parse import urlsplit
 
 from requests import PreparedRequest
 from requests.auth import AuthBase
@@ -47,9 +46,10 @@ class AccessKeyAuth(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the headers that prove the key, dated now."""
-        url = urlsplit(str(request.url))
+        host, _, rest = str(request.url).partition("://")[2].partition("/")
+        path, _, query = rest.partition("?")
         moment = datetime.fromtimestamp(self._now(), tz=timezone.utc)
-        headers = {"Host": url.netloc, "X-Sdk-Date": moment.strftime(DATE_FORMAT)}
+        headers = {"Host": host, "X-Sdk-Date": moment.strftime(DATE_FORMAT)}
         if self._project_id:
             headers["X-Project-Id"] = self._project_id
         if self._key.security_token:
@@ -57,8 +57,8 @@ class AccessKeyAuth(AuthBase):
         body = request.body or b""
         canonical = canonical_request(
             str(request.method),
-            url.path,
-            url.query,
+            f"/{path}",
+            query,
             headers,
             body.encode() if isinstance(body, str) else bytes(body),  # type: ignore[arg-type]
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from dcs_task_exporter.errors import BudgetExhaustedError, StoppedError
@@ -12,7 +14,8 @@ class RequestBudget:
     """Gives out one slot after the other, evenly spaced at `rate` per second.
 
     An even pace never exceeds a limit that the cloud measures over any window. `wait` sleeps for
-    some seconds and returns True when the exporter is stopping.
+    some seconds and returns True when the exporter is stopping. It may sleep longer: threads that
+    wake late and together still go on at no more than `rate` in any second.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class RequestBudget:
         self._wait = wait
         self._lock = threading.Lock()
         self._next_slot = monotonic()
+        self._left: deque[float] = deque(maxlen=max(1, math.floor(rate)))
 
     def take(self, deadline: float) -> float:
         """Wait for a slot and return how many seconds that took.
@@ -42,12 +46,27 @@ class RequestBudget:
                 raise BudgetExhaustedError(message)
             self._next_slot = slot + self._interval
         delay = slot - now
-        if delay > 0 and self._wait(delay):
-            message = "the exporter is stopping"
-            raise StoppedError(message)
-        return delay
+        waited = 0.0
+        while delay > 0 or (delay := self._held_back()) > 0:
+            if self._wait(delay):
+                message = "the exporter is stopping"
+                raise StoppedError(message)
+            waited, delay = waited + delay, 0.0
+        return waited
 
     def pause(self, seconds: float) -> None:
         """Give out no slot for `seconds`: the cloud asked for it."""
         with self._lock:
             self._next_slot = max(self._next_slot, self._monotonic() + seconds)
+
+    def _held_back(self) -> float:
+        """Return for how long this request must wait for those that left late; 0 if it leaves."""
+        with self._lock:
+            now, left = self._monotonic(), self._left
+            if len(left) == left.maxlen:
+                # Rounding must not hold back a request that keeps the even pace.
+                wait = left[0] + len(left) * self._interval - now
+                if wait > self._interval / 1000:
+                    return wait
+            left.append(now)
+            return 0.0

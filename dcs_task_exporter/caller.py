@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from http import HTTPStatus
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from dcs_task_exporter.answers import read_json
+from dcs_task_exporter.answers import AnswerMemory, read_json
 from dcs_task_exporter.auth import AuthGate, request_auth
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.credentials import Credential, CredentialSource
@@ -69,10 +70,12 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(Generic[Parsed]):
     operation: str
     url: str
     project_id: str
+    parse: Callable[[Any], Parsed]
+    memory: AnswerMemory[Parsed]
 
 
 class ApiCaller:
@@ -112,16 +115,19 @@ class ApiCaller:
         parse: Callable[[Any], Parsed],
         *,
         project_id: str = "",
+        memory: AnswerMemory[Parsed] | None = None,
     ) -> Parsed:
         """Return what `parse` makes of the answer, asking again where that can help.
 
-        No request starts after `deadline` (monotonic). Raises `ApiError`.
+        No request starts after `deadline` (monotonic). An answer that `memory` knows is not parsed
+        again. Raises `ApiError`.
         """
-        request = _Request(operation, f"{url}?{canonical_query(query.items())}", project_id)
+        where = f"{url}?{canonical_query(query.items())}"
+        request = _Request(operation, where, project_id, parse, memory or AnswerMemory())
         attempt = 0
         while True:
             try:
-                return self._ask(request, deadline, parse)
+                return self._ask(request, deadline)
             except ApiError as error:
                 pause = self._backoff(error, attempt)
                 late = self._around.monotonic() + pause >= deadline
@@ -152,7 +158,7 @@ class ApiCaller:
         own = min(MAX_BACKOFF, 0.25 * 2.0**attempt) * (0.5 + self._around.jitter())
         return max(own, error.retry_after or 0.0)
 
-    def _ask(self, request: _Request, deadline: float, parse: Callable[[Any], Parsed]) -> Parsed:
+    def _ask(self, request: _Request[Parsed], deadline: float) -> Parsed:
         """Send one request, past the gate and within the budget, and read its answer."""
         credential = self._credential(request.operation)
         patience = max(0.0, deadline - self._around.monotonic())
@@ -161,7 +167,7 @@ class ApiCaller:
             if waited > 0:
                 self._observer.throttle_wait(self._project, waited)
                 self._gate.check()
-            return self._send(request, credential, parse)
+            return self._send(request, credential)
 
     def _credential(self, operation: str) -> Credential:
         project = self._project
@@ -196,16 +202,14 @@ class ApiCaller:
             extra={"fields": fields},
         )
 
-    def _send(
-        self, request: _Request, credential: Credential, parse: Callable[[Any], Parsed]
-    ) -> Parsed:
+    def _send(self, request: _Request[Parsed], credential: Credential) -> Parsed:
         project, operation = self._project, request.operation
         auth = request_auth(credential, request.project_id, self._around.now)
         started, code = time.perf_counter(), "error"
         try:
             answer = self._transport.get(request.url, auth)
             code = str(answer.status)
-            parsed = _parsed(answer, parse, credential, self._around.now())
+            parsed = _parsed(answer, request, credential, self._around.now())
         except ApiError as error:
             self._observer.error(project, operation, error.reason)
             if isinstance(error, AuthError):
@@ -218,12 +222,18 @@ class ApiCaller:
 
 
 def _parsed(
-    answer: Answer, parse: Callable[[Any], Parsed], credential: Credential, now: float
+    answer: Answer, request: _Request[Parsed], credential: Credential, now: float
 ) -> Parsed:
     """Return the parsed answer; one of the wrong shape is an error that names its request."""
+    known = request.memory.recall(answer.body) if answer.status == HTTPStatus.OK else None
+    if known is not None:
+        return known
     try:
-        return parse(read_json(answer, credential.redact, now))
+        parsed = request.parse(read_json(answer, credential.redact, now))
     except InvalidResponseError as error:
         error.status = answer.status
         error.request_id = error.request_id or answer.headers.get("X-Request-Id", "")
         raise
+    if answer.status == HTTPStatus.OK:
+        request.memory.keep(answer.body, parsed)
+    return parsed

@@ -19,7 +19,8 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.config import Config, load_config
+from dcs_task_exporter.config import Config, config_of_environment, load_config
+from dcs_task_exporter.credentials import has_key
 from dcs_task_exporter.demo import run_demo
 from dcs_task_exporter.errors import (
     ApiError,
@@ -28,7 +29,9 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
+from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.report import tasks_json, tasks_table
+from dcs_task_exporter.sharding import choose_shard
 from dcs_task_exporter.state import StateLockedError
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
@@ -37,6 +40,9 @@ from dcs_task_exporter.web.toolkit import WebConfigFile
 
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
 DEFAULT_ADDRESS: Final = ":39327"
+PATIENCE: Final = 60.0
+"""Seconds that a command waits for the cloud, beside what the budget makes a pass take."""
+
 OK, FAILED, MISUSED = 0, 1, 2
 
 logger = logging.getLogger(__name__)
@@ -104,9 +110,23 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
         "--config.file",
         dest="config_file",
         type=Path,
-        default=DEFAULT_CONFIG,
         metavar="PATH",
-        help="configuration file (default: %(default)s)",
+        help=f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
+    )
+    parser.add_argument(
+        "--total-shards",
+        dest="total_shards",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of exporters that share the instances (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shard",
+        dest="shard",
+        type=int,
+        metavar="I",
+        help="which of them this one is, from 0 (default: the number of the StatefulSet's pod)",
     )
     parser.add_argument(
         "--log.level",
@@ -166,9 +186,22 @@ def _url_path(text: str) -> str:
     return text
 
 
+def _config(arguments: argparse.Namespace) -> Config:
+    """Return the configuration of the file, or of the environment where there is no file."""
+    path = arguments.config_file
+    if path is None and not DEFAULT_CONFIG.exists() and has_key(os.environ):
+        return config_of_environment(os.environ)
+    return load_config(path or DEFAULT_CONFIG, os.environ)
+
+
+def _options(arguments: argparse.Namespace, *, serving: bool = False) -> Options:
+    """Return what surrounds the exporter: one that does not serve leaves the counts alone."""
+    shard = choose_shard(arguments.shard, arguments.total_shards, os.environ)
+    return Options(os.environ, process_metrics=serving, keep_state=serving, shard=shard)
+
+
 def _serve(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config_file, os.environ)
-    exporter = Exporter(config, Options(os.environ))
+    exporter = Exporter(_config(arguments), _options(arguments, serving=True))
     try:
         serve_until_told(exporter, arguments)
     finally:
@@ -188,6 +221,8 @@ def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
     server = WebServer(
         WebGuard(app, web_config) if web_config else app, host, port, more=more, tls=tls
     )
+    tune_garbage_collection()
+    exporter.start()
     server.start()
     fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
     logger.info("listening", extra={"fields": fields})
@@ -199,12 +234,14 @@ def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config_file, os.environ)
+    config = _config(arguments)
+    options = _options(arguments)
     count = sum(len(project.instances) for project in config.projects)
-    _say(f"{arguments.config_file}: {len(config.projects)} project(s), {count} instance(s), valid")
+    source = arguments.config_file or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else "environment")
+    _say(f"{source}: {len(config.projects)} project(s), {count} instance(s), valid")
     if not arguments.online:
         return OK
-    exporter = Exporter(config, Options(os.environ, keep_state=False))
+    exporter = Exporter(config, options)
     try:
         return _check_online(config, exporter)
     finally:
@@ -216,7 +253,7 @@ def _check_online(config: Config, exporter: Exporter) -> int:
     good = True
     clocks = Options().clocks
     for project in config.projects:
-        client, deadline = exporter.clients[project.name], clocks.monotonic() + 60
+        client, deadline = exporter.clients[project.name], clocks.monotonic() + PATIENCE
         try:
             found = {item.id: item for item in client.list_instances(deadline)}
             _say(f"project {project.name}: the credentials work; {len(found)} instance(s) there")
@@ -225,7 +262,7 @@ def _check_online(config: Config, exporter: Exporter) -> int:
         except ApiError as error:
             # Listing instances is a permission of its own; reading tasks may work without it.
             _say(f"project {project.name}: instances cannot be listed: {error}")
-    exporter.refresh_and_wait(60)
+    exporter.read_everything(PATIENCE)
     for snapshot in exporter.snapshots():
         failure, figures = snapshot.failure, snapshot.figures
         told = f"{len(figures.tasks)} recent task(s)" if figures else "not read in time"
@@ -233,14 +270,20 @@ def _check_online(config: Config, exporter: Exporter) -> int:
             told = f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
         good = good and snapshot.up
         _say(f"instance {snapshot.instance.name} ({snapshot.instance.id}): {told}")
+    for name, seconds in exporter.pass_times().items():
+        _say(
+            f"project {name}: a full pass takes {max(0.1, seconds):.1f} s at "
+            f"{config.collector.requests_per_second:g} requests per second, more where listings "
+            "have several pages"
+        )
     return OK if good else FAILED
 
 
 def _scrape(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config_file, os.environ)
-    exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
+    config = _config(arguments)
+    exporter = Exporter(config, _options(arguments))
     try:
-        exporter.refresh_and_wait(60)
+        exporter.read_everything(PATIENCE)
         _write(generate_latest(exporter.registry).decode(), sys.stdout)
         return OK if all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
     finally:
@@ -248,10 +291,10 @@ def _scrape(arguments: argparse.Namespace) -> int:
 
 
 def _tasks(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config_file, os.environ)
-    exporter = Exporter(config, Options(os.environ, process_metrics=False, keep_state=False))
+    config = _config(arguments)
+    exporter = Exporter(config, _options(arguments))
     try:
-        exporter.refresh_and_wait(60)
+        exporter.read_everything(PATIENCE)
         snapshots, statuses = exporter.snapshots(), config.status_words.table()
         report = tasks_json if arguments.json else tasks_table
         _write(report(snapshots, statuses), sys.stdout)

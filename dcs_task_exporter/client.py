@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
+from dcs_task_exporter.answers import AnswerMemory
 from dcs_task_exporter.caller import ApiCaller
 from dcs_task_exporter.errors import (
     ApiError,
@@ -22,11 +22,21 @@ from dcs_task_exporter.errors import (
     InvalidResponseError,
     NotFoundError,
 )
-from dcs_task_exporter.models import Instance, Listing, Task, TaskPage
+from dcs_task_exporter.models import (
+    CenterTask,
+    Instance,
+    Listing,
+    Progress,
+    Task,
+    TaskPage,
+    TaskParser,
+)
 
 LIST_TASKS: Final = "list_tasks"
 LIST_INSTANCES: Final = "list_instances"
 LIST_PROJECTS: Final = "list_projects"
+LIST_CENTER_TASKS: Final = "list_center_tasks"
+TASK_PROGRESS: Final = "task_progress"
 
 START_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "start_time": ("start_time",),
@@ -41,7 +51,12 @@ LOOK_UP_PAUSE: Final = 10.0
 SAFE_PAGE_SIZE: Final = 10
 """The API's default page size, for clouds that refuse a larger one."""
 
+MAX_MEMORIES: Final = 20_000
+"""Instances whose latest page is kept; above that, all are parsed anew once."""
+
 _MISSING: Final = object()
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,16 @@ class ClientSettings:
     start_parameter: str = "start_time"
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What is listed: by which operation, where, since when, until when."""
+
+    operation: str
+    url: str
+    start: float
+    deadline: float
+
+
 class DcsClient:
     """Reads one project through the documented API; safe to use from several threads."""
 
@@ -76,7 +101,9 @@ class DcsClient:
         self._project_id_lock = threading.Lock()
         self._look_up_failure: tuple[float, ApiError] | None = None
         self._page_size = settings.page_size
-        self._task_count_is_total = False
+        self._memories: dict[str, AnswerMemory[TaskPage[Task]]] = {}
+        self._parser = TaskParser()
+        self._totals: frozenset[str] = frozenset()
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         """Return all tasks of an instance that started at `start` (Unix seconds) or later.
@@ -84,20 +111,44 @@ class DcsClient:
         No request starts after `deadline` (monotonic). Tasks without a readable start are kept:
         they cannot be said to be older. Raises `ApiError`.
         """
-        tasks: dict[str, Task] = {}
-        offset, truncated = 0, True
-        for _ in range(self._settings.max_pages):
-            page = self._task_page(instance_id, start, offset, deadline)
-            offset += len(page.tasks)
-            tasks.update((task.id, task) for task in page.tasks)  # the later read is the truer
-            if self._is_last(page, offset):
-                truncated = False
-                break
+        base = self._project_url(deadline)
+        url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
+        memory = self._memory_of(instance_id)
+        rows, truncated = self._all_pages(
+            _Listing(LIST_TASKS, url, start, deadline), self._parser.task, memory
+        )
+        tasks = {task.id: task for task in rows}  # of two reads, the later is the truer
         kept = [
             task for task in tasks.values() if task.created_at is None or task.created_at >= start
         ]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         return Listing(tuple(kept), start, truncated=truncated)
+
+    def list_center_tasks(
+        self, start: float, deadline: float
+    ) -> tuple[tuple[CenterTask, ...], bool]:
+        """Return the tasks of the whole project that started at `start` or later.
+
+        The second value says that the page cap cut the listing. Raises `ApiError`.
+        """
+        url = f"{self._project_url(deadline)}/tasks"
+        rows, truncated = self._all_pages(
+            _Listing(LIST_CENTER_TASKS, url, start, deadline), CenterTask.from_json
+        )
+        return tuple(rows), truncated
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        """Return how far an active task is. Raises `ApiError`."""
+        base = self._project_url(deadline)
+        instance, task = quote(instance_id, safe=""), quote(task_id, safe="")
+        return self._caller.get(
+            TASK_PROGRESS,
+            f"{base}/instances/{instance}/tasks/{task}/progress",
+            {},
+            deadline,
+            Progress.from_json,
+            project_id=self._project_id,
+        )
 
     def list_instances(self, deadline: float) -> tuple[Instance, ...]:
         """Return all instances of the project. Raises `ApiError`."""
@@ -148,25 +199,58 @@ class DcsClient:
         self._project_id = ids[0]
         return self._project_id
 
-    def _task_page(self, instance_id: str, start: float, offset: int, deadline: float) -> TaskPage:
+    def _memory_of(self, instance_id: str) -> AnswerMemory[TaskPage[Task]]:
+        """Return the memory of an instance's first page, which seldom changes."""
+        if len(self._memories) >= MAX_MEMORIES:
+            self._memories = {}
+        return self._memories.setdefault(instance_id, AnswerMemory())
+
+    def _project_url(self, deadline: float) -> str:
         project_id = quote(self.project_id(deadline), safe="")
-        base = f"{self._settings.dcs_endpoint}/v2/{project_id}"
-        url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
-        moment = datetime.fromtimestamp(max(0.0, start), tz=timezone.utc)
+        return f"{self._settings.dcs_endpoint}/v2/{project_id}"
+
+    def _all_pages(
+        self,
+        listing: _Listing,
+        parse: Callable[[object], Row],
+        memory: AnswerMemory[TaskPage[Row]] | None = None,
+    ) -> tuple[list[Row], bool]:
+        """Return the rows of all pages, and whether the page cap cut them."""
+        rows: list[Row] = []
+        for _ in range(self._settings.max_pages):
+            page = self._task_page(listing, len(rows), parse, None if rows else memory)
+            rows += page.tasks
+            if self._is_last(listing.operation, page, len(rows)):
+                return rows, False
+        return rows, True
+
+    def _task_page(
+        self,
+        listing: _Listing,
+        offset: int,
+        parse: Callable[[object], Row],
+        memory: AnswerMemory[TaskPage[Row]] | None,
+    ) -> TaskPage[Row]:
+        moment = datetime.fromtimestamp(max(0.0, listing.start), tz=timezone.utc)
         query = {"limit": str(self._page_size), "offset": str(offset)}
         for name in START_PARAMETERS[self._settings.start_parameter]:
             query[name] = moment.strftime("%Y%m%d%H%M%S")
         try:
-            parse = partial(TaskPage.from_json, first=offset == 0)
             return self._caller.get(
-                LIST_TASKS, url, query, deadline, parse, project_id=self._project_id
+                listing.operation,
+                listing.url,
+                query,
+                listing.deadline,
+                lambda data: TaskPage.from_json(data, parse, first=offset == 0),
+                project_id=self._project_id,
+                memory=memory,
             )
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise
             # What the largest page is in older regions is not published.
             self._page_size = SAFE_PAGE_SIZE
-            return self._task_page(instance_id, start, offset, deadline)
+            return self._task_page(listing, offset, parse, memory)
 
     def _instances(self, data: object) -> tuple[Instance, ...]:
         settings = self._settings
@@ -180,19 +264,18 @@ class DcsClient:
             for row in _rows(data, "instances")
         )
 
-    def _is_last(self, page: TaskPage, offset: int) -> bool:
+    def _is_last(self, operation: str, page: TaskPage[Row], offset: int) -> bool:
         """Whether a page ends its listing; `offset` is how many rows came until its end.
 
         A `task_count` above the rows of its page can only be a total; until one was seen, one
         more page is asked for.
         """
         if page.task_count is not None and page.task_count > len(page.tasks):
-            self._task_count_is_total = True
+            self._totals = self._totals | {operation}
         if not page.tasks:
             return True
-        return (
-            self._task_count_is_total and page.task_count is not None and offset >= page.task_count
-        )
+        total_is_known = operation in self._totals and page.task_count is not None
+        return total_is_known and offset >= (page.task_count or 0)
 
 
 def _project_ids(data: object) -> tuple[str, ...]:

@@ -56,24 +56,32 @@ class TaskCollector(Collector):
         self._personal = personal
         self._tags = tuple(tags)
 
+    def over(self, snapshots: Callable[[], Iterable[Snapshot]]) -> TaskCollector:
+        """Return one that renders these instead."""
+        return TaskCollector(snapshots, personal=self._personal, tags=self._tags)
+
     def describe(self) -> Iterator[Metric]:
         """Yield every family that `collect` can yield, without samples."""
         return iter(self._families(()))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families with what is known now."""
-        seen: dict[str, Snapshot] = {}
-        for snapshot in self._snapshots():
-            seen.setdefault(snapshot.instance.id, snapshot)
-        return iter(self._families(tuple(seen.values())))
+        return iter(self._families(one_each(self._snapshots())))
 
     def _families(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
+        return [*self.steady(snapshots), *self.passing(snapshots)]
+
+    def steady(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
+        """Return the families that depend on the instances and their figures only."""
         families: list[Metric] = [_task_family(spec, snapshots) for spec in _TASK_FAMILIES]
         families.append(self._latest(snapshots))
         families += [_capacity(which, snapshots) for which in ("old", "new")]
         families.append(self._info(snapshots))
-        families += [_instance_family(spec, snapshots) for spec in _INSTANCE_FAMILIES]
         return families
+
+    def passing(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
+        """Return the families that each refresh changes."""
+        return [_instance_family(spec, snapshots) for spec in _INSTANCE_FAMILIES]
 
     def _latest(self, snapshots: Sequence[Snapshot]) -> Metric:
         labels = (*INSTANCE_LABELS, *LATEST_LABELS, *(PERSONAL_LABELS if self._personal else ()))
@@ -96,7 +104,7 @@ class TaskCollector(Collector):
         return (name, task.id, task.status, task.error_code, summary, *personal)
 
     def _info(self, snapshots: Sequence[Snapshot]) -> Metric:
-        tag_labels = tuple(f"tag_{re.sub('[^a-zA-Z0-9_]', '_', tag)}" for tag in self._tags)
+        tag_labels = tuple(f"tag_{label_name(tag)}" for tag in self._tags)
         family = InfoMetricFamily(
             "dcs_instance",
             "What is known of a DCS instance; join it by dcs_instance_id.",
@@ -196,6 +204,28 @@ _TASK_FAMILIES: Final = (
         _BY_NAME,
         lambda figures: figures.last_failure,
     ),
+    _TaskFamily(
+        "dcs_task_progress_ratio",
+        "How far (0 to 1) the active task is, the slowest of its name; only with "
+        "collector.task_progress.",
+        _BY_NAME,
+        lambda figures: {
+            name: progress.ratio
+            for name, progress in figures.progress.items()
+            if progress.ratio is not None
+        },
+    ),
+    _TaskFamily(
+        "dcs_task_remaining_seconds",
+        "How long the active task will take, as the cloud estimates; only with "
+        "collector.task_progress.",
+        _BY_NAME,
+        lambda figures: {
+            name: progress.remaining
+            for name, progress in figures.progress.items()
+            if progress.remaining is not None
+        },
+    ),
 )
 
 _INSTANCE_FAMILIES: Final[tuple[tuple[str, str, Callable[[Snapshot], float | None]], ...]] = (
@@ -220,6 +250,19 @@ _INSTANCE_FAMILIES: Final[tuple[tuple[str, str, Callable[[Snapshot], float | Non
         lambda snapshot: None if snapshot.figures is None else float(snapshot.truncated),
     ),
 )
+
+
+def one_each(snapshots: Iterable[Snapshot]) -> Sequence[Snapshot]:
+    """Return the first snapshot of each instance: two would make the exposition invalid."""
+    seen: dict[str, Snapshot] = {}
+    for snapshot in snapshots:
+        seen.setdefault(snapshot.instance.id, snapshot)
+    return tuple(seen.values())
+
+
+def label_name(text: str) -> str:
+    """Return a text as (part of) a label's name."""
+    return re.sub("[^a-zA-Z0-9_]", "_", text)
 
 
 def _identity(snapshot: Snapshot) -> tuple[str, str]:

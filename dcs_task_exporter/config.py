@@ -6,6 +6,7 @@ Unknown keys are errors; durations are written as Prometheus writes them; every 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +27,20 @@ from pydantic_core import PydanticCustomError
 from dcs_task_exporter.config_checks import cross_check, unreadable_secrets
 from dcs_task_exporter.config_loader import TAG_OF_LATER, parse, read_text
 from dcs_task_exporter.durations import DURATION_PATTERN, parse_duration
-from dcs_task_exporter.errors import Problem
-from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable, parse_time
+from dcs_task_exporter.errors import ConfigError, Problem
+from dcs_task_exporter.json_values import parse_time
+from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+ENVIRONMENT: Final = "environment"
+"""What names the environment as the source of a configuration."""
+
+_ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "region": ("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME", "OS_REGION_NAME"),
+    "project_id": ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID"),
+    "iam_endpoint": ("HUAWEICLOUD_SDK_IAM_ENDPOINT",),
+}
+"""Names in the environment, of the SDK and of the Terraform provider (dcs-api.md 4.4)."""
 _LATER: Final = ("password", "metadata", "profile")
 
 
@@ -234,6 +245,13 @@ class DiscoveryConfig(_Section):
     engines: tuple[str, ...] = ()
 
 
+class TaskCenterConfig(_Section):
+    """Whether the task centre of the project decides which instances need to be read."""
+
+    enabled: bool = False
+    full_pass_interval: LongDuration = 600.0
+
+
 class ProjectConfig(_Section):
     """One project of one region, with its own key and request budget."""
 
@@ -249,6 +267,7 @@ class ProjectConfig(_Section):
     credentials: Credentials
     instances: tuple[InstanceConfig, ...] = ()
     discovery: DiscoveryConfig = DiscoveryConfig()
+    task_center: TaskCenterConfig = TaskCenterConfig()
 
     @property
     def dcs_endpoint(self) -> str:
@@ -285,6 +304,9 @@ class CollectorConfig(_Section):
     max_task_names: Count = Field(default=50, ge=10, le=1000)
     start_parameter: Literal["start_time", "begin_time", "both"] = "start_time"
     personal_labels: bool = False
+    tag_labels: tuple[str, ...] = ()
+    task_progress: bool = False
+    refresh_interval: Duration = 0.0
 
 
 class StateConfig(_Section):
@@ -339,6 +361,33 @@ def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` with every mistake in it.
     """
     return parse(Config, text, source, environ, cross_check)
+
+
+def config_of_environment(environ: Mapping[str, str]) -> Config:
+    """Return the configuration of an exporter without a file: all instances of one project.
+
+    Raises `ConfigError` when the environment names no region or holds what is no region.
+    """
+    found = {
+        key: next((environ[name].strip() for name in names if environ.get(name, "").strip()), "")
+        for key, names in _ENVIRONMENT.items()
+    }
+    region = found["region"]
+    endpoint = environ.get(f"HUAWEICLOUD_SDK_REGION_DCS_{region.upper().replace('-', '_')}", "")
+    project = {
+        "name": region or "default",
+        **{key: value for key, value in found.items() if value},
+        **({"endpoint": endpoint.split(",")[0].strip()} if endpoint.strip() else {}),
+        "credentials": {"type": "environment"},
+        "discovery": {"enabled": True},
+    }
+    if not region:
+        names = " or ".join(_ENVIRONMENT["region"])
+        problem = Problem("region", f"is missing: set {names}, or write a configuration file")
+        raise ConfigError(ENVIRONMENT, (problem,))
+    # JSON is YAML; what could be a variable in a value is none.
+    text = json.dumps({"projects": [project]}).replace("${", "$${")
+    return parse_config(text, ENVIRONMENT, environ)
 
 
 def json_schema() -> dict[str, Any]:

@@ -6,6 +6,7 @@ The data may be of any shape: what does not fit is the schema's to report.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ _SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
 }
 _PAIRS: Final = (
     ("max_staleness", 3600.0, "min_refresh_interval", 15.0),
+    ("max_staleness", 3600.0, "refresh_interval", 0.0),
     ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
 )
 """Of each pair the first must not be shorter; with their defaults."""
@@ -40,8 +42,38 @@ def cross_check(data: object) -> list[Problem]:
         *(problem for at, project in projects for problem in _project(f"projects[{at}]", project)),
         *_repeated(ids),
         *_durations(_section(data, "collector")),
+        *_tag_labels(_section(data, "collector")),
+        *_full_passes(data),
         *_status_words(_section(data, "status_words")),
     ]
+
+
+def _full_passes(data: object) -> Iterator[Problem]:
+    """Keep what the task centre spared a read from being too old before the next full pass."""
+    collector = _section(data, "collector")
+    for at, project in _sections(data, "projects"):
+        center = _section(project, "task_center")
+        if center.get("enabled") not in (True, "true"):
+            continue
+        try:
+            longest = _seconds(collector, "max_staleness", 3600.0)
+            interval = _seconds(center, "full_pass_interval", 600.0)
+        except ValueError:
+            continue  # the schema reports it
+        if interval >= longest:
+            path = f"projects[{at}].task_center.full_pass_interval"
+            yield Problem(path, "must be shorter than collector.max_staleness")
+
+
+def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
+    tags = collector.get("tag_labels")
+    seen: dict[str, object] = {}
+    for at, tag in enumerate(tags if isinstance(tags, list) else ()):
+        label = re.sub("[^a-zA-Z0-9_]", "_", str(tag))
+        if label in seen:
+            message = f"makes the label tag_{label}, as {seen[label]} does"
+            yield Problem(f"collector.tag_labels[{at}]", message)
+        seen[label] = tag
 
 
 def unreadable_secrets(data: object) -> list[Problem]:
@@ -94,8 +126,8 @@ def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Proble
 def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
     for longer, longer_default, shorter, shorter_default in _PAIRS:
         try:
-            most = parse_duration(section[longer]) if longer in section else longer_default
-            least = parse_duration(section[shorter]) if shorter in section else shorter_default
+            most = _seconds(section, longer, longer_default)
+            least = _seconds(section, shorter, shorter_default)
         except ValueError:
             continue  # the schema reports it
         if least >= most > 0:
@@ -103,6 +135,10 @@ def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
             relation = "shorter" if key == shorter else "longer"
             other = longer if key == shorter else shorter
             yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+
+
+def _seconds(section: Mapping[object, object], key: str, default: float) -> float:
+    return parse_duration(section[key]) if key in section else default
 
 
 def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:

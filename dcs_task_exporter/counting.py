@@ -37,6 +37,9 @@ SKEW_MARGIN: Final = 900.0
 Series = tuple[str, str]
 """The (task_name, status) of a series of one instance."""
 
+KNOWN_SERIES: Final[tuple[Series, ...]] = tuple(product(KNOWN_TASK_NAMES, ZEROED_STATUSES))
+"""The series that every instance has."""
+
 
 @dataclass(frozen=True, slots=True)
 class CountingRules:
@@ -133,6 +136,17 @@ def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState
     return replace(state, shown=shown)
 
 
+def is_settled(state: InstanceState) -> bool:
+    """Whether nothing is followed, and all that was counted is shown.
+
+    Then the same listing again, under the same window, changes nothing but `refreshed_at`, and
+    what is forgotten.
+    """
+    if state.active or state.missing or len(state.shown) < len(state.names) * len(ZEROED_STATUSES):
+        return False
+    return all(state.shown.get(series) == number for series, number in state.counts.items())
+
+
 def label_of(state: InstanceState, task: Task) -> str:
     """Return the `task_name` of a task as a label value, that is under the cap."""
     return task.name if task.name in state.names else OTHER
@@ -145,6 +159,8 @@ def series_of(state: InstanceState, task: Task) -> Series:
 
 def zeros(state: InstanceState) -> dict[Series, int]:
     """Return the series that exist before anything was counted, at 0."""
+    if state.names == KNOWN_TASK_NAMES:  # nearly all instances: they hold these together
+        return dict.fromkeys(KNOWN_SERIES, 0)
     return dict.fromkeys(product(state.names, ZEROED_STATUSES), 0)
 
 

@@ -17,7 +17,7 @@ from dcs_task_exporter.config import (
     TokenCredentials,
 )
 from dcs_task_exporter.errors import CredentialsError
-from dcs_task_exporter.models import parse_time
+from dcs_task_exporter.json_values import parse_time
 from dcs_task_exporter.secret_files import read_secret, sendable
 
 REDACTED: Final = "[redacted]"
@@ -128,6 +128,11 @@ class EnvironmentKey:
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
         raise CredentialsError(message)
+
+
+def has_key(environ: Mapping[str, str]) -> bool:
+    """Whether the environment holds an access key."""
+    return any(all(environ.get(name, "").strip() for name in pair) for pair in ENVIRONMENT_NAMES)
 
 
 def credential_source(

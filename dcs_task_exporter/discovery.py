@@ -1,8 +1,9 @@
 """Finding the instances of a project, so that new ones appear and deleted ones leave by themselves.
 
-A listing is not believed blindly: one that fails keeps the last list, and an instance that one
-listing lacks stays until a second one lacks it too; pages may have moved, and an API that has a
-bad moment may answer with an empty list.
+A listing is not believed blindly. One that fails keeps the last list. An instance that one listing
+lacks stays until a second one lacks it too: pages may have moved. And a listing without a single
+instance, where some were known, counts as failed for an hour: an API in a bad moment, or a key
+that lost a permission, answers like that.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Final
 
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.workers import WorkerPool
+
+EMPTY_DOUBTED: Final = 3600.0
+"""Seconds of nothing but empty listings after which all instances are believed to be gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,11 @@ class DiscoveryStatus:
     last_success: float | None = None
     problem: str = ""
 
+    @property
+    def up(self) -> bool:
+        """Whether the latest search succeeded."""
+        return self.last_success is not None and not self.problem
+
 
 @dataclass(frozen=True, slots=True)
 class DiscoverySettings:
@@ -88,6 +98,7 @@ class Discovery:
         self._pool: WorkerPool[Callable[[], None]] = WorkerPool(f"{settings.project}-discovery", 1)
         self._known: dict[str, Instance] = {}
         self._missing: frozenset[str] = frozenset()
+        self._empty_since: float | None = None
         self._next_at: float | None = None
         self._in_flight: Future[None] | None = None
         self._status = DiscoveryStatus(settings.project)
@@ -127,7 +138,8 @@ class Discovery:
         project = self._settings.project
         try:
             listed = self._listing(self._monotonic() + self._settings.time_limit)
-            self._take(listed)
+            if listed or not self._doubts_empty():
+                self._take(listed)
         except StoppedError:
             pass
         except ApiError as error:
@@ -138,6 +150,19 @@ class Discovery:
         finally:
             self._finish()
 
+    def _doubts_empty(self) -> bool:
+        """Whether a listing without any instance is a failure; it is, for a while, if some were
+        known.
+        """
+        with self._lock:
+            number, now = len(self._known), self._monotonic()
+            if self._empty_since is None:
+                self._empty_since = now
+            doubted = number > 0 and now - self._empty_since < EMPTY_DOUBTED
+        if doubted:
+            self._fail(f"the answer lists no instance at all, where {number} are known")
+        return doubted
+
     def _take(self, listed: Sequence[Instance]) -> None:
         admitted = {item.id: item for item in listed if self._settings.rules.admit(item)}
         with self._lock:
@@ -145,6 +170,8 @@ class Discovery:
             absent = frozenset(before) - frozenset(item.id for item in listed)
             kept = {key: before[key] for key in absent - self._missing}
             self._missing = frozenset(kept)
+            if listed:
+                self._empty_since = None
             self._known = known = {**kept, **admitted}
             self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
         self._tell(before, known)

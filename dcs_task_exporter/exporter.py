@@ -8,27 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 from requests.utils import get_environ_proxies
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import ApiCaller, Surroundings
-from dcs_task_exporter.client import ClientSettings, DcsClient
+from dcs_task_exporter.change_detector import ChangeDetector
+from dcs_task_exporter.client import (
+    LIST_CENTER_TASKS,
+    LIST_INSTANCES,
+    LIST_PROJECTS,
+    LIST_TASKS,
+    TASK_PROGRESS,
+    ClientSettings,
+    DcsClient,
+)
 from dcs_task_exporter.collector import TaskCollector
 from dcs_task_exporter.config import Config, ProjectConfig
 from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
 from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.models import Instance
-from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
+from dcs_task_exporter.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.sharding import Shard
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateFile, StateStatus
 from dcs_task_exporter.telemetry import (
@@ -38,8 +53,22 @@ from dcs_task_exporter.telemetry import (
     register_process_metrics,
 )
 from dcs_task_exporter.transport import TlsSettings, Transport
+from dcs_task_exporter.watched import Target
 from dcs_task_exporter.web.app import WebSettings
+from dcs_task_exporter.web.blocks import InstanceBlocks
+from dcs_task_exporter.web.exposition import (
+    EXPORTER,
+    INSTANCES,
+    Exposition,
+    ScrapeRequest,
+    choose_format,
+    packed,
+    render,
+    takes_gzip,
+)
 from dcs_task_exporter.workers import all_of
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +87,7 @@ class Options:
     clocks: Clocks = field(default_factory=Clocks)
     process_metrics: bool = True
     keep_state: bool = True
+    shard: Shard = field(default_factory=Shard)
 
 
 class Exporter:
@@ -68,8 +98,9 @@ class Exporter:
         self._stopping = threading.Event()
         self._rendering = threading.local()
         self._api = ApiTelemetry()
-        self._own = ExporterTelemetry(__version__, options.clocks.now())
+        self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
         self._config = config
+        self._shard = options.shard
         self.clients = {project.name: self._client(project, options) for project in config.projects}
         self._discovered: dict[str, Sequence[Instance]] = {}
         self._retargeting = threading.Lock()
@@ -80,27 +111,107 @@ class Exporter:
             now=options.clocks.now,
             monotonic=options.clocks.monotonic,
             journal=self._state,
+            detectors=self._detectors(),
         )
         self.discoveries = [
             self._discovery(project) for project in config.projects if project.discovery.enabled
         ]
-        self.registry = self._registry(process_metrics=options.process_metrics)
+        self._collector = TaskCollector(
+            self._scraped,
+            personal=config.collector.personal_labels,
+            tags=config.collector.tag_labels,
+        )
+        self._blocks = InstanceBlocks(self._collector)
+        self._own_registry = self._of_the_exporter(process_metrics=options.process_metrics)
+        self.registry = CollectorRegistry(support_collectors_without_names=True)
+        self.registry.register(self._collector)
+        self.registry.register(_Included(self._own_registry))
 
-    async def refresh(self, timeout: float) -> None:
-        """Return when all due instances are in, or after `timeout` seconds."""
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
+        """Return when all due instances are in, or after `timeout` seconds.
+
+        With a `target`, the id of an instance, only that one is read if it is due. When the
+        exporter refreshes by itself there is nothing to wait for.
+        """
+        if self._config.collector.refresh_interval and target is None:
+            return
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._refresh()), timeout)
+            await asyncio.wait_for(asyncio.shield(self._refresh(target)), timeout)
 
-    async def _refresh(self) -> None:
+    async def discover(self, timeout: float) -> bool:
+        """Search what is due; return whether it is known which instances there are."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self._search()), timeout)
+        return all(item.status.last_success is not None for item in self.discoveries)
+
+    def find(self, target: str) -> Sequence[Instance]:
+        """Return the watched instances with this id, or else with this name."""
+        return self._refresher.find(target)
+
+    def exposition(self, request: ScrapeRequest) -> Exposition:
+        """Render what a scrape asks for."""
+        if request.names:
+            return render(self._chosen(request), request)
+        encoder, content_type = choose_format(request.accept)
+        body, beginning = b"", None
+        if INSTANCES in request.parts:
+            snapshots = self._scraped(request.target)
+            if request.target is None and takes_gzip(request):
+                beginning, body = self._blocks.render_gzip(snapshots, encoder, content_type)
+            else:
+                body = self._blocks.render(snapshots, encoder, content_type)
+            if request.target is None:
+                self._blocks.forget(snapshots)
+        own = self._own_registry if EXPORTER in request.parts else CollectorRegistry()
+        return packed(body + encoder(own), content_type, request, beginning)
+
+    def _chosen(self, request: ScrapeRequest) -> CollectorRegistry:
+        """Return a registry of the parts that a scrape asks for."""
+        if INSTANCES not in request.parts:
+            return self._own_registry
+        if request.target is None and EXPORTER in request.parts:
+            return self.registry
+        chosen = CollectorRegistry(support_collectors_without_names=True)
+        chosen.register(self._collector.over(partial(self._scraped, request.target)))
+        return chosen
+
+    async def _refresh(self, target: str | None) -> None:
         # Of a project that was never searched nothing could be shown: that is waited for.
         await asyncio.wrap_future(self._search())
-        await asyncio.wrap_future(self._refresher.refresh())
+        await asyncio.wrap_future(self._refresher.refresh(None if target is None else {target}))
+
+    def start(self) -> None:
+        """Begin to refresh by itself, if the configuration says so."""
+        if self._config.collector.refresh_interval:
+            threading.Thread(target=self._refresh_for_ever, name="refresh", daemon=True).start()
+
+    def _refresh_for_ever(self) -> None:
+        interval = self._config.collector.refresh_interval
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self.refresh_and_wait(interval)
+            except Exception:
+                logger.exception("a refresh broke")
+            self._stopping.wait(max(0.0, began + interval - time.monotonic()))
 
     def refresh_and_wait(self, timeout: float) -> None:
         """Do the same from a thread."""
         began = time.monotonic()
         wait([self._search()], timeout)
         wait([self._refresher.refresh()], max(0.0, began + timeout - time.monotonic()))
+
+    def read_everything(self, patience: float) -> None:
+        """Read every instance once: wait for `patience` seconds longer than the budget takes."""
+        wait([self._search()], patience)
+        longest = max(self.pass_times().values(), default=0.0)
+        wait([self._refresher.refresh()], patience + longest)
+
+    def pass_times(self) -> Mapping[str, float]:
+        """Return the seconds that one request for each instance takes, by project."""
+        numbers = Counter(snapshot.instance.project for snapshot in self.snapshots())
+        rate = self._config.collector.requests_per_second
+        return {name: number / rate for name, number in numbers.items()}
 
     def _search(self) -> Future[None]:
         """Search what is due; the result comes when each project was searched once."""
@@ -166,23 +277,48 @@ class Exporter:
         self._own.watch_state(lambda: state.status)
         return state
 
-    def _registry(self, *, process_metrics: bool) -> CollectorRegistry:
+    def _of_the_exporter(self, *, process_metrics: bool) -> CollectorRegistry:
+        """Return a registry of what is said of the exporter itself."""
         registry = CollectorRegistry(support_collectors_without_names=True)
-        personal = self._config.collector.personal_labels
-        registry.register(TaskCollector(self._scraped, personal=personal))
         registry.register(self._api)
         registry.register(self._own)
         registry.register(
-            DiscoveryTelemetry(lambda: [discovery.status for discovery in self.discoveries])
+            DiscoveryTelemetry(
+                lambda: [discovery.status for discovery in self.discoveries],
+                lambda: self._refresher.spared,
+            )
         )
         if process_metrics:
             register_process_metrics(registry)
         return registry
 
-    def _scraped(self) -> Sequence[Snapshot]:
+    def problems(self) -> Sequence[str]:
+        """Return what is wrong with discovery, in sentences for people."""
+        return [
+            f"The instances of project {status.project} cannot be listed: {status.problem}. "
+            + ("The last list stays." if status.last_success else "None of them is watched.")
+            for status in (discovery.status for discovery in self.discoveries)
+            if status.problem
+        ]
+
+    def _scraped(self, target: str | None = None) -> Sequence[Snapshot]:
         self._own.coalesced(self._refresher.coalesced)
-        self._rendering.snapshots = snapshots = self._refresher.snapshots()
+        self._rendering.snapshots = snapshots = self._refresher.snapshots(target)
         return snapshots
+
+    def _detectors(self) -> Mapping[str, ChangeDetector]:
+        clocks = self._clocks
+        return {
+            project.name: ChangeDetector(
+                project.name,
+                self.clients[project.name].list_center_tasks,
+                project.task_center.full_pass_interval,
+                now=clocks.now,
+                monotonic=clocks.monotonic,
+            )
+            for project in self._config.projects
+            if project.task_center.enabled
+        }
 
     def _discovery(self, project: ProjectConfig) -> Discovery:
         wanted = project.discovery
@@ -215,11 +351,16 @@ class Exporter:
             for instance in found.values():
                 named = replace(instance, name=instance.name or instance.id)
                 targets.setdefault(instance.id, Target(named, self.clients[project.name]))
-        return list(targets.values())
+        return [target for target in targets.values() if self._shard.has(target.instance.id)]
 
     def _client(self, project: ProjectConfig, options: Options) -> DcsClient:
         collector, clocks = self._config.collector, options.clocks
-        self._api.prepare(project.name)
+        self._api.prepare(project.name, _operations(project, self._config))
+        if project.tls.insecure_skip_verify:
+            logger.warning(
+                "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
+                extra={"fields": {"project": project.name}},
+            )
         transport = Transport(
             timeout=collector.timeout,
             connections=collector.concurrency,
@@ -241,6 +382,33 @@ class Exporter:
             Surroundings(clocks.now, clocks.monotonic, self._stopping.wait, random.random),
         )
         return DcsClient(_client_settings(project, self._config), caller, clocks.monotonic)
+
+
+def _operations(project: ProjectConfig, config: Config) -> Sequence[str]:
+    """Return the operations that this configuration uses."""
+    used = {
+        LIST_TASKS: True,
+        LIST_INSTANCES: True,
+        LIST_PROJECTS: True,
+        LIST_CENTER_TASKS: project.task_center.enabled,
+        TASK_PROGRESS: config.collector.task_progress,
+    }
+    return [operation for operation, wanted in used.items() if wanted]
+
+
+class _Included(Collector):
+    """All of a registry, as a part of another one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield every family."""
+        return iter(self._registry.collect())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families with their values."""
+        return iter(self._registry.collect())
 
 
 def _client_settings(project: ProjectConfig, config: Config) -> ClientSettings:
@@ -271,6 +439,8 @@ def _refresh_settings(config: Config) -> RefreshSettings:
         # Long enough for each try to time out, and for a listing of many pages.
         refresh_time_limit=max(60.0, 2 * collector.timeout * (collector.retries + 1)),
         concurrency=collector.concurrency,
+        requests_per_second=collector.requests_per_second,
+        task_progress=collector.task_progress,
         first_value_hold=collector.first_value_hold,
     )
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
+
+from urllib3.exceptions import InsecureRequestWarning
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
@@ -51,7 +54,11 @@ class JsonFormatter(_FieldFormatter):
 
 
 def set_up_logging(level: str, form: str, stream: TextIO) -> None:
-    """Send the log of this process to `stream`; libraries only from warnings on."""
+    """Send the log of this process to `stream`; libraries only from warnings on.
+
+    Warnings of Python are logged too, but for the one of each connection whose certificate is not
+    checked: the exporter says that once.
+    """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     root = logging.getLogger()
@@ -59,6 +66,8 @@ def set_up_logging(level: str, form: str, stream: TextIO) -> None:
     root.setLevel(logging.WARNING)
     number = logging.WARNING if level == "warn" else logging.getLevelName(level.upper())
     logging.getLogger("dcs_task_exporter").setLevel(number)
+    logging.captureWarnings(capture=True)
+    warnings.simplefilter("ignore", InsecureRequestWarning)
 
 
 def _logfmt(value: object) -> str:

@@ -9,15 +9,24 @@ and the Huawei Cloud SDK's models.
 from __future__ import annotations
 
 import enum
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from dcs_task_exporter.errors import InvalidResponseError
+from dcs_task_exporter.json_values import (
+    boolean_of,
+    integer_of,
+    number_of,
+    object_of,
+    parse_time,
+    required,
+    tags_of,
+    text_of,
+    texts_of,
+    word_of,
+)
 
 KNOWN_TASK_NAMES: Final = (
     "EXTEND",
@@ -41,6 +50,9 @@ NO_STATUS: Final = "UNKNOWN"
 
 GIBIBYTE: Final = 2**30
 """The API's GB are binary: its specification codes call 0.25 GB 256 MB."""
+
+MAX_SHARED_DETAILS: Final = 1000
+"""Most different details that a parser remembers before it begins anew."""
 
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
@@ -88,6 +100,9 @@ class StatusTable:
 
     def outcome(self, status: str) -> Outcome:
         """Return what `status` means; an unforeseen word is `Outcome.UNKNOWN`."""
+        known = STATUS_WORDS.get(status)
+        if known is not None:  # nearly always, and this is asked for each task several times
+            return known
         word = status.upper()
         return self.extra.get(word) or STATUS_WORDS.get(word, Outcome.UNKNOWN)
 
@@ -113,18 +128,18 @@ class Instance:
 
         Raises `InvalidResponseError` when it is no object or has no ``instance_id``.
         """
-        row = _object(data, "an instance")
+        row = object_of(data, "an instance")
         return cls(
-            id=_required(row, "instance_id", "an instance"),
-            name=_text(row.get("name")),
+            id=required(row, "instance_id", "an instance"),
+            name=text_of(row.get("name")),
             project=project,
             project_id=project_id,
             region=region,
-            engine=_text(row.get("engine")),
-            engine_version=_text(row.get("engine_version")),
-            spec_code=_text(row.get("spec_code")),
-            status=_text(row.get("status")).upper(),
-            tags=_tags(row.get("tags")),
+            engine=text_of(row.get("engine")),
+            engine_version=text_of(row.get("engine_version")),
+            spec_code=text_of(row.get("spec_code")),
+            status=text_of(row.get("status")).upper(),
+            tags=tags_of(row.get("tags")),
         )
 
 
@@ -169,9 +184,9 @@ class TaskDetails:
             row["new_cache_mode"] = row["new_cahce_mode"]  # so spelt in the example of 2021
         return cls(
             **{
-                name: parse(row[name])
-                for name, parse in _DETAIL_PARSERS.items()
-                if row.get(name) is not None
+                name: _DETAIL_PARSERS[name](value)
+                for name, value in row.items()
+                if value is not None and value != "" and name in _DETAIL_PARSERS
             }
         )
 
@@ -218,7 +233,8 @@ class Task:
     """One background task, as one listing shows it.
 
     `status` is in upper case; `created_at` (start) and `updated_at` (end, once the task is
-    finished) are Unix times in seconds, or None where the API gives none that can be read.
+    finished) are Unix times in seconds, or None where the API gives none that can be read. What
+    nobody asks for (`user_id`, `params`, `job_id`) is not kept.
     """
 
     id: str
@@ -228,33 +244,29 @@ class Task:
     updated_at: float | None = None
     details: TaskDetails = field(default_factory=TaskDetails)
     user_name: str = ""
-    user_id: str = ""
-    params: str = ""
     enable_show: bool = False
     error_code: str = ""
-    job_id: str = ""
 
     @classmethod
-    def from_json(cls, data: object) -> Task:
-        """Parse one element of `tasks` (table 4).
+    def from_json(
+        cls, data: object, details: Callable[[object], TaskDetails] = TaskDetails.from_json
+    ) -> Task:
+        """Parse one element of `tasks` (table 4), and its `details` by a parser of their own.
 
         Raises `InvalidResponseError` when it is no object or has no `id`: without one, a task
         could be counted twice.
         """
-        row = _object(data, "a task")
+        row = object_of(data, "a task")
         return cls(
-            id=_required(row, "id", "a task"),
-            name=_text(row.get("name"))[:MAX_LABEL_LENGTH] or UNNAMED,
-            status=_text(row.get("status")).upper()[:MAX_LABEL_LENGTH] or NO_STATUS,
+            id=required(row, "id", "a task"),
+            name=word_of(text_of(row.get("name"))[:MAX_LABEL_LENGTH]) or UNNAMED,
+            status=word_of(text_of(row.get("status")).upper()[:MAX_LABEL_LENGTH]) or NO_STATUS,
             created_at=parse_time(row.get("created_at")),
             updated_at=parse_time(row.get("updated_at")),
-            details=TaskDetails.from_json(row.get("details")),
-            user_name=_text(row.get("user_name")),
-            user_id=_text(row.get("user_id")),
-            params=_text(row.get("params")),
-            enable_show=bool(_boolean(row.get("enable_show"))),
-            error_code=_text(row.get("error_code")).replace(" ", ""),
-            job_id=_text(row.get("job_id")),
+            details=details(row.get("details")),
+            user_name=word_of(row.get("user_name")),
+            enable_show=bool(boolean_of(row.get("enable_show"))),
+            error_code=text_of(row.get("error_code")).replace(" ", ""),
         )
 
     @property
@@ -267,34 +279,120 @@ class Task:
         return seconds if seconds >= 0 else None
 
 
+class TaskParser:
+    """Parses tasks; those with the same details hold them together, parsed once.
+
+    Most tasks of a project say the same in their details, or nothing. Safe to use from threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], TaskDetails] = {}
+
+    def task(self, data: object) -> Task:
+        """Parse one element of `tasks`; raises `InvalidResponseError` as `Task.from_json` does."""
+        return Task.from_json(data, self._details)
+
+    @property
+    def remembered(self) -> int:
+        """How many different details are known."""
+        return len(self._known)
+
+    def _details(self, data: object) -> TaskDetails:
+        if not isinstance(data, Mapping):
+            return TaskDetails()
+        types = tuple(map(type, data.values()))
+        if list in types or dict in types:
+            return TaskDetails.from_json(data)  # what cannot be looked up
+        # With the types, because True, 1 and 1.0 are equal and not read alike.
+        key = (*data, *data.values(), *types)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= MAX_SHARED_DETAILS:
+                self._known = {}
+            known = self._known[key] = TaskDetails.from_json(data)
+        return known
+
+
 @dataclass(frozen=True, slots=True)
-class TaskPage:
+class CenterTask:
+    """One task as the task centre lists it: what tells whether it changed.
+
+    `instance_id` is empty where the centre does not say whose task it is: no document promises it
+    (*Querying Center Tasks*; `dcs-api.md` 6.2).
+    """
+
+    id: str
+    status: str
+    updated_at: str
+    instance_id: str = ""
+
+    @classmethod
+    def from_json(cls, data: object) -> CenterTask:
+        """Parse one element of `tasks`; raises `InvalidResponseError` when it has no `id`."""
+        row = object_of(data, "a task")
+        return cls(
+            id=required(row, "id", "a task"),
+            status=text_of(row.get("status")).upper(),
+            updated_at=text_of(row.get("updated_at")),
+            instance_id=text_of(row.get("instance_id")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an active task is: `ratio` from 0 to 1, `remaining` in seconds.
+
+    Source: *Querying Background Task Progress*, the fields ``progress`` and ``remain_time``.
+    """
+
+    ratio: float | None
+    remaining: float | None
+
+    @classmethod
+    def from_json(cls, data: object) -> Progress:
+        """Parse the body; raises `InvalidResponseError` when it tells no progress."""
+        row = object_of(data, "the answer")
+        percent, remaining = number_of(row.get("progress")), number_of(row.get("remain_time"))
+        if percent is None and remaining is None:
+            message = "the answer has neither progress nor remain_time"
+            raise InvalidResponseError(message)
+        ratio = None if percent is None else min(max(percent / 100, 0.0), 1.0)
+        return cls(ratio, None if remaining is None else max(remaining, 0.0))
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage(Generic[Row]):
     """One page of a listing: its tasks, and the API's `task_count` where it is a number."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Row, ...]
     task_count: int | None
 
     @classmethod
-    def from_json(cls, data: object, *, first: bool = True) -> TaskPage:
-        """Parse the body of *Querying Background Tasks* (table 3).
+    def from_json(
+        cls, data: object, parse: Callable[[object], Row], *, first: bool = True
+    ) -> TaskPage[Row]:
+        """Parse the body of *Querying Background Tasks* (table 3), each task by `parse`.
 
         A page that is not the first may have no `tasks` beside a total. Raises
         `InvalidResponseError` when it is not such a body.
         """
-        row = _object(data, "the answer")
+        row = object_of(data, "the answer")
         if "tasks" not in row and "task_count" not in row:
             message = "the answer has neither tasks nor task_count"
             raise InvalidResponseError(message)
-        tasks, count = row.get("tasks"), _integer(row.get("task_count"))
+        tasks, count = row.get("tasks"), integer_of(row.get("task_count"))
         if tasks is None:
-            if (first and count) or _text(row.get("error_code")):
+            if (first and count) or text_of(row.get("error_code")):
                 message = "the answer has no tasks, but a task_count or an error_code"
                 raise InvalidResponseError(message)
             tasks = []
         if not isinstance(tasks, list):
             message = f"tasks is {type(tasks).__name__}, not a list"
             raise InvalidResponseError(message)
-        return cls(tuple(Task.from_json(task) for task in tasks), count)
+        return cls(tuple(parse(task) for task in tasks), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,98 +408,14 @@ class Listing:
     truncated: bool = False
 
 
-_TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):?(\d\d))?"
-)
-
-
-def parse_time(value: object) -> float | None:
-    """Return a Unix time in seconds for ``2020-06-17T07:38:42.503Z``, or None.
-
-    Also takes other fractions, offsets, and milliseconds since the epoch as the job API has them.
-    """
-    text = _text(value)
-    if text.isascii() and text.isdigit() and len(text) in (10, 13):
-        return int(text) / (1000 if len(text) == len("1592381886597") else 1)
-    match = _TIME.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    try:
-        moment = datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
-    except ValueError:
-        return None
-    fraction, sign, hours, minutes = match.groups()[6:]
-    offset = (int(hours) * 3600 + int(minutes) * 60) * (-1 if sign == "-" else 1) if sign else 0
-    whole = int(moment.timestamp()) - offset
-    return float(f"{whole}.{fraction}") if fraction and whole >= 0 else float(whole)
-
-
-def _object(data: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        message = f"{what} is {type(data).__name__}, not an object"
-        raise InvalidResponseError(message)
-    return data
-
-
-def _required(row: Mapping[str, Any], key: str, what: str) -> str:
-    value = _text(row.get(key))
-    if not value:
-        message = f"{what} has no {key}"
-        raise InvalidResponseError(message)
-    return value
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON may hold half a surrogate pair, which no exposition can carry.
-        return value.strip().encode("utf-8", "replace").decode()
-    if isinstance(value, int | float):
-        return str(value)
-    return ""
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(_text(value))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _integer(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _boolean(value: object) -> bool | None:
-    word = _text(value).lower()
-    return word == "true" if word in ("true", "false") else None
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(map(_text, value)) if isinstance(value, list) else ()
-
-
-def _tags(value: object) -> Mapping[str, str]:
-    if not isinstance(value, list):
-        return {}
-    pairs = [tag for tag in value if isinstance(tag, Mapping)]
-    return {
-        _text(tag.get("key")): _text(tag.get("value")) for tag in pairs if _text(tag.get("key"))
-    }
-
-
 _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         item.name: {
-            "float | None": _number,
-            "int | None": _integer,
-            "bool | None": _boolean,
-            "tuple[str, ...]": _texts,
-            "str": _text,
+            "float | None": number_of,
+            "int | None": integer_of,
+            "bool | None": boolean_of,
+            "tuple[str, ...]": texts_of,
+            "str": word_of,
         }[str(item.type)]
         for item in fields(TaskDetails)
     }

@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
+from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector, Changes
 from dcs_task_exporter.counting import (
     CountingRules,
     InstanceState,
@@ -24,9 +25,10 @@ from dcs_task_exporter.counting import (
     reveal,
 )
 from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
-from dcs_task_exporter.models import Instance, Listing, Outcome
+from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
 from dcs_task_exporter.snapshots import Failure, Snapshot, figures
 from dcs_task_exporter.state import Journal, NoJournal
+from dcs_task_exporter.watched import Target, Watched
 from dcs_task_exporter.workers import WorkerPool, all_of
 
 logger = logging.getLogger(__name__)
@@ -43,22 +45,6 @@ MAX_FORMER: Final = 1000
 """Most instances that left and are still remembered, should they return."""
 
 
-class TaskSource(Protocol):
-    """What the refresher needs of a client."""
-
-    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
-        """Return an instance's tasks since `start`; raise `ApiError`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One instance, and the client that reads it."""
-
-    instance: Instance
-    source: TaskSource
-
-
 @dataclass(frozen=True, slots=True)
 class RefreshSettings:
     """How a refresh is run; all in seconds."""
@@ -68,7 +54,9 @@ class RefreshSettings:
     max_staleness: float = 3600.0
     refresh_time_limit: float = 60.0
     concurrency: int = 8
+    requests_per_second: float = 10.0
     first_value_hold: float = 0.0
+    task_progress: bool = False
 
 
 class Refresher:
@@ -82,6 +70,7 @@ class Refresher:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         journal: Journal | None = None,
+        detectors: Mapping[str, ChangeDetector] | None = None,
     ) -> None:
         self._settings = settings
         self._journal = journal or NoJournal()
@@ -89,12 +78,15 @@ class Refresher:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._entries = {
-            target.instance.id: _Entry(target, self._journal.load(target.instance.id))
+            target.instance.id: Watched(target, self._journal.load(target.instance.id))
             for target in targets
         }
         self._former: dict[str, InstanceState] = {}
         self._pools: dict[str, WorkerPool[_Job]] = {}
         self._add_pools(targets)
+        self._detectors = detectors or {}
+        self._asking = {project: threading.Lock() for project in self._detectors}
+        self._spared: dict[str, int] = {}
         self._reported_words: frozenset[str] = frozenset()
         self.coalesced = 0
 
@@ -104,7 +96,7 @@ class Refresher:
         self._add_pools(targets)
         with self._lock:
             new = [target for key, target in wanted.items() if key not in self._entries]
-        added = [_Entry(target, self._remembered(target.instance.id)) for target in new]
+        added = [Watched(target, self._remembered(target.instance.id)) for target in new]
         with self._lock:
             for key in [key for key in self._entries if key not in wanted]:
                 self._former[key] = self._entries.pop(key).settled()
@@ -125,34 +117,130 @@ class Refresher:
             if name not in self._pools:
                 self._pools[name] = WorkerPool(name, self._settings.concurrency)
 
-    def refresh(self) -> Future[None]:
+    def refresh(self, ids: Collection[str] | None = None) -> Future[None]:
         """Start reading the instances that are due; the result comes when all due ones are in.
 
-        Instances that are being read already are waited for and not read again.
+        With `ids`, only these are read, and before all others. Instances that are being read
+        already are waited for and not read again.
         """
         with self._lock:
             now = self._monotonic()
-            joined = [entry for entry in self._entries.values() if entry.in_flight is not None]
-            due = [entry for entry in self._entries.values() if self._is_due(entry, now)]
+            wanted = [entry for key, entry in self._entries.items() if ids is None or key in ids]
+            joined = [entry for entry in wanted if entry.in_flight is not None]
+            due = [entry for entry in wanted if self._is_due(entry, now)]
             if joined and not due:
                 self.coalesced += 1
-            due.sort(key=lambda entry: entry.urgency)
             for entry in due:
                 entry.in_flight = Future()
             waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
-        for project, pool in list(self._pools.items()):
-            of_project = (entry for entry in due if entry.target.instance.project == project)
-            jobs = [_Job(entry, partial(self._read, entry)) for entry in of_project]
-            for job in pool.submit(jobs):
-                self._publish_failure(job.entry, now, ApiError("no thread could be started"))
-                self._finish(job.entry)
+        for project, entries in _by_project(due).items():
+            if ids is not None:
+                self._submit(project, [self._job(entry, float("-inf")) for entry in entries])
+            elif project in self._detectors:
+                self._read_what_changed(project, entries, now)
+            else:
+                self._submit_reads(project, entries)
         return all_of(waited_for)
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return what is known of every instance; data older than `max_staleness` are left out."""
+    def _submit_reads(self, project: str, entries: Sequence[Watched]) -> None:
+        """Queue the reads of these instances, the most urgent first."""
+        with self._lock:
+            number = sum(entry.project == project for entry in self._entries.values())
+        pass_time = number / self._settings.requests_per_second
+        self._submit(project, [self._job(entry, entry.due_before(pass_time)) for entry in entries])
+
+    def _job(self, entry: Watched, order: float) -> _Job:
+        return _Job((entry,), order, partial(self._read, entry))
+
+    def _submit(self, project: str, jobs: Sequence[_Job]) -> None:
+        for job in self._pools[project].submit(jobs, lambda job: job.order):
+            for entry in job.entries:
+                failure = ApiError("no thread could be started")
+                self._publish_failure(entry, self._monotonic(), failure)
+                self._finish(entry)
+
+    def _read_what_changed(self, project: str, due: Sequence[Watched], now: float) -> None:
+        """Read what must be read, and of the others what the task centre says has changed."""
+        oldest = now - self._detectors[project].full_pass_interval + FRESHNESS_TOLERANCE
+        quiet = [
+            entry
+            for entry in due
+            if not entry.restless and (entry.refreshed_mono or float("-inf")) > oldest
+        ]
+        kept = set(map(id, quiet))
+        self._submit_reads(project, [entry for entry in due if id(entry) not in kept])
+        if quiet:
+            job = _Job(tuple(quiet), float("-inf"), partial(self._ask_centre, project, quiet))
+            self._submit(project, [job])
+
+    def _ask_centre(self, project: str, quiet: Sequence[Watched]) -> None:
+        """Ask once for many instances; runs in a worker thread."""
+        try:
+            with self._asking[project]:
+                changes = self._detectors[project].changes()
+        except StoppedError:
+            for entry in quiet:
+                self._finish(entry)
+            return
+        except Exception:
+            logger.exception("the change detector broke", extra={"fields": {"project": project}})
+            changes = EVERYTHING
+        with self._lock:
+            self._suspect(project, changes)
+            changed = [entry for entry in quiet if entry.suspect_since is not None]
+            unchanged = [entry for entry in quiet if entry.suspect_since is None]
+            for entry in unchanged:
+                entry.attempted_mono = self._monotonic()
+            self._spared[project] = self._spared.get(project, 0) + len(unchanged)
+        self._submit_reads(project, changed)
+        for entry in unchanged:
+            self._finish(entry)
+
+    def _suspect(self, project: str, changes: Changes) -> None:
+        """Mark the instances that changed, be they due now or not; all, when it is not known."""
+        entries = [entry for entry in self._entries.values() if entry.project == project]
+        tasks = changes.tasks or {}
+        owners = {key: entry for entry in entries for key in entry.knows(tasks)}
+        named = {
+            key: entry
+            for key, instance_id in tasks.items()
+            if (entry := self._entries.get(instance_id)) is not None
+        }
+        if changes.everything or any(
+            key not in owners and not instance_id for key, instance_id in tasks.items()
+        ):
+            suspected = entries
+        else:
+            suspected = [*owners.values(), *named.values()]
+        for entry in suspected:
+            entry.suspect_since = self._monotonic()
+
+    @property
+    def spared(self) -> Mapping[str, int]:
+        """How many reads the task centre made unnecessary, by project."""
+        with self._lock:
+            return dict(self._spared)
+
+    def snapshots(self, target: str | None = None) -> tuple[Snapshot, ...]:
+        """Return what is known of every instance, or of the one with the id `target`.
+
+        Data older than `max_staleness` are left out.
+        """
         with self._lock:
             now = self._monotonic()
-            return tuple(self._visible(entry, now) for entry in self._entries.values())
+            if target is None:
+                return tuple(self._visible(entry, now) for entry in self._entries.values())
+            found = self._entries.get(target)
+            return () if found is None else (self._visible(found, now),)
+
+    def find(self, target: str) -> tuple[Instance, ...]:
+        """Return the instance with this id, or else those with this name."""
+        with self._lock:
+            known = self._entries.get(target)
+            if known is not None:
+                return (known.target.instance,)
+            instances = [entry.target.instance for entry in self._entries.values()]
+        return tuple(instance for instance in instances if instance.name == target)
 
     def witness(self, snapshots: Iterable[Snapshot]) -> None:
         """Remember that a scraper has these, whole and rendered."""
@@ -180,14 +268,15 @@ class Refresher:
         """
         for pool in self._pools.values():
             for job in pool.stop():
-                self._finish(job.entry)
+                for entry in job.entries:
+                    self._finish(entry)
         with self._lock:
             resting = [entry for entry in self._entries.values() if entry.in_flight is None]
         for entry in resting:
             if entry.state.refreshed_at is not None:
                 self._journal.save(entry.target.instance.id, entry.settled())
 
-    def _is_due(self, entry: _Entry, now: float) -> bool:
+    def _is_due(self, entry: Watched, now: float) -> bool:
         if entry.in_flight is not None:
             return False
         if entry.attempted_mono is None:
@@ -195,13 +284,15 @@ class Refresher:
         interval = self._settings.min_refresh_interval
         return now - entry.attempted_mono >= interval - min(FRESHNESS_TOLERANCE, interval / 2)
 
-    def _visible(self, entry: _Entry, now: float) -> Snapshot:
+    def _visible(self, entry: Watched, now: float) -> Snapshot:
         read = entry.refreshed_mono
         if read is not None and now - read <= self._settings.max_staleness:
             return entry.snapshot
-        return replace(entry.snapshot, up=False, figures=None)
+        if entry.snapshot.figures is not None or entry.snapshot.up:
+            entry.snapshot = replace(entry.snapshot, up=False, figures=None)
+        return entry.snapshot
 
-    def _read(self, entry: _Entry) -> None:
+    def _read(self, entry: Watched) -> None:
         """Read one instance and publish the result; runs in a worker thread."""
         began = self._monotonic()
         instance = entry.target.instance
@@ -209,7 +300,7 @@ class Refresher:
             start = listing_start(entry.state, self._now(), self._settings.rules.lookback)
             deadline = began + self._settings.refresh_time_limit
             listing = entry.target.source.list_tasks(instance.id, start, deadline)
-            self._publish(entry, began, listing)
+            self._publish(entry, began, listing, self._progress(entry, listing, deadline))
         except StoppedError:
             return
         except ApiError as error:
@@ -220,21 +311,51 @@ class Refresher:
         finally:
             self._finish(entry)
 
-    def _finish(self, entry: _Entry) -> None:
+    def _progress(
+        self, entry: Watched, listing: Listing, deadline: float
+    ) -> Mapping[str, Progress]:
+        """Ask for the progress of the active tasks that offer it; none costs the refresh."""
+        found: dict[str, Progress] = {}
+        statuses = self._settings.rules.statuses
+        for task in listing.tasks if self._settings.task_progress else ():
+            if statuses.outcome(task.status) is not Outcome.ACTIVE or not task.enable_show:
+                continue
+            instance, source = entry.target.instance, entry.target.source
+            try:
+                found[task.id] = source.task_progress(instance.id, task.id, deadline)
+            except StoppedError:
+                raise
+            except ApiError as error:
+                fields = {**_fields(instance), "task_id": task.id, **_error_fields(error)}
+                logger.debug("no progress of a task", extra={"fields": fields})
+        return found
+
+    def _finish(self, entry: Watched) -> None:
         with self._lock:
             done, entry.in_flight = entry.in_flight, None
         if done is not None:
             done.set_result(None)
 
-    def _publish(self, entry: _Entry, began: float, listing: Listing) -> None:
+    def _publish(
+        self, entry: Watched, began: float, listing: Listing, progress: Mapping[str, Progress]
+    ) -> None:
         rules, now = self._settings.rules, self._now()
         instance = entry.target.instance
-        state = reveal(count(entry.state, listing, now, rules), self._witnessed(entry))
-        shown = figures(state, listing, now, rules)
+        if entry.shows(listing, now - rules.lookback):
+            state, shown = replace(entry.state, refreshed_at=now), entry.snapshot.figures
+        else:
+            state = reveal(count(entry.state, listing, now, rules), self._witnessed(entry))
+            shown = figures(state, listing, now, rules, progress)
         self._journal.save(instance.id, state)
         with self._lock:
             recovered = entry.snapshot.failure is not None
+            if entry.suspect_since is not None and entry.suspect_since <= began:
+                entry.suspect_since = None
+            # The same object where nothing changed: what was rendered of it is still right.
+            before = entry.snapshot.figures
+            shown = before if before == shown else shown
             entry.state = state
+            entry.listed = listing.tasks
             entry.attempted_mono = entry.refreshed_mono = began
             entry.snapshot = Snapshot(
                 instance=instance,
@@ -249,7 +370,7 @@ class Refresher:
             logger.info("the instance is read again", extra={"fields": _fields(instance)})
         self._report_unknown_words(instance, listing)
 
-    def _publish_failure(self, entry: _Entry, began: float, error: ApiError) -> None:
+    def _publish_failure(self, entry: Watched, began: float, error: ApiError) -> None:
         now = self._now()
         failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
         state = reveal(entry.state, self._witnessed(entry))
@@ -274,7 +395,7 @@ class Refresher:
             level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
             logger.log(level, "the instance cannot be read", extra={"fields": fields})
 
-    def _witnessed(self, entry: _Entry) -> Collection[Series]:
+    def _witnessed(self, entry: Watched) -> Collection[Series]:
         """Return the series that every scraper had the time to see."""
         with self._lock:
             latest = self._monotonic() - self._settings.first_value_hold
@@ -304,53 +425,22 @@ class Refresher:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The reading of one instance."""
+    """The reading of one instance, or one question about several; the lowest order comes first."""
 
-    entry: _Entry
-    read: Callable[[], None]
+    entries: tuple[Watched, ...]
+    order: float
+    do: Callable[[], None]
 
     def __call__(self) -> None:
         """Do it."""
-        self.read()
+        self.do()
 
 
-class _Entry:
-    """What the refresher keeps of one instance.
-
-    Changed only under its lock; the state only by the one thread that reads the instance.
-    """
-
-    def __init__(self, target: Target, state: InstanceState) -> None:
-        self.target = target
-        self.state = state
-        self.snapshot = Snapshot(target.instance)
-        self.witnessed: Mapping[Series, int] = {}
-        self.witnessed_since: Mapping[Series, float] = {}
-        self.attempted_mono: float | None = None
-        self.refreshed_mono: float | None = None
-        self.in_flight: Future[None] | None = None
-
-    def settled(self) -> InstanceState:
-        """Return the state whose counters show what a scrape has seen."""
-        return replace(self.state, shown={**self.state.shown, **self.witnessed})
-
-    def rename(self, target: Target) -> None:
-        """Take what is known newly of the instance; another name makes other series."""
-        if target.instance.name != self.target.instance.name:
-            self.state = self.settled()
-            self.witnessed, self.witnessed_since = {}, {}
-            figures = self.snapshot.figures
-            if figures is not None:
-                self.snapshot = replace(
-                    self.snapshot, figures=replace(figures, finished=self.state.shown)
-                )
-        self.target = target
-        self.snapshot = replace(self.snapshot, instance=target.instance)
-
-    @property
-    def urgency(self) -> tuple[bool, float]:
-        """Order by it: instances with active tasks first, then the one read longest ago."""
-        return not self.state.active, self.attempted_mono or float("-inf")
+def _by_project(entries: Iterable[Watched]) -> dict[str, list[Watched]]:
+    found: dict[str, list[Watched]] = {}
+    for entry in entries:
+        found.setdefault(entry.project, []).append(entry)
+    return found
 
 
 def _fields(instance: Instance) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, unquote
@@ -16,6 +17,10 @@ from urllib.parse import quote, unquote
 ALGORITHM: Final = "SDK-HMAC-SHA256"
 DATE_HEADER: Final = "x-sdk-date"
 DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*")
+"""What stays as it is: nearly all that is ever signed."""
 
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
@@ -65,9 +70,11 @@ def authorization(access_key: str, signed_headers: Iterable[str], signed: str) -
 
 
 def _encode(text: str) -> str:
-    return quote(text, safe="~")
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="~")
 
 
 def _canonical_path(path: str) -> str:
+    if _PLAIN_PATH.fullmatch(path):
+        return path if path.endswith("/") else f"{path}/"
     segments = "/".join(_encode(unquote(segment)) for segment in path.split("/"))
     return segments if segments.endswith("/") else f"{segments}/"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from dcs_task_exporter.counting import (
@@ -15,7 +15,7 @@ from dcs_task_exporter.counting import (
     series_of,
     zeros,
 )
-from dcs_task_exporter.models import Instance, Listing, Task
+from dcs_task_exporter.models import Instance, Listing, Progress, Task
 
 RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
 """The name of a resize, and the one it had in 2021."""
@@ -46,6 +46,7 @@ class TaskFigures:
     latest: Mapping[str, Task]
     last_extend: Task | None
     tasks: tuple[Task, ...] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,21 @@ class Snapshot:
 
 
 def figures(
-    state: InstanceState, listing: Listing, now: float, rules: CountingRules
+    state: InstanceState,
+    listing: Listing,
+    now: float,
+    rules: CountingRules,
+    progress: Mapping[str, Progress] | None = None,
 ) -> TaskFigures:
-    """Return what is to be shown of an instance after `count` and `reveal`."""
+    """Return what is to be shown of an instance after `count` and `reveal`.
+
+    `progress` is that of active tasks, by their ids.
+    """
     window = now - rules.lookback
-    recent = [
-        task for task in listing.tasks if task.created_at is None or task.created_at >= window
-    ]
+    recent = sorted(
+        (task for task in listing.tasks if task.created_at is None or task.created_at >= window),
+        key=_recency,
+    )
     ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
     last = _latest(recent, lambda task: series_of(state, task))
     last_ended = _latest(ended, lambda task: series_of(state, task))
@@ -103,13 +112,27 @@ def figures(
         last_extend=next(
             (
                 task
-                for task in sorted(recent, key=_recency, reverse=True)
+                for task in reversed(recent)
                 if task.name in RESIZE_NAMES and task.details.new_capacity is not None
             ),
             None,
         ),
-        tasks=tuple(sorted(recent, key=_recency, reverse=True)[:SHOWN_TASKS]),
+        tasks=tuple(recent[: -SHOWN_TASKS - 1 : -1]),
+        progress=_least_progress(state, progress or {}),
     )
+
+
+def _least_progress(
+    state: InstanceState, progress: Mapping[str, Progress]
+) -> Mapping[str, Progress]:
+    """Return the progress of each name's slowest task: the one that is waited for longest."""
+    known = [
+        (label_of(state, task), progress[key])
+        for key, task in state.active.items()
+        if key in progress
+    ]
+    known.sort(key=lambda item: -(item[1].ratio or 0.0))
+    return dict(known)
 
 
 def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
@@ -127,7 +150,8 @@ def _recency(task: Task) -> tuple[float, str]:
 
 
 def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
-    return {key(task): task for task in sorted(tasks, key=_recency)}
+    """Return the last task of each key; `tasks` are in the order of their recency."""
+    return {key(task): task for task in tasks}
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:

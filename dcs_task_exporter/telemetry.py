@@ -10,7 +10,7 @@ import platform
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -25,9 +25,9 @@ from prometheus_client.registry import Collector
 
 from dcs_task_exporter.discovery import DiscoveryStatus
 from dcs_task_exporter.errors import API_ERRORS
+from dcs_task_exporter.sharding import Shard
 from dcs_task_exporter.state import StateStatus
 
-OPERATIONS: Final = ("list_tasks", "list_instances", "list_projects")
 BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -44,10 +44,10 @@ class ApiTelemetry(Collector):
         self._sums: dict[tuple[str, str], float] = {}
         self._buckets: dict[tuple[str, str], list[int]] = {}
 
-    def prepare(self, project: str) -> None:
+    def prepare(self, project: str, operations: Iterable[str]) -> None:
         """Start every known series of `project` at 0, so that no first increment is missed."""
         with self._lock:
-            for operation in OPERATIONS:
+            for operation in operations:
                 self._requests[project, operation, "200"] += 0
                 for error in API_ERRORS:
                     self._errors[project, operation, error.reason] += 0
@@ -152,8 +152,9 @@ class ApiTelemetry(Collector):
 class ExporterTelemetry(Collector):
     """The exporter itself: its build, its configuration, its scrapes."""
 
-    def __init__(self, version: str, loaded_at: float) -> None:
+    def __init__(self, version: str, loaded_at: float, shard: Shard) -> None:
         self._version = version
+        self._shard = shard
         self._lock = threading.Lock()
         self._loaded_at = loaded_at
         self._scrape_seconds: float | None = None
@@ -225,6 +226,16 @@ class ExporterTelemetry(Collector):
                     value=loaded_at,
                 ),
                 scrape,
+                GaugeMetricFamily(
+                    f"{prefix}_shard_ordinal",
+                    "Which of the shards this exporter is, counted from 0.",
+                    value=self._shard.index,
+                ),
+                GaugeMetricFamily(
+                    f"{prefix}_total_shards",
+                    "How many exporters share the instances.",
+                    value=self._shard.total,
+                ),
                 CounterMetricFamily(
                     f"{prefix}_scrapes_coalesced",
                     "Scrapes that joined a refresh that was already under way.",
@@ -235,10 +246,15 @@ class ExporterTelemetry(Collector):
 
 
 class DiscoveryTelemetry(Collector):
-    """What discovery found, for each project that it searches."""
+    """What discovery found and the task centre spared, for each project that uses them."""
 
-    def __init__(self, statuses: Callable[[], Iterable[DiscoveryStatus]]) -> None:
+    def __init__(
+        self,
+        statuses: Callable[[], Iterable[DiscoveryStatus]],
+        spared: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._statuses = statuses
+        self._spared = spared
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -246,6 +262,12 @@ class DiscoveryTelemetry(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families with their values."""
+        up = GaugeMetricFamily(
+            "dcs_discovery_up",
+            "1 when the latest search for the project's instances succeeded, 0 when it failed or "
+            "none was made.",
+            labels=("project",),
+        )
         instances = GaugeMetricFamily(
             "dcs_discovery_instances",
             "Instances that discovery found and the rules admit.",
@@ -257,11 +279,19 @@ class DiscoveryTelemetry(Collector):
             labels=("project",),
         )
         for status in self._statuses():
+            up.add_metric((status.project,), float(status.up))
             if status.instances is not None:
                 instances.add_metric((status.project,), status.instances)
             if status.last_success is not None:
                 success.add_metric((status.project,), status.last_success)
-        return iter((instances, success))
+        spared = CounterMetricFamily(
+            "dcs_instance_reads_spared",
+            "Reads of instances that the task centre made unnecessary.",
+            labels=("project",),
+        )
+        for project, number in self._spared().items():
+            spared.add_metric((project,), number)
+        return iter((up, instances, success, spared))
 
 
 def register_process_metrics(registry: CollectorRegistry) -> None:

@@ -10,7 +10,7 @@ import http.client
 import io
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,15 @@ MAX_BODY_SIZE: Final = 64 << 20
 """Bytes of an answer, decompressed: a page of 1,000 tasks has about one million."""
 
 CHUNK_SIZE: Final = 1 << 16
+
+FRESH: Final = 0.05
+"""Seconds of a time limit that may pass before a socket is told of what is left of it."""
+
+FRESH_CONNECTION: Final = 1.0
+"""Seconds for which a connection that was used is not looked at again."""
+
+READ_SIZE: Final = 1 << 15
+"""Bytes that are read at once, more than a TLS record has: each read lets other threads in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,11 @@ class Answer:
 
 
 class Transport:
-    """Sends requests over a pool of kept connections."""
+    """Sends requests over a pool of kept connections.
+
+    It uses the adapter of `requests` without a session: what a session adds to each request (the
+    environment, cookies, redirects, preparing the URL again) costs as much as all the rest.
+    """
 
     def __init__(
         self,
@@ -61,42 +74,38 @@ class Transport:
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._timeout = timeout
-        self._session = requests.Session()
-        # Reading the environment on every request costs half a request; proxies are given.
-        self._session.trust_env = False
-        self._session.proxies = dict(proxies or {})
-        self._session.headers.update({"User-Agent": user_agent, "Accept": "application/json"})
-        adapter = _Adapter(_tls_context(tls or TlsSettings()), connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._proxies = dict(proxies or {})
+        self._headers = {
+            "User-Agent": user_agent,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+        }
+        self._adapter = _Adapter(_tls_context(tls or TlsSettings()), connections)
 
     def get(self, url: str, auth: AuthBase) -> Answer:
         """Send a GET request and return the complete answer, whatever its status.
 
-        Raises `ApiTimeoutError` and `ApiConnectionError`. Redirects are not followed: a signed
-        request is for one host.
+        `url` is encoded already. Raises `ApiTimeoutError` and `ApiConnectionError`. Redirects are
+        not followed: a signed request is for one host.
         """
+        request = requests.PreparedRequest()
+        request.method, request.url = "GET", url
+        # A plain one: whoever signs adds headers that nobody has to find in another case.
+        request.headers = dict(self._headers)  # type: ignore[assignment]
         try:
-            with self._session.get(
-                url, auth=auth, timeout=self._timeout, allow_redirects=False, stream=True
-            ) as response:
-                return Answer(response.status_code, response.headers, _body(response))
-        except (requests.Timeout, TimeoutError) as error:
-            message = f"no complete answer within {self._timeout:g} s"
-            raise ApiTimeoutError(message) from error
-        except requests.ConnectionError as error:
-            if _is_timeout(error):
+            response = self._adapter.send_for_raw(auth(request), self._timeout, self._proxies)
+            return Answer(response.status, response.headers, _body(response))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
+            if isinstance(error, requests.Timeout) or _is_timeout(error):
                 message = f"no complete answer within {self._timeout:g} s"
                 raise ApiTimeoutError(message) from error
-            message = f"the connection failed: {_cause(error)}"
-            raise ApiConnectionError(message) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            message = f"the connection broke: {_cause(error)}"
+            came = "failed" if isinstance(error, requests.ConnectionError) else "broke"
+            message = f"the connection {came}: {_cause(error)}"
             raise ApiConnectionError(message) from error
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._session.close()
+        self._adapter.close()
 
 
 class _TimedReader(io.RawIOBase):
@@ -107,6 +116,7 @@ class _TimedReader(io.RawIOBase):
         self._raw = raw
         self._sock = sock
         limit = sock.gettimeout()
+        self._limit = limit or 0.0
         self._deadline = None if limit is None else time.monotonic() + limit
 
     def readable(self) -> bool:
@@ -118,7 +128,8 @@ class _TimedReader(io.RawIOBase):
             if left <= 0:
                 message = "timed out"
                 raise TimeoutError(message)
-            self._sock.settimeout(left)
+            if self._limit - left > FRESH:
+                self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -131,7 +142,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock), READ_SIZE)
 
 
 class _TimedHTTPConnection(HTTPConnection):
@@ -140,6 +151,20 @@ class _TimedHTTPConnection(HTTPConnection):
 
 class _TimedHTTPSConnection(HTTPSConnection):
     response_class = _TimedResponse
+    _checked_at = float("-inf")
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open still; one that was a moment ago is taken to be.
+
+        To look is a system call, at which all other threads press forward.
+        """
+        now = time.monotonic()
+        if now - self._checked_at < FRESH_CONNECTION and self.sock is not None:
+            self._checked_at = now
+            return True
+        self._checked_at = now
+        return super().is_connected
 
 
 class _TimedHTTPPool(HTTPConnectionPool):
@@ -155,7 +180,40 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext, connections: int) -> None:
         self._context = context
+        self._pools: dict[str, Any] = {}
         super().__init__(pool_connections=4, pool_maxsize=connections)
+
+    def send_for_raw(
+        self, request: requests.PreparedRequest, timeout: float, proxies: dict[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request, and return the answer whose body is not read yet."""
+        sent: Any = self.send(request, stream=True, timeout=timeout, proxies=proxies)
+        response: urllib3.BaseHTTPResponse = sent  # by build_response
+        return response
+
+    def get_connection_with_tls_context(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Find the pool of a host once: there are two hosts, and one way to each."""
+        origin = request.url[: request.url.index("/", len("https://"))]
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
+            self._pools[origin] = pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> Any:
+        """Return what follows the host, which is sent to it; a proxy is told more."""
+        if proxies:
+            return super().request_url(request, proxies)
+        return request.url[request.url.index("/", len("https://")) :]
+
+    def build_response(self, req: Any, resp: Any) -> Any:  # noqa: ARG002 - its base's name
+        """Return it as it came: nobody asks for its cookies, or which text encoding it has."""
+        return resp
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pools.clear()
+        super().close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
@@ -177,21 +235,55 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _TimedHTTPPool, "https": _TimedHTTPSPool}
 
 
-def _body(response: requests.Response) -> bytes:
+def _body(response: urllib3.BaseHTTPResponse) -> bytes:
     """Return the decompressed body; a few bytes can be compressed gigabytes."""
-    parts, size = [], 0
-    for part in response.iter_content(CHUNK_SIZE):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_BODY_SIZE:
-            message = f"the answer is larger than {MAX_BODY_SIZE >> 20} MiB"
-            raise InvalidResponseError(message, status=response.status_code)
-    return b"".join(parts)
+    length = response.headers.get("Content-Length", "")
+    plain = "Content-Encoding" not in response.headers and length.isdecimal()
+    if plain and int(length) <= MAX_BODY_SIZE:
+        return _read(response)
+    with response:
+        parts, size = [], 0
+        for part in response.stream(CHUNK_SIZE, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BODY_SIZE:
+                message = f"the answer is larger than {MAX_BODY_SIZE >> 20} MiB"
+                raise InvalidResponseError(message, status=response.status)
+        return b"".join(parts)
+
+
+def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return a body of known length at once, and give the connection back."""
+    try:
+        body = response.read()
+    except BaseException:
+        response.close()
+        raise
+    response.release_conn()
+    return body
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context that many connections share, and that none of them changes.
+
+    urllib3 sets the protocols anew for each connection; doing so while another thread is in its
+    handshake is a use after free in OpenSSL (cpython#141012).
+    """
+
+    shared = False
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Set them as long as nobody shares the context."""
+        if not self.shared:
+            super().set_alpn_protocols(alpn_protocols)
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     ca_file = str(tls.ca_file) if tls.ca_file else certifi.where()
-    context = ssl.create_default_context(cafile=ca_file)
+    context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    context.shared = True
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.insecure_skip_verify:
         context.check_hostname = False

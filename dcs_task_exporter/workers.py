@@ -1,11 +1,11 @@
-"""Daemon threads that do jobs in the order in which they come, and a future for several."""
+"""Daemon threads that do jobs, the most urgent first, and a future for several."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -18,24 +18,31 @@ logger = logging.getLogger(__name__)
 class WorkerPool(Generic[Job]):
     """Daemon threads for one project: a silent cloud must not keep the process alive.
 
-    First come, first served: whoever waits from an earlier scrape is not overtaken by a later one.
+    The lowest order is done first; of the same order, first come, first served.
     """
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
         self._changed = threading.Condition()
-        self._jobs: deque[Job] = deque()
+        self._jobs: list[tuple[float, int, Job]] = []
+        self._arrivals = itertools.count()
         self._threads = 0
         self._idle = 0
         self._stopped = False
 
-    def submit(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Run `jobs` in this order; return those that will not be run, for want of a thread."""
+    def submit(
+        self, jobs: Sequence[Job], order: Callable[[Job], float] = lambda _: 0.0
+    ) -> Sequence[Job]:
+        """Run `jobs`, lowest `order` first; return what will not be run, for want of a thread.
+
+        Jobs that wait from earlier take their place by their order too.
+        """
         with self._changed:
             if self._stopped:
                 return jobs
-            self._jobs.extend(jobs)
+            for job in jobs:
+                heapq.heappush(self._jobs, (order(job), next(self._arrivals), job))
             try:
                 while self._threads < self._size and self._idle < len(self._jobs):
                     self._start_thread()
@@ -51,7 +58,7 @@ class WorkerPool(Generic[Job]):
         """Start no more jobs, and return those that were waiting."""
         with self._changed:
             self._stopped = True
-            waiting = list(self._jobs)
+            waiting = [job for _, _, job in self._jobs]
             self._jobs.clear()
             self._changed.notify_all()
         return waiting
@@ -69,7 +76,7 @@ class WorkerPool(Generic[Job]):
                 if self._stopped:
                     return
                 self._idle -= 1
-                job = self._jobs.popleft()
+                _, _, job = heapq.heappop(self._jobs)
             try:
                 job()
             except Exception:

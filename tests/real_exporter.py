@@ -25,9 +25,12 @@ projects:
       access_key: {key}
       secret_key: {secret}
       expires_at: "2040-01-01T00:00:00Z"
-    instances: [{{id: i0, name: orders}}, {{id: i1, name: carts}}]
-collector: {{min_refresh_interval: 200ms, first_value_hold: 0s, requests_per_second: 1000}}
+{instances}collector:
+  {{min_refresh_interval: 200ms, first_value_hold: 0s, requests_per_second: 1000}}
 """
+
+
+CONFIGURED = "    instances: [{id: i0, name: orders}, {id: i1, name: carts}]\n"
 
 
 def cloud_of_two() -> SimulatedCloud:
@@ -41,10 +44,18 @@ def cloud_of_two() -> SimulatedCloud:
 
 
 @contextmanager
-def exporting(cloud: SimulatedCloud, more: str = "") -> Iterator[str]:
+def exporting(
+    cloud: SimulatedCloud, more: str = "", *, instances: str = CONFIGURED
+) -> Iterator[str]:
     """Run an exporter over such a cloud; `more` adds to its configuration. Yields its URL."""
     with CloudServer(cloud) as server:
-        text = CONFIG.format(project=PROJECT, url=server.url, key=ACCESS_KEY, secret=SECRET_KEY)
+        text = CONFIG.format(
+            project=PROJECT,
+            url=server.url,
+            key=ACCESS_KEY,
+            secret=SECRET_KEY,
+            instances=instances,
+        )
         exporter = Exporter(parse_config(text + more, "test", {}), Options())
         web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
         web.start()

@@ -62,14 +62,23 @@ def running(
     `job` adds to the job's configuration, `more` to the whole.
     """
     scheme, _, target = scrape_url.partition("://")
-    config = folder / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
-        "scrape_configs:\n"
+    jobs = (
         "  - job_name: dcs-tasks\n"
         f"    scheme: {scheme}\n"
         f"    static_configs: [{{targets: ['{target}']}}]\n"
-        f"{job}{more}"
+        f"{job}"
+    )
+    with running_jobs(binary, folder, jobs, more) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Iterator[Prometheus]:
+    """Run Prometheus in an empty folder with these scrape jobs, every second."""
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
+        f"scrape_configs:\n{jobs}{more}"
     )
     port = free_port()
     command = [

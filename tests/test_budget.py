@@ -85,3 +85,35 @@ def test_stop() -> None:
 
     with pytest.raises(StoppedError):
         budget.take(sleeper.later)
+
+
+class Crowd(Sleeper):
+    """Sleepers of whom each takes a slot before the one before wakes: all wake with the last."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.left: list[float] = []
+        self.shared = self.budget(10)
+
+    def wait(self, seconds: float) -> bool:
+        if self.size > 0:
+            self.size -= 1
+            self.take()
+            return False
+        return super().wait(seconds)
+
+    def take(self) -> None:
+        self.shared.take(self.later)
+        self.left.append(self.clock.steady)
+
+
+def test_late_wakers() -> None:
+    """Threads that a stalled machine wakes late and together still keep the limit of any second."""
+    crowd = Crowd(6)
+    for _ in range(30):
+        crowd.take()
+
+    assert len(set(crowd.left[1:7])) == 1
+    later = crowd.left[10:]
+    assert all(late - early >= 0.999 for early, late in zip(crowd.left, later, strict=False))

@@ -35,9 +35,17 @@ def config(here: World, tmp_path: Path) -> Path:
     return path
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, folder: Path | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - a test's own
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **environ},
     )
 
 
@@ -131,6 +139,65 @@ def test_check_online(config: Path, here: World) -> None:
     assert done.returncode == 0
     assert "the credentials work; 2 instance(s) there" in done.stdout
     assert "instance cache-0 (i0): 1 recent task(s)" in done.stdout
+
+
+def test_check_online_says_how_long_a_pass_takes(config: Path, here: World) -> None:
+    """`check --online` says how old the data get with so many instances and this budget."""
+    config.write_text(here.config_text(collector={"requests_per_second": 4}))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: a full pass takes 0.5 s at 4 requests per second" in done.stdout
+
+
+def test_shards(config: Path) -> None:
+    """With --shard and --total-shards, each of two exporters reads what the other does not."""
+    outputs = [
+        run("tasks", "--json", f"--config.file={config}", "--total-shards=2", f"--shard={shard}")
+        for shard in (0, 1)
+    ]
+
+    read = [
+        json.loads(line)["dcs_instance_id"]
+        for one in outputs
+        for line in one.stdout.split("\n")
+        if line
+    ]
+    assert sorted(read) == ["i0", "i1"]
+
+
+def test_shard_of_a_pod(config: Path) -> None:
+    """The name of a StatefulSet's pod says which shard it is."""
+    by_name = run("tasks", f"--config.file={config}", "--total-shards=2", POD_NAME="dcs-1")
+    by_flag = run("tasks", f"--config.file={config}", "--total-shards=2", "--shard=1")
+
+    assert (by_name.returncode, by_name.stdout) == (0, by_flag.stdout)
+
+
+def test_shard_that_is_none(config: Path) -> None:
+    """Shards that nobody can count: exit status 2, and what to write instead."""
+    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=2")
+
+    assert done.returncode == 2
+    assert "--shard" in done.stderr
+
+
+def test_without_a_file(here: World, tmp_path: Path) -> None:
+    """Without a file, a key and a region in the environment are enough."""
+    done = run(
+        "check",
+        "--online",
+        folder=tmp_path,
+        HUAWEICLOUD_SDK_AK=ACCESS_KEY,
+        HUAWEICLOUD_SDK_SK=SECRET_KEY,
+        HUAWEICLOUD_SDK_REGION="cn-north-4",
+        HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
+        HUAWEICLOUD_SDK_IAM_ENDPOINT=here.server.url,
+    )
+
+    assert done.returncode == 0
+    assert "environment: 1 project(s), 0 instance(s), valid" in done.stdout
+    assert "instance cache-1 (i1): 0 recent task(s)" in done.stdout
 
 
 def test_check_online_with_a_wrong_key(config: Path, here: World) -> None:

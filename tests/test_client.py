@@ -19,7 +19,8 @@ from dcs_task_exporter.config import parse_config
 from dcs_task_exporter.counting import CountingRules, InstanceState, count
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.models import Task, TaskDetails, TaskPage, parse_time
+from dcs_task_exporter.json_values import parse_time
+from dcs_task_exporter.models import Task, TaskDetails, TaskPage
 from dcs_task_exporter.simulator import Quirks
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -302,7 +303,7 @@ def test_any_json_is_a_page_or_a_clear_error() -> None:
         }
         body = {"tasks": [row, chance.choice(leaves)][: chance.randint(0, 2)]}
         try:
-            page = TaskPage.from_json(body)
+            page = TaskPage.from_json(body, Task.from_json)
         except InvalidResponseError:
             continue
         else:

@@ -21,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.errors import ApiTimeoutError
-from dcs_task_exporter.models import Instance, Listing, Task
-from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
+from dcs_task_exporter.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.refresher import Refresher, RefreshSettings
 from dcs_task_exporter.state import StateFile
+from dcs_task_exporter.watched import Target
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
@@ -69,6 +70,11 @@ class Cloud:
         self.fails = False
         self.shuffle: Callable[[list[Task]], list[Task]] = list
         self.listed: list[Task] = []
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        del deadline
+        message = f"nobody asked for the progress of {task_id} of {instance_id}"
+        raise AssertionError(message)
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         """List what began since `start`."""

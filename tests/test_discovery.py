@@ -82,18 +82,48 @@ def test_new_and_deleted() -> None:
         assert watched(exporter) == {"i1", "new"}
 
 
-def test_an_empty_answer_is_not_believed_at_once() -> None:
-    """One empty list changes nothing."""
+def test_an_empty_answer_is_a_failure() -> None:
+    """A list without any instance changes nothing, however often it comes, and is not success."""
     with world(2) as here, discovering(here) as exporter:
         scrape(exporter)
         here.cloud.hide_instances(hidden=True)
-        search_again(here, exporter)
+        found = [search_again(here, exporter) for _ in range(3)][-1]
         during = watched(exporter)
+        (problem,) = exporter.problems()
         here.cloud.hide_instances(hidden=False)
-        search_again(here, exporter)
-        search_again(here, exporter)
+        after = search_again(here, exporter)
 
         assert during == watched(exporter) == {"i0", "i1"}
+        assert value(found, "dcs_discovery_up", project="prod") == 0
+        assert "the answer lists no instance at all, where 2 are known" in problem
+        assert value(after, "dcs_discovery_up", project="prod") == 1
+
+
+def test_an_hour_of_empty_answers_is_believed() -> None:
+    """After an hour of empty lists, and not of one before that, the instances are gone."""
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+        for hidden in (True, False, True):
+            here.cloud.hide_instances(hidden=hidden)
+            search_again(here, exporter)
+            here.clock.advance(1800)
+        before = watched(exporter)
+        here.clock.advance(1800)
+        search_again(here, exporter)
+        found = search_again(here, exporter)
+
+        assert before == {"i0", "i1"}
+        assert watched(exporter) == set()
+        assert value(found, "dcs_discovery_instances", project="prod") == 0
+
+
+def test_a_project_without_instances() -> None:
+    """Where no instance was ever known, an empty list is an answer like any other."""
+    with world(0) as here, discovering(here) as exporter:
+        found = scrape(exporter)
+
+        assert value(found, "dcs_discovery_up", project="prod") == 1
+        assert value(found, "dcs_discovery_instances", project="prod") == 0
 
 
 @pytest.mark.parametrize("fault", ["internal", "forbidden", "truncated_json", "reset"])
@@ -108,6 +138,7 @@ def test_a_failed_search_keeps_the_list(fault: str) -> None:
         assert watched(exporter) == {"i0", "i1"}
         name = "dcs_discovery_last_success_timestamp_seconds"
         assert value(found, name, project="prod") == success
+        assert value(found, "dcs_discovery_up", project="prod") == 0
 
 
 def test_a_failed_first_search() -> None:
@@ -121,6 +152,7 @@ def test_a_failed_first_search() -> None:
         errors = {"operation": "list_instances", "reason": "forbidden"}
         assert value(found, "dcs_api_errors_total", **errors) == 1
         assert value(found, "dcs_discovery_instances", project="prod") is None
+        assert value(found, "dcs_discovery_up", project="prod") == 0
 
 
 def test_counts_survive_leaving_and_returning() -> None:
@@ -131,6 +163,8 @@ def test_counts_survive_leaving_and_returning() -> None:
         here.cloud.start_task("i0", "EXTEND", "FAILED")
         scrape(exporter, here.clock)
         here.cloud.hide_instances(hidden=True)
+        search_again(here, exporter)
+        here.clock.advance(3600)
         search_again(here, exporter)
         gone = search_again(here, exporter)
         here.cloud.hide_instances(hidden=False)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
 from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.errors import ApiTimeoutError
-from dcs_task_exporter.models import Instance, Listing, Task
-from dcs_task_exporter.refresher import Refresher, RefreshSettings, Target
+from dcs_task_exporter.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.watched import Target
 
 NOW = 1_750_000_000.0
 PATIENCE = 30
+ACTIVE = Task("active", "EXTEND", "EXECUTING", NOW, NOW)
 
 
 class Source:
@@ -23,22 +27,37 @@ class Source:
         self.read: list[str] = []
         self.permits: threading.Semaphore | None = None
         self.tasks: list[Task] = []
+        self.active: set[str] = set()
         self.error: Exception | None = None
+        self._changed = threading.Condition()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many were read."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.read) >= number, PATIENCE)
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        del deadline
+        message = f"nobody asked for the progress of {task_id} of {instance_id}"
+        raise AssertionError(message)
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         del deadline
         if self.permits is not None:
             assert self.permits.acquire(timeout=PATIENCE)
-        self.read.append(instance_id)
+        with self._changed:
+            self.read.append(instance_id)
+            self._changed.notify_all()
         if self.error is not None:
             raise self.error
-        return Listing(tuple(self.tasks), start)
+        tasks = [*self.tasks, *([ACTIVE] if instance_id in self.active else [])]
+        return Listing(tuple(tasks), start)
 
 
 class Scene:
     """A refresher over a source, with clocks that a test moves."""
 
-    def __init__(self, instances: int, **more: float) -> None:
+    def __init__(self, instances: int, **more: Any) -> None:
         self.source = Source()
         self.steady = 1000.0
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
@@ -67,7 +86,7 @@ class Scene:
 def scene() -> Iterator[Callable[..., Scene]]:
     made: list[Scene] = []
 
-    def make(instances: int = 1, **more: float) -> Scene:
+    def make(instances: int = 1, **more: Any) -> Scene:
         made.append(Scene(instances, **more))
         return made[-1]
 
@@ -183,3 +202,56 @@ def test_failure_keeps_the_data(scene: Callable[..., Scene]) -> None:
     (snapshot,) = here.refresher.snapshots()
     assert (snapshot.up, snapshot.failure and snapshot.failure.reason) == (False, "timeout")
     assert snapshot.refreshed_at == NOW + 1015
+
+
+class Pass:
+    """Scrapes every 15 s of which each has the budget for 10 of 100 instances: a pass takes 10."""
+
+    def __init__(self, here: Scene) -> None:
+        self.here = here
+        here.source.permits = threading.Semaphore(0)
+        self.waiting: list[Future[None]] = []
+
+    def scrape(self) -> None:
+        """Ask for all, and let the cloud answer for ten."""
+        source = self.here.source
+        assert source.permits is not None
+        until = len(source.read) + 10
+        self.waiting.append(self.here.refresher.refresh())
+        source.permits.release(10)
+        source.wait_for(until)
+        self.here.steady += 15
+
+    def end(self) -> None:
+        """Let the cloud answer the rest."""
+        assert self.here.source.permits is not None
+        self.here.source.permits.release(1000)
+        for future in self.waiting:
+            future.result(PATIENCE)
+
+
+def test_even_ages(scene: Callable[..., Scene]) -> None:
+    """When the budget is small every instance is read once in a pass, in the order of the ages."""
+    here = scene(100, requests_per_second=100 / 150)
+    passing = Pass(here)
+    for _ in range(30):
+        passing.scrape()
+    read = here.source.read[:300]
+    passing.end()
+
+    assert read[100:200] == read[200:300] == [f"i{number}" for number in range(100)]
+
+
+def test_active_first(scene: Callable[..., Scene]) -> None:
+    """Instances with active tasks are read every quarter of a pass, and the others still are."""
+    here = scene(100, requests_per_second=100 / 150)
+    here.source.active = {"i7", "i70"}
+    passing = Pass(here)
+    for _ in range(50):
+        passing.scrape()
+    read = here.source.read[:500]
+    passing.end()
+    latest = read[100:]
+
+    assert 12 <= latest.count("i7") <= 17
+    assert all(latest.count(f"i{number}") >= 3 for number in range(100))

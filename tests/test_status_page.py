@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from prometheus_client import CollectorRegistry
+from fake_source import QuietSource
 from starlette.types import Message
 
 from dcs_task_exporter.models import Instance, Outcome, StatusTable, Task, TaskDetails
@@ -19,44 +19,34 @@ from dcs_task_exporter.web.app import WebSettings, create_app
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 
 
-class FakeSource:
+class FakeSource(QuietSource):
     """A source that shows the given snapshots."""
 
-    state: StateStatus | None = None
-    confirmed = 0
+    moment = NOW
 
-    def __init__(self, snapshots: Sequence[Snapshot], state: StateStatus | None = None) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(
+        self,
+        snapshots: Sequence[Snapshot],
+        state: StateStatus | None = None,
+        problems: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
         self.state = state
         self._snapshots = snapshots
+        self._problems = problems
 
-    async def refresh(self, timeout: float) -> None:
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing: the page must not ask for it."""
-        message = f"the page must not refresh ({timeout})"
+        message = f"the page must not refresh ({timeout}, {target})"
         raise AssertionError(message)
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return the given snapshots."""
         return self._snapshots
 
-    def ready(self) -> bool:
-        """Return true."""
-        return True
-
-    def state_status(self) -> StateStatus | None:
-        """Return what the test says."""
-        return self.state
-
-    def now(self) -> float:
-        """Return a fixed moment."""
-        return NOW
-
-    def confirm_scrape(self) -> None:
-        """Count it."""
-        self.confirmed += 1
-
-    def observe_scrape(self, seconds: float) -> None:
-        """Ignore it."""
+    def problems(self) -> Sequence[str]:
+        """Return the given problems."""
+        return self._problems
 
 
 def figures(*tasks: Task, finished: int = 0) -> TaskFigures:

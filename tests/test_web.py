@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import requests
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from fake_source import QuietSource
+from prometheus_client import Counter, Gauge
 
-from dcs_task_exporter.snapshots import Snapshot
-from dcs_task_exporter.state import StateStatus
+from dcs_task_exporter.models import Instance
 from dcs_task_exporter.web.app import WebSettings, create_app
-from dcs_task_exporter.web.exposition import scrape_budget
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, scrape_budget
 from dcs_task_exporter.web.server import WebServer
 
 PATIENCE = 30.0
@@ -26,47 +28,39 @@ PROMETHEUS_ACCEPT = (
 )
 
 
-class FakeSource:
+class FakeSource(QuietSource):
     """A source whose every answer a test can set."""
 
-    state: StateStatus | None = None
-    confirmed = 0
-
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__()
         self.finished = Counter("dcs_tasks_finished", "Tasks.", registry=self.registry)
         Gauge("dcs_instance_up", "Up.", registry=self.registry).set(1)
         self.budgets: list[float] = []
         self.observed: list[float] = []
         self.is_ready = True
+        self.size: int | None = None
         self.error: Exception | None = None
 
-    async def refresh(self, timeout: float) -> None:
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Count the refresh as a finished task, so that order shows in the body."""
+        del target
         self.budgets.append(timeout)
         if self.error is not None:
             raise self.error
         self.finished.inc()
 
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return no instance."""
-        return ()
+    def find(self, target: str) -> tuple[Instance]:
+        """Return an instance with this name."""
+        return (Instance(target, target, "prod"),)
+
+    def exposition(self, request: ScrapeRequest) -> Exposition:
+        """Render the registry, and say that it is as large as the test says."""
+        made = super().exposition(request)
+        return made if self.size is None else replace(made, size=self.size)
 
     def ready(self) -> bool:
         """Return what the test says."""
         return self.is_ready
-
-    def state_status(self) -> StateStatus | None:
-        """Return what the test says."""
-        return self.state
-
-    def now(self) -> float:
-        """Return a fixed moment."""
-        return 1_800_000_000.0
-
-    def confirm_scrape(self) -> None:
-        """Count it."""
-        self.confirmed += 1
 
     def observe_scrape(self, seconds: float) -> None:
         """Keep the value."""
@@ -105,9 +99,13 @@ class Client:
 
 
 @contextmanager
-def serving(source: FakeSource, settings: WebSettings) -> Iterator[Client]:
+def serving(
+    source: FakeSource,
+    settings: WebSettings | None = None,
+    timer: Callable[[], float] = time.perf_counter,
+) -> Iterator[Client]:
     """Serve a source on loopback."""
-    server = WebServer(create_app(source, settings), "127.0.0.1", 0)
+    server = WebServer(create_app(source, settings or WebSettings(), timer=timer), "127.0.0.1", 0)
     server.start()
     try:
         yield Client(server.url)
@@ -154,6 +152,23 @@ def test_timeout_header_reaches_the_source(client: Client, source: FakeSource) -
     """The refresh gets the scraper's timeout less the offset."""
     client.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": "4"})
     assert source.budgets == [3.5]
+
+
+def test_time_for_the_answer_itself(source: FakeSource) -> None:
+    """What it takes to render and to read a large answer is kept, and a probe needs none of it."""
+    now = 0.0
+    source.size = 100_000_000
+
+    def timer() -> float:
+        nonlocal now
+        now += 0.25
+        return now
+
+    with serving(source, timer=timer) as client:
+        for path in ("/metrics", "/metrics", "/probe?target=i0"):
+            client.get(path, headers={"X-Prometheus-Scrape-Timeout-Seconds": "10"})
+
+    assert source.budgets == pytest.approx([9.5, 9.5 - 2 * 0.25 - 2, 9.5])
 
 
 def test_renders_after_the_refresh(client: Client) -> None:

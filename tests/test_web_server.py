@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 import requests
-from prometheus_client import CollectorRegistry, Gauge
+from fake_source import QuietSource
+from prometheus_client import Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcs_task_exporter.errors import ExporterError
-from dcs_task_exporter.snapshots import Snapshot
-from dcs_task_exporter.state import StateStatus
 from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.server import (
     Address,
@@ -32,47 +31,21 @@ HALF = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "
 Serve = Callable[..., WebServer]
 
 
-class FakeSource:
+class FakeSource(QuietSource):
     """A source whose refresh can be made to hang."""
 
-    state: StateStatus | None = None
-    confirmed = 0
-
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        super().__init__()
         Gauge("dcs_instance_up", "Up.", registry=self.registry).set(1)
         self.hang = False
         self.entered = threading.Event()
 
-    async def refresh(self, timeout: float) -> None:
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Hang for ever when told so, whatever the timeout is."""
-        del timeout
+        del timeout, target
         if self.hang:
             self.entered.set()
             await asyncio.Event().wait()
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return no instance."""
-        return ()
-
-    def ready(self) -> bool:
-        """Return true."""
-        return True
-
-    def state_status(self) -> StateStatus | None:
-        """Return what the test says."""
-        return self.state
-
-    def now(self) -> float:
-        """Return a fixed moment."""
-        return 1_800_000_000.0
-
-    def confirm_scrape(self) -> None:
-        """Count it."""
-        self.confirmed += 1
-
-    def observe_scrape(self, seconds: float) -> None:
-        """Ignore it."""
 
 
 @pytest.fixture

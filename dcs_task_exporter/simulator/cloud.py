@@ -314,10 +314,16 @@ class SimulatedCloud:
         if self.quirks.center == "403":
             return FAULTS["forbidden"]
         tasks = [
-            {"error_code": "", "job_id": task["id"], **task}
+            {
+                "error_code": "",
+                "job_id": task["id"],
+                **({"instance_id": instance_id} if self.quirks.center == "named" else {}),
+                **task,
+            }
             for instance_id, item in self._instances.items()
             if item["project"] == project
             for task in self._tasks[instance_id]
+            if self.quirks.center != "blind"
         ]
         return self._list_tasks(request, tasks)
 

@@ -27,4 +27,4 @@ class Quirks:
     numeric_capacities: bool = False
     misspelt_cache_mode: bool = False
     deleted_instance: Literal["404", "empty"] = "404"
-    center: Literal["served", "404", "403"] = "served"
+    center: Literal["served", "named", "blind", "404", "403"] = "served"

@@ -15,25 +15,40 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dcs_task_exporter.models import StatusTable
+from dcs_task_exporter.collector import label_name
+from dcs_task_exporter.models import MAX_LABEL_LENGTH, Instance, StatusTable
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateStatus
-from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, render, scrape_budget
+from dcs_task_exporter.web.exposition import (
+    INSTANCES,
+    PARTS,
+    Exposition,
+    ScrapeRequest,
+    scrape_budget,
+    time_to_hand_over,
+)
 from dcs_task_exporter.web.status import Overview, status_environment, views_of
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
+PROBE_PATH: Final = "/probe"
+DISCOVERY_PATH: Final = "/sd"
 
 COUNTER_NAME: Final = "dcs_tasks_finished_total"
 """The metric whose values a scraper must have seen before they may grow."""
+
+MEMORY_OF_SLOWNESS: Final = 0.9
+"""What is left after each scrape of the time that a slower one before it took to hand over."""
+
+RENDERING_OF_ONE: Final = 0.001
+"""Seconds that the first rendering of one instance takes, before it is known how long it does."""
 
 METRICS_THREADS: Final = 2
 """How many scrapes are rendered at once."""
@@ -64,10 +79,20 @@ logger = logging.getLogger(__name__)
 class ScrapeSource(Protocol):
     """Where the web part gets what it shows."""
 
-    registry: CollectorRegistry
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
+        """Return when what is due is read, or after `timeout` seconds; of one target, if given."""
 
-    async def refresh(self, timeout: float) -> None:
-        """Return when all due instances are read, or after `timeout` seconds; never raise."""
+    async def discover(self, timeout: float) -> bool:
+        """Search what is due; return whether it is known which instances there are."""
+
+    def find(self, target: str) -> Sequence[Instance]:
+        """Return the watched instances with this id, or else with this name."""
+
+    def exposition(self, request: ScrapeRequest) -> Exposition:
+        """Render what a scrape asks for; called in a thread."""
+
+    def problems(self) -> Sequence[str]:
+        """Return what is wrong besides the instances, in sentences for people."""
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return what is known of each instance now."""
@@ -108,17 +133,24 @@ class WebSettings:
         if not path.startswith("/") or any(character in path for character in "?#{}% \t\r\n"):
             message = f"telemetry path {path!r} must be a plain path that starts with /"
             raise ValueError(message)
-        if path in (HEALTHY_PATH, READY_PATH):
-            message = f"telemetry path {path!r} is taken by the health answers"
+        if path in (HEALTHY_PATH, READY_PATH, PROBE_PATH, DISCOVERY_PATH):
+            message = f"telemetry path {path!r} is taken by another answer"
             raise ValueError(message)
 
 
-def create_app(source: ScrapeSource, settings: WebSettings) -> Starlette:
-    """Return the ASGI application that serves `source`."""
-    site = _Site(source, settings)
+def create_app(
+    source: ScrapeSource,
+    settings: WebSettings,
+    *,
+    timer: Callable[[], float] = time.perf_counter,
+) -> Starlette:
+    """Return the ASGI application that serves `source`; `timer` says how long things take."""
+    site = _Site(source, settings, timer)
     app = Starlette(
         routes=[
             Route(settings.telemetry_path, site.metrics),
+            Route(PROBE_PATH, site.probe),
+            Route(DISCOVERY_PATH, site.targets),
             Route(HEALTHY_PATH, site.healthy),
             Route(READY_PATH, site.ready),
             Route("/", site.status),
@@ -132,21 +164,51 @@ def create_app(source: ScrapeSource, settings: WebSettings) -> Starlette:
 class _Site:
     """The answers to each path; its pools of threads end with it."""
 
-    def __init__(self, source: ScrapeSource, settings: WebSettings) -> None:
+    def __init__(
+        self, source: ScrapeSource, settings: WebSettings, timer: Callable[[], float]
+    ) -> None:
         self._source = source
         self._settings = settings
+        self._timer = timer
+        self._time_to_hand_over: float | None = None
         self._template = status_environment().get_template("status.html")
         self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "web-metrics")
         self._page_pool = ThreadPoolExecutor(PAGE_THREADS, "web-page")
 
     async def metrics(self, request: Request) -> Response:
         """Refresh what is due, as long as the scraper waits, and render all metrics."""
-        start = time.perf_counter()
+        parts = request.query_params.getlist("collect[]") or PARTS
+        wrong = [part for part in parts if part not in PARTS]
+        if wrong:
+            return _text(f"Unknown collect[]={wrong[0]}: there are {' and '.join(PARTS)}\n", 400)
+        start = self._timer()
         try:
-            await self._refresh(request.headers.get(TIMEOUT_HEADER))
-            return await self._exposition(request)
+            if INSTANCES in parts:
+                await self._refresh(request.headers.get(TIMEOUT_HEADER))
+            return await self._exposition(request, parts)
         finally:
-            self._source.observe_scrape(time.perf_counter() - start)
+            self._source.observe_scrape(self._timer() - start)
+
+    async def probe(self, request: Request) -> Response:
+        """Refresh one instance if it is due, and render its metrics."""
+        target = request.query_params.get("target", "")
+        if not target:
+            return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
+        header = request.headers.get(TIMEOUT_HEADER)
+        await self._discover(header)
+        found = self._source.find(target)
+        if len(found) != 1:
+            return _text(_not_one(target, found), 400)
+        await self._refresh(header, found[0].id)
+        return await self._exposition(request, (INSTANCES,), found[0].id)
+
+    async def targets(self, request: Request) -> Response:
+        """List the instances for Prometheus' ``http_sd_configs``."""
+        if not await self._discover(request.headers.get(TIMEOUT_HEADER)):
+            # Of an error Prometheus keeps the targets that it has; an empty list drops them.
+            return _text("It is not known yet which instances there are\n", 503)
+        instances = [snapshot.instance for snapshot in self._source.snapshots()]
+        return JSONResponse([_target(item) for item in instances], headers=COMMON_HEADERS)
 
     async def healthy(self, _request: Request) -> Response:
         """Say that the process answers."""
@@ -180,34 +242,56 @@ class _Site:
         where = f"metrics are at {self._settings.telemetry_path}, the status page is at /"
         return _text(f"Not found: {where}\n", error.status_code, headers)
 
-    async def _refresh(self, header: str | None) -> None:
+    def _budget(self, header: str | None, more: float = 0.0) -> float:
         settings = self._settings
-        budget = scrape_budget(
-            header, settings.default_scrape_timeout, settings.scrape_timeout_offset
+        return scrape_budget(
+            header, settings.default_scrape_timeout, settings.scrape_timeout_offset + more
         )
+
+    async def _refresh(self, header: str | None, target: str | None = None) -> None:
+        kept = 0.0 if target is not None else self._time_to_hand_over
+        if kept is None:
+            kept = RENDERING_OF_ONE * len(self._source.snapshots())
         try:
-            await self._source.refresh(budget)
+            await self._source.refresh(self._budget(header, kept), target)
         except Exception:  # whatever it is, what is in memory is worth more than a 500
             logger.exception("refresh failed; serving what is in memory")
 
-    async def _exposition(self, request: Request) -> Response:
+    async def _discover(self, header: str | None) -> bool:
+        try:
+            return await self._source.discover(self._budget(header))
+        except Exception:
+            logger.exception("discovery failed; serving what is in memory")
+            return False
+
+    async def _exposition(
+        self, request: Request, parts: Sequence[str], target: str | None = None
+    ) -> Response:
         wanted = ScrapeRequest(
             accept=",".join(request.headers.getlist("Accept")),
             accept_encoding=",".join(request.headers.getlist("Accept-Encoding")),
             names=request.query_params.getlist("name[]"),
+            parts=parts,
+            target=target,
         )
 
         def rendered() -> Exposition:
-            exposition = render(self._source.registry, wanted)
-            if request.method == "GET" and (not wanted.names or COUNTER_NAME in wanted.names):
+            exposition = self._source.exposition(wanted)
+            counted = INSTANCES in parts and (not wanted.names or COUNTER_NAME in wanted.names)
+            if request.method == "GET" and counted:
                 self._source.confirm_scrape()
             return exposition
 
+        start = self._timer()
         try:
             answer = await _in_pool(self._metrics_pool, rendered)
         except Exception:
             logger.exception("metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
+        if INSTANCES in parts and target is None:
+            latest = time_to_hand_over(self._timer() - start, answer.size)
+            before = self._time_to_hand_over or 0.0
+            self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * before)
         return Response(answer.body, headers={**COMMON_HEADERS, **answer.headers})
 
     def _render_page(self, nonce: str) -> str:
@@ -216,6 +300,7 @@ class _Site:
             nonce=nonce,
             now=self._source.now(),
             state=self._source.state_status(),
+            problems=self._source.problems(),
             overview=Overview.of(views),
             instances=views,
             unfolded=len(views) <= FEW_INSTANCES,
@@ -223,6 +308,36 @@ class _Site:
             healthy_path=HEALTHY_PATH,
             ready_path=READY_PATH,
         )
+
+
+def _not_one(target: str, found: Sequence[Instance]) -> str:
+    """Say why a target is not one instance."""
+    shown = target[:MAX_LABEL_LENGTH]
+    if not found:
+        return (
+            f"No instance {shown!r} is watched: a target is the id or the name of a configured or "
+            f"discovered one, as {DISCOVERY_PATH} lists them\n"
+        )
+    ids = ", ".join(item.id for item in found)
+    return f"{len(found)} instances are named {shown!r}: use the id, one of {ids}\n"
+
+
+def _target(instance: Instance) -> Mapping[str, object]:
+    """Return one target group; the labels are there for relabelling only."""
+    known = {
+        "instance_id": instance.id,
+        "instance_name": instance.name,
+        "project": instance.project,
+        "project_id": instance.project_id,
+        "region": instance.region,
+        "engine": instance.engine,
+        "engine_version": instance.engine_version,
+        "spec_code": instance.spec_code,
+        "instance_status": instance.status,
+        **{f"tag_{label_name(key)}": value for key, value in instance.tags.items()},
+    }
+    labels = {f"__meta_dcs_{key}": value for key, value in known.items() if value}
+    return {"targets": [instance.id], "labels": labels}
 
 
 def _text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -5,9 +5,10 @@ Pure but for the registry that is rendered: no clock, no network, no framework.
 
 from __future__ import annotations
 
-import gzip
 import math
-from collections.abc import Callable, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -20,8 +21,20 @@ MAX_SCRAPE_TIMEOUT: Final = 300.0
 MIN_SHARE: Final = 0.5
 """The offset never takes more than this share of the time that a scrape has."""
 
+READ_SPEED: Final = 50e6
+"""Bytes a second, decompressed, that a scraper reads at least, which it does within its timeout."""
+
+RENDER_MARGIN: Final = 2.0
+"""How many times as long as before rendering may take, when there is more to show."""
+
 GZIP_LEVEL: Final = 4
 """Level 9, the default, takes three times as long and saves a few bytes."""
+
+GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""The head of a stream without name and time (RFC 1952, 2.3)."""
+
+GZIP_LARGE: Final = 1 << 20
+"""From this size on, the time counts more than the bytes: level 1."""
 
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
@@ -35,24 +48,39 @@ VERSIONS: Final = {
 }
 """The media types that can be answered, with their versions; "" is no version."""
 
+INSTANCES: Final = "instances"
+EXPORTER: Final = "exporter"
+PARTS: Final = (INSTANCES, EXPORTER)
+"""What a scrape can ask for by ``collect[]``."""
+
 Encoder = Callable[[CollectorRegistry], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """The body of one answer, and the headers that describe it."""
+    """The body of one answer, and the headers that describe it.
+
+    `size` is that of the body before compression, in bytes.
+    """
 
     body: bytes
     headers: dict[str, str]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapeRequest:
-    """What a scrape wants: formats, encodings, and the metric names to keep (all, if empty)."""
+    """What a scrape wants: formats, encodings, and the metric names to keep (all, if empty).
+
+    `parts` says whether the instances are shown, or the exporter itself, or both; with a `target`
+    only the instance of that id is.
+    """
 
     accept: str = ""
     accept_encoding: str = ""
     names: Sequence[str] = ()
+    parts: Sequence[str] = PARTS
+    target: str | None = None
 
 
 def scrape_budget(header: str | None, default: float, offset: float) -> float:
@@ -66,18 +94,76 @@ def scrape_budget(header: str | None, default: float, offset: float) -> float:
     return max(granted - offset, granted * MIN_SHARE)
 
 
+def time_to_hand_over(rendering: float, size: int) -> float:
+    """Return the seconds to keep for an answer, when the one before took so long and was so large.
+
+    Of 500,000 series, 70 MB, Prometheus reads for half a second and more.
+    """
+    return RENDER_MARGIN * rendering + size / READ_SPEED
+
+
 def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
     """Render a registry the way that a scrape asks for it."""
-    encoder, content_type = _encoder(request.accept)
+    encoder, content_type = choose_format(request.accept)
     names = [name for name in request.names if name]
     # A restricted registry has all that an encoder uses, though it is no CollectorRegistry.
     chosen = cast("CollectorRegistry", registry.restricted_registry(names)) if names else registry
-    body = encoder(chosen)
+    return packed(encoder(chosen), content_type, request)
+
+
+@dataclass(frozen=True, slots=True)
+class GzipBeginning:
+    """The compressed beginning of a gzip stream, with the checksum and the size of what is in it.
+
+    It ends at a full flush, so that another part, compressed by itself, can follow (RFC 1951 and
+    1952): what seldom changes is compressed once.
+    """
+
+    data: bytes
+    checksum: int
+    size: int
+
+    @classmethod
+    def of(cls, parts: Iterable[bytes], size: int) -> GzipBeginning:
+        """Compress the beginning of a body, part by part; `size` is about its length in bytes."""
+        deflate, checksum, length = _deflate(size), 0, 0
+        data = [GZIP_HEAD]
+        for part in parts:
+            data.append(deflate.compress(part))
+            checksum, length = zlib.crc32(part, checksum), length + len(part)
+        data.append(deflate.flush(zlib.Z_FULL_FLUSH))
+        return cls(b"".join(data), checksum, length)
+
+    def and_rest(self, rest: bytes) -> bytes:
+        """Return the whole stream: this beginning, and the rest of the body."""
+        deflate = _deflate(self.size)
+        checksum = zlib.crc32(rest, self.checksum)
+        tail = struct.pack("<LL", checksum, (self.size + len(rest)) & 0xFFFFFFFF)
+        return b"".join((self.data, deflate.compress(rest), deflate.flush(), tail))
+
+
+def _deflate(size: int) -> zlib._Compress:
+    """Return a compressor; where there is much, the time counts more than the bytes."""
+    level = GZIP_LEVEL if size < GZIP_LARGE else 1
+    return zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def packed(
+    body: bytes,
+    content_type: str,
+    request: ScrapeRequest,
+    beginning: GzipBeginning | None = None,
+) -> Exposition:
+    """Return the answer with this body, compressed if that is asked for and pays.
+
+    With a `beginning`, the body goes on from there.
+    """
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    if len(body) > GZIP_MINIMUM and _takes_gzip(request.accept_encoding):
-        body = gzip.compress(body, compresslevel=GZIP_LEVEL, mtime=0)
+    size = len(body) + (beginning.size if beginning else 0)
+    if beginning is not None or (len(body) > GZIP_MINIMUM and takes_gzip(request)):
+        body = (beginning or GzipBeginning.of((), 0)).and_rest(body)
         headers["Content-Encoding"] = "gzip"
-    return Exposition(body, headers)
+    return Exposition(body, headers, size)
 
 
 def _positive(text: str | None) -> float | None:
@@ -88,8 +174,8 @@ def _positive(text: str | None) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def _encoder(accept: str) -> tuple[Encoder, str]:
-    """Choose the format that the client likes best of those that can be answered."""
+def choose_format(accept: str) -> tuple[Encoder, str]:
+    """Return the encoder and the content type that the client likes best of those there are."""
     offers = [(_quality(part), part) for part in accept.split(",") if _is_known(part)]
     best = max(offers, key=lambda offer: offer[0], default=(0.0, ""))
     return cast("tuple[Encoder, str]", choose_encoder(best[1] if best[0] > 0 else ""))
@@ -100,8 +186,10 @@ def _is_known(part: str) -> bool:
     return _parameter(part, "version") in VERSIONS.get(kind, ())
 
 
-def _takes_gzip(accept_encoding: str) -> bool:
-    parts = [part for part in accept_encoding.split(",") if part.split(";")[0].strip() == "gzip"]
+def takes_gzip(request: ScrapeRequest) -> bool:
+    """Whether the client can read a compressed answer."""
+    codings = request.accept_encoding.split(",")
+    parts = [part for part in codings if part.split(";")[0].strip() == "gzip"]
     return any(_quality(part) > 0 for part in parts)
 
 

@@ -1,0 +1,82 @@
+"""The progress of active tasks: asked for where it is offered, and never at a refresh's cost."""
+
+from __future__ import annotations
+
+import pytest
+from clouds import scrape, value, world
+
+from dcs_task_exporter.errors import InvalidResponseError
+from dcs_task_exporter.models import Progress
+
+
+def test_progress_is_shown() -> None:
+    """The ratio and the remaining seconds of an active task that offers progress are shown."""
+    with world(1) as here, here.exporter(task_progress="true") as exporter:
+        here.cloud.start_task("i0", "EXTEND", enable_show=True)
+        found = scrape(exporter)
+
+    assert value(found, "dcs_task_progress_ratio", task_name="EXTEND") == 0.3
+    assert value(found, "dcs_task_remaining_seconds", task_name="EXTEND") == 100
+
+
+def test_off_by_default() -> None:
+    """Without being asked for, no request is made."""
+    with world(1) as here, here.exporter() as exporter:
+        here.cloud.start_task("i0", "EXTEND", enable_show=True)
+        scrape(exporter)
+
+        assert here.cloud.count("task_progress") == 0
+
+
+def test_only_what_offers_it() -> None:
+    """Neither a finished task is asked for, nor one that offers no progress."""
+    with world(1) as here, here.exporter(task_progress="true") as exporter:
+        here.cloud.start_task("i0", "EXTEND")
+        here.cloud.start_task("i0", "modify", "SUCCESS", enable_show=True)
+        scrape(exporter)
+
+        assert here.cloud.count("task_progress") == 0
+
+
+@pytest.mark.parametrize("fault", ["no_such_api", "forbidden", "html_200", "a_list", "close"])
+def test_no_progress_is_no_failure(fault: str) -> None:
+    """A progress that cannot be had is absent, and the instance is read all the same."""
+    with world(1) as here, here.exporter(task_progress="true") as exporter:
+        here.cloud.faults.add(fault, operation="task_progress")
+        here.cloud.start_task("i0", "EXTEND", enable_show=True)
+        found = scrape(exporter)
+
+    assert value(found, "dcs_instance_up") == 1
+    assert value(found, "dcs_task_progress_ratio", task_name="EXTEND") is None
+
+
+def test_it_ends_with_the_task() -> None:
+    """The progress of a task that has ended is gone."""
+    with world(1) as here, here.exporter(task_progress="true") as exporter:
+        task = here.cloud.start_task("i0", "EXTEND", enable_show=True)
+        scrape(exporter, here.clock)
+        here.cloud.finish_task("i0", task)
+        found = scrape(exporter, here.clock)
+
+    assert value(found, "dcs_task_progress_ratio", task_name="EXTEND") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "progress"),
+    [
+        ({"progress": 30, "remain_time": 100}, Progress(0.3, 100)),
+        ({"progress": "100", "remain_time": None}, Progress(1, None)),
+        ({"progress": 140, "remain_time": -1}, Progress(1, 0)),
+        ({"remain_time": 5}, Progress(None, 5)),
+    ],
+)
+def test_parsing(body: object, progress: Progress) -> None:
+    """Numbers may be text; what is out of range is cut to it."""
+    assert Progress.from_json(body) == progress
+
+
+@pytest.mark.parametrize("body", [{}, {"progress": "soon"}, [], None, {"error_code": "DCS.4802"}])
+def test_no_progress_in_it(body: object) -> None:
+    """A body without either number is an invalid answer."""
+    with pytest.raises(InvalidResponseError):
+        Progress.from_json(body)

@@ -1,0 +1,202 @@
+"""Requests over TLS: who is trusted, and which connections are kept."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from clouds import world
+from requests.auth import AuthBase
+
+from dcs_task_exporter import transport as transport_module
+from dcs_task_exporter.auth import TokenAuth
+from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.errors import ApiConnectionError
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.transport import TlsSettings, Transport
+
+AUTH: AuthBase = TokenAuth("token")
+HOST = "127.0.0.1"
+
+
+class TlsServer(ThreadingHTTPServer):
+    """Answers with an empty object, over TLS; notes the connections and what they agreed on."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.context = context
+        self.protocols: list[str | None] = []
+        self.hangs_up = False
+        self.handled = threading.Semaphore(0)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"https://{HOST}:{self.server_port}/v2/x"
+
+    def finish_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], address: object
+    ) -> None:
+        """Shake hands, and go on if that went well."""
+        assert isinstance(request, socket.socket)
+        try:
+            tls = self.context.wrap_socket(request, server_side=True)
+        except ssl.SSLError:
+            return
+        self.protocols.append(tls.selected_alpn_protocol())
+        super().finish_request(tls, address)
+        tls.close()
+        self.handled.release()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: TlsServer
+
+    def do_GET(self) -> None:
+        """Answer, and hang up without a word if the test wants it."""
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+        self.close_connection = self.server.hangs_up
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base's name
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+def start(authority: trustme.CA) -> Iterator[Callable[[str], TlsServer]]:
+    servers: list[TlsServer] = []
+
+    def begin(name: str = HOST) -> TlsServer:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        authority.issue_cert(name).configure_cert(context)
+        server = TlsServer(context)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transport:
+    """Return a transport that trusts this authority, or those of the system."""
+    tls = TlsSettings(ca_file, insecure_skip_verify=insecure)
+    return Transport(timeout=10, connections=4, user_agent="test", tls=tls)
+
+
+def test_trusted(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A certificate of the configured authority is trusted."""
+    assert transport(ca_file).get(start().url, AUTH).body == b"{}"
+
+
+def test_unknown_authority(start: Callable[..., TlsServer]) -> None:
+    """A certificate of an unknown authority is refused, and the error says why."""
+    with pytest.raises(ApiConnectionError, match="certificate verify failed"):
+        transport().get(start().url, AUTH)
+
+
+def test_other_host(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A certificate for another host is refused."""
+    with pytest.raises(ApiConnectionError, match="certificate verify failed"):
+        transport(ca_file).get(start("other.example").url, AUTH)
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_insecure(start: Callable[..., TlsServer]) -> None:
+    """With insecure_skip_verify any certificate is taken."""
+    assert transport(insecure=True).get(start("other.example").url, AUTH).status == 200
+
+
+def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """That certificates are not checked is said once, at the start."""
+    with world() as here:
+        text = here.config_text().replace(
+            "    credentials:", "    tls: {insecure_skip_verify: true}\n    credentials:"
+        )
+        Exporter(parse_config(text, "test", {}), Options(process_metrics=False)).stop()
+
+    assert [record.message for record in caplog.records if "certificate" in record.message] == [
+        "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
+    ]
+
+
+def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """Requests one after the other share a connection, which speaks HTTP/1.1."""
+    server, sender = start(), transport(ca_file)
+    for _ in range(5):
+        sender.get(server.url, AUTH)
+
+    assert server.protocols == ["http/1.1"]
+
+
+def test_hung_up(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that the cloud just closed costs one error, and asking again mends it."""
+    monkeypatch.setattr(transport_module, "FRESH_CONNECTION", 3600.0)
+    server, sender = start(), transport(ca_file)
+    sender.get(server.url, AUTH)
+    server.hangs_up = True
+    sender.get(server.url, AUTH)
+    assert server.handled.acquire(timeout=10)
+    with pytest.raises(ApiConnectionError) as raised:
+        sender.get(server.url, AUTH)
+
+    assert raised.value.retryable
+    assert sender.get(server.url, AUTH).status == 200
+
+
+def test_hung_up_long_ago(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that was not used for a while is looked at first, and replaced without one."""
+    monkeypatch.setattr(transport_module, "FRESH_CONNECTION", 0.0)
+    server, sender = start(), transport(ca_file)
+    server.hangs_up = True
+    sender.get(server.url, AUTH)
+    assert server.handled.acquire(timeout=10)
+
+    assert sender.get(server.url, AUTH).status == 200
+
+
+def test_authorities_are_read_once(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new connection does not read the authorities again: that takes longer than all the rest."""
+    server, sender = start(), transport(ca_file)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", _never)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", _never)
+    for _ in range(3):
+        sender.get(server.url, AUTH)
+        sender.close()
+
+    assert len(server.protocols) == 3
+
+
+def _never(*_: object, **__: object) -> None:
+    message = "the authorities were read again"
+    raise AssertionError(message)

@@ -1,0 +1,101 @@
+"""The short way for a listing that shows nothing new leads to where the long one does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from test_refresher import Source
+
+from dcs_task_exporter.counting import (
+    CountingRules,
+    InstanceState,
+    count,
+    is_settled,
+    reveal,
+    series_of,
+)
+from dcs_task_exporter.models import Instance, Listing, Task
+from dcs_task_exporter.snapshots import Snapshot, figures
+from dcs_task_exporter.watched import Target, Watched
+
+NOW = 1_750_000_000.0
+WEEK = 7 * 86_400.0
+RULES = CountingRules(WEEK)
+
+TASKS = st.lists(
+    st.builds(
+        Task,
+        id=st.sampled_from("abcdefgh"),
+        name=st.sampled_from(["EXTEND", "modify", "DeleteAcl"]),
+        status=st.sampled_from(["SUCCESS", "FAILED", "CANCELLED", "EXECUTING", "PAUSED"]),
+        created_at=st.none() | st.floats(NOW - WEEK, NOW - 1),
+        updated_at=st.none() | st.floats(NOW - WEEK, NOW),
+    ),
+    max_size=6,
+    unique_by=lambda task: task.id,
+)
+
+
+def watched(state: InstanceState, listing: Listing, now: float) -> Watched:
+    """Return an instance as it is after this listing was published."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), state)
+    made.snapshot = Snapshot(
+        made.target.instance, up=True, figures=figures(state, listing, now, RULES), refreshed_at=now
+    )
+    made.listed = listing.tasks
+    return made
+
+
+@given(first=TASKS, second=TASKS, again=st.booleans(), later=st.floats(0, WEEK))
+def test_the_short_way(
+    *, first: Sequence[Task], second: Sequence[Task], again: bool, later: float
+) -> None:
+    """Where it is taken, counting anew would give the same state and the same figures."""
+    one = Listing(tuple(first), NOW - WEEK)
+    state = count(InstanceState(), one, NOW, RULES)
+    two = one if again else Listing(tuple(second), NOW - WEEK)
+    state = count(state, two, NOW, RULES)
+    everything = {series_of(state, task) for task in (*first, *second)}
+    state = reveal(state, everything)
+    entry = watched(state, two, NOW)
+    now = NOW + later
+    assume(entry.shows(two, now - WEEK))
+
+    anew = reveal(count(state, two, now, RULES), ())
+    kept = {"counted": state.counted, "forgotten_until": state.forgotten_until}
+    assert replace(anew, **kept) == replace(state, refreshed_at=now)  # type: ignore[arg-type]
+    assert figures(anew, two, now, RULES) == entry.snapshot.figures
+
+
+@given(tasks=TASKS)
+def test_settled(tasks: Sequence[Task]) -> None:
+    """What is active, or counted and not yet shown, is not settled."""
+    state = count(InstanceState(), Listing((), NOW - WEEK), NOW, RULES)
+    state = reveal(count(state, Listing(tuple(tasks), NOW - WEEK), NOW, RULES), ())
+
+    waits = any(state.shown[series] != number for series, number in state.counts.items())
+    assert is_settled(state) == (not state.active and not waits)
+
+
+def test_a_new_task_takes_the_long_way() -> None:
+    """A listing with another task, or another status of one, is not what is shown."""
+    task = Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW)
+    listing = Listing((task,), NOW - WEEK)
+    state = reveal(count(InstanceState(), listing, NOW, RULES), ())
+    entry = watched(state, listing, NOW)
+
+    assert entry.shows(listing, NOW - WEEK)
+    assert not entry.shows(Listing((task, replace(task, id="b")), NOW - WEEK), NOW - WEEK)
+    assert not entry.shows(Listing((replace(task, status="FAILED"),), NOW - WEEK), NOW - WEEK)
+
+
+def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
+    """When the window has moved past a task that is still listed, the figures are made anew."""
+    task = Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW)
+    listing = Listing((task,), NOW - WEEK)
+    entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
+
+    assert not entry.shows(listing, NOW - 59)
