@@ -33,6 +33,7 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "Instances with more tasks than collector.max_pages holds.",
             Query(f"sum(dcs_instance_tasks_truncated{{{JOB}}})"),
             thresholds=steps((1, ORANGE)),
+            width=3,
         ),
         number(
             "Credentials expire in",
@@ -41,6 +42,7 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
             unit="s",
             empty="not temporary",
             thresholds=steps((3600, ORANGE), (14400, "green"), base=RED),
+            width=3,
         ),
         number(
             "Counts saved",
@@ -49,11 +51,20 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
             unit="s",
             empty="in memory only",
             thresholds=steps((900, ORANGE), (1800, RED)),
+            width=3,
+        ),
+        number(
+            "Searches that fail",
+            "Projects whose instances cannot be listed: new ones are not seen.",
+            Query(f"sum(1 - dcs_discovery_up{{{SCOPE}}})"),
+            empty="no discovery",
+            thresholds=steps((1, RED)),
         ),
         number(
             "Exporters",
             "Exporters that answer scrapes.",
             Query(f"count(dcs_task_exporter_build_info{{{JOB}}})"),
+            width=3,
         ),
     )
     return _row(made, "Can the tasks be believed?", panels)

@@ -18,7 +18,7 @@ import promql
 import pytest
 import requests
 import yaml
-from real_exporter import cloud_of_two, exporting
+from real_exporter import CONFIGURED, cloud_of_two, exporting
 from real_prometheus import Prometheus, running
 
 from dcs_task_exporter.simulator import SimulatedCloud
@@ -244,7 +244,8 @@ def test_every_query_returns_data(prometheus: Path, tmp_path: Path) -> None:
     folder.mkdir()
     problems: list[str] = []
     cloud, state = cloud_of_two(), f"state: {{path: {tmp_path / 'state.db'}}}\n"
-    with exporting(cloud, state) as url, cloudeye() as other:
+    searching = f"    discovery: {{enabled: true}}\n{CONFIGURED}"
+    with exporting(cloud, state, instances=searching) as url, cloudeye() as other:
         job = f"  - job_name: cloudeye\n    static_configs: [{{targets: ['{other}']}}]\n"
         with running(prometheus, folder, url, job) as server:
             play(cloud, server)
