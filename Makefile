@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit chaos tools format clean
+.PHONY: help demo test check lint types layers unit chaos bench tools format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py
+
+bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 10 minutes
+	$(BIN)/python bench/performance.py
 
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
 	scripts/install-test-tools

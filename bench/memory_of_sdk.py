@@ -1,0 +1,23 @@
+"""Print the peak memory, in MB, of the SDK that holds its answers: ``INSTANCES TASKS``.
+
+A script of its own, so that nothing else that is measured weighs on it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cloud import BenchCloud, Load, memory_peak
+from sdk import sdk_client, sdk_request
+
+
+def peak(instances: int, tasks: int) -> float:
+    """Return the peak while one answer for each instance is held."""
+    with BenchCloud(Load(tasks=tasks)) as cloud:
+        client = sdk_client(cloud, 1)
+        held = [sdk_request(client, number) for number in range(instances)]
+        return memory_peak() if held else 0.0
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{peak(int(sys.argv[1]), int(sys.argv[2]))}\n")

@@ -1,0 +1,145 @@
+"""Many instances and a small budget: how old the data get, and whether a scrape is ever late.
+
+The exporter runs as a process against a cloud with a latency, and a real Prometheus scrapes it
+every 15 s with a timeout of 10 s. One instance in a hundred has a task that is active for ever.
+What is printed is what Prometheus recorded after the first pass.
+
+    python bench/pass_time.py --instances 5000 --rate 50 --passes 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from clients import configuration
+from cloud import BenchCloud, Load
+
+ROOT: Final = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from real_prometheus import Prometheus, free_port, running_jobs  # noqa: E402 - beside the tests
+
+INTERVAL: Final = 15
+TIMEOUT: Final = 10
+AGE: Final = (
+    "timestamp(dcs_instance_last_refresh_timestamp_seconds)"
+    " - dcs_instance_last_refresh_timestamp_seconds"
+)
+ACTIVE: Final = "and on (dcs_instance_id) dcs_tasks_active > 0"
+
+
+@contextmanager
+def exporter_process(cloud: BenchCloud, folder: Path, instances: int, rate: float) -> Iterator[str]:
+    """Run the exporter, and return its address."""
+    config = folder / "config.yml"
+    text = configuration(
+        cloud.url,
+        cloud.ca_file,
+        instances,
+        requests_per_second=rate,
+        min_refresh_interval="15s",
+        first_value_hold="2m",
+    )
+    config.write_text(f"{text}state: {{path: {folder / 'state.db'}}}\n", encoding="utf-8")
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own
+            [*command, f"--web.listen-address={address}"], stdout=log, stderr=log
+        )
+        try:
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def run(
+    prometheus: Path, folder: Path, instances: int, rate: float, passes: float
+) -> Iterator[str]:
+    """Run it, and yield the lines of the report."""
+    whole = instances / rate
+    with (
+        BenchCloud(Load(latency=0.02, active=True)) as cloud,
+        exporter_process(cloud, folder, instances, rate) as address,
+    ):
+        job = (
+            f"  - job_name: dcs-tasks\n    scrape_interval: {INTERVAL}s\n"
+            f"    scrape_timeout: {TIMEOUT}s\n    static_configs: [{{targets: ['{address}']}}]\n"
+        )
+        with running_jobs(prometheus, folder, job) as server:
+            started = time.monotonic()
+            while time.monotonic() - started < whole + 4 * INTERVAL:
+                time.sleep(1)
+            settled = time.monotonic()
+            served = cloud.served
+            while time.monotonic() - settled < passes * whole:
+                time.sleep(1)
+            asked = (cloud.served - served) / (time.monotonic() - settled)
+            yield f"{instances} instances, {rate:g} requests/s: a pass takes {whole:.0f} s"
+            yield f"requests per second: {asked:.1f}"
+            yield from _report(server, f"{passes * whole:.0f}s", whole)
+            everything = f"{time.monotonic() - started:.0f}s"
+            yield from _scrapes(server, everything)
+
+
+def _report(server: Prometheus, span: str, whole: float) -> Iterator[str]:
+    for what, expression in (
+        ("oldest data", f"max({AGE})"),
+        ("median age", f"quantile(0.5, {AGE})"),
+        ("oldest data of instances with active tasks", f"max(({AGE}) {ACTIVE})"),
+    ):
+        worst = _value(server, f"max_over_time(({expression})[{span}:{INTERVAL}s])")
+        yield f"{what}, at worst: {worst:.1f} s, {worst / whole:.2f} passes"
+    least = _value(server, f"min_over_time((sum(dcs_instance_up))[{span}:{INTERVAL}s])")
+    yield f"instances that are up, at least: {least:.0f}"
+
+
+def _scrapes(server: Prometheus, span: str) -> Iterator[str]:
+    scrapes = _value(server, f"count_over_time(up[{span}])")
+    good = _value(server, f"sum_over_time(up[{span}])")
+    longest = _value(server, f"max_over_time(scrape_duration_seconds[{span}])")
+    yield f"scrapes from the start: {scrapes:.0f}, failed: {scrapes - good:.0f}"
+    for row in server.query(f"up[{span}]"):
+        numbers = [at for at, (_, value) in enumerate(row["values"], 1) if value == "0"]
+        yield f"failed were: {', '.join(map(str, numbers)) or 'none'}"
+    yield f"longest scrape, with what Prometheus does itself: {longest:.2f} s of {TIMEOUT} s"
+    yield f"samples per scrape: {_value(server, 'scrape_samples_scraped'):.0f}"
+    memory = _value(server, f"max_over_time(process_resident_memory_bytes[{span}])")
+    yield f"memory of the exporter, at most: {memory / (1 << 20):.0f} MB"
+    cpu = _value(server, f"rate(process_cpu_seconds_total[{span}])")
+    yield f"processor time: {cpu * 100:.0f} % of one"
+
+
+def _value(server: Prometheus, expression: str) -> float:
+    rows = server.query(expression)
+    return float(rows[0]["value"][1]) if rows else float("nan")
+
+
+def main() -> int:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--instances", type=int, default=5000)
+    parser.add_argument("--rate", type=float, default=50)
+    parser.add_argument("--passes", type=float, default=3)
+    parser.add_argument(
+        "--prometheus", type=Path, default=ROOT / ".tools" / "prometheus-3" / "prometheus"
+    )
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for line in run(given.prometheus, Path(folder), given.instances, given.rate, given.passes):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
