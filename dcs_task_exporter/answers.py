@@ -153,7 +153,7 @@ def _retry_after(answer: Answer, message: str, now: float) -> float | None:
     if header:
         try:
             moment = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError, TypeError):
             return None
         return max(0.0, moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - now)
     window = _THROTTLING.search(message)

@@ -29,7 +29,7 @@ class RequestBudget:
         self._monotonic = monotonic
         self._wait = wait
         self._lock = threading.Lock()
-        self._next_slot = monotonic()
+        self._next_slot = self._paused_until = monotonic()
         self._left: deque[float] = deque(maxlen=max(1, math.floor(rate)))
 
     def take(self, deadline: float) -> float:
@@ -41,13 +41,11 @@ class RequestBudget:
         with self._lock:
             now = self._monotonic()
             slot = max(now, self._next_slot)
-            if slot > deadline:
-                message = f"the request budget has no slot for another {slot - now:.0f} s"
-                raise BudgetExhaustedError(message)
+            self._check(slot - now, deadline - now)
             self._next_slot = slot + self._interval
         delay = slot - now
         waited = 0.0
-        while delay > 0 or (delay := self._held_back()) > 0:
+        while delay > 0 or (delay := self._held_back(deadline)) > 0:
             if self._wait(delay):
                 message = "the exporter is stopping"
                 raise StoppedError(message)
@@ -55,18 +53,31 @@ class RequestBudget:
         return waited
 
     def pause(self, seconds: float) -> None:
-        """Give out no slot for `seconds`: the cloud asked for it."""
+        """Let no request leave for `seconds`, also none that has a slot: the cloud asked for it."""
         with self._lock:
-            self._next_slot = max(self._next_slot, self._monotonic() + seconds)
+            self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+            self._next_slot = max(self._next_slot, self._paused_until)
 
-    def _held_back(self) -> float:
-        """Return for how long this request must wait for those that left late; 0 if it leaves."""
+    def _held_back(self, deadline: float) -> float:
+        """Return for how long this request must wait still; 0 if it leaves now.
+
+        It waits for a pause that began meanwhile, and for those that left late. Raises
+        `BudgetExhaustedError` when that is longer than it may.
+        """
         with self._lock:
             now, left = self._monotonic(), self._left
+            wait = self._paused_until - now
             if len(left) == left.maxlen:
-                # Rounding must not hold back a request that keeps the even pace.
-                wait = left[0] + len(left) * self._interval - now
-                if wait > self._interval / 1000:
-                    return wait
+                wait = max(wait, left[0] + len(left) * self._interval - now)
+            # Rounding must not hold back a request that keeps the even pace.
+            if wait > self._interval / 1000:
+                self._check(wait, deadline - now)
+                return wait
             left.append(now)
             return 0.0
+
+    @staticmethod
+    def _check(wait: float, patience: float) -> None:
+        if wait > patience:
+            message = f"the request budget has no slot for another {wait:.0f} s"
+            raise BudgetExhaustedError(message)

@@ -122,7 +122,7 @@ class ApiCaller:
         No request starts after `deadline` (monotonic). An answer that `memory` knows is not parsed
         again. Raises `ApiError`.
         """
-        where = f"{url}?{canonical_query(query.items())}"
+        where = f"{url}?{canonical_query(query.items())}" if query else url
         request = _Request(operation, where, project_id, parse, memory or AnswerMemory())
         attempt = 0
         while True:

@@ -8,7 +8,7 @@ passes the gate that a refused key closes, and is counted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, TypeVar
@@ -51,12 +51,13 @@ LOOK_UP_PAUSE: Final = 10.0
 SAFE_PAGE_SIZE: Final = 10
 """The API's default page size, for clouds that refuse a larger one."""
 
-MAX_MEMORIES: Final = 20_000
-"""Instances whose latest page is kept; above that, all are parsed anew once."""
+MAX_INSTANCES: Final = 50_000
+"""Instances of a project above which its listing is taken for one that never ends."""
 
 _MISSING: Final = object()
 
 Row = TypeVar("Row")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +153,18 @@ class DcsClient:
 
     def list_instances(self, deadline: float) -> tuple[Instance, ...]:
         """Return all instances of the project. Raises `ApiError`."""
-        project_id = self.project_id(deadline)
+        url = f"{self._project_url(deadline)}/instances"
         found: dict[str, Instance] = {}
         offset = 0
-        for _ in range(self._settings.max_pages):
-            query = {"limit": str(self._page_size), "offset": str(offset)}
-            url = f"{self._settings.dcs_endpoint}/v2/{quote(project_id, safe='')}/instances"
-            page = self._caller.get(
-                LIST_INSTANCES, url, query, deadline, self._instances, project_id=project_id
-            )
+        while offset < MAX_INSTANCES:
+            page = self._page(LIST_INSTANCES, url, {}, offset, deadline, self._instances)
+            new = [instance for instance in page if instance.id not in found]
+            if not new:  # nothing, or what a cloud that knows no offset lists again
+                return tuple(found.values())
             found.update((instance.id, instance) for instance in page)
             offset += len(page)
-            if not page:
-                break
-        return tuple(found.values())
+        message = f"the listing of instances does not end after {MAX_INSTANCES}"
+        raise InvalidResponseError(message)
 
     def project_id(self, deadline: float) -> str:
         """Return the project's id, looked up by name through the identity service if not given.
@@ -201,9 +200,12 @@ class DcsClient:
 
     def _memory_of(self, instance_id: str) -> AnswerMemory[TaskPage[Task]]:
         """Return the memory of an instance's first page, which seldom changes."""
-        if len(self._memories) >= MAX_MEMORIES:
-            self._memories = {}
         return self._memories.setdefault(instance_id, AnswerMemory())
+
+    def forget_all_but(self, instance_ids: Collection[str]) -> None:
+        """Keep nothing of the answers for other instances."""
+        for key in self._memories.keys() - set(instance_ids):
+            self._memories.pop(key, None)
 
     def _project_url(self, deadline: float) -> str:
         project_id = quote(self.project_id(deadline), safe="")
@@ -232,25 +234,39 @@ class DcsClient:
         memory: AnswerMemory[TaskPage[Row]] | None,
     ) -> TaskPage[Row]:
         moment = datetime.fromtimestamp(max(0.0, listing.start), tz=timezone.utc)
-        query = {"limit": str(self._page_size), "offset": str(offset)}
-        for name in START_PARAMETERS[self._settings.start_parameter]:
-            query[name] = moment.strftime("%Y%m%d%H%M%S")
+        start = moment.strftime("%Y%m%d%H%M%S")
+        return self._page(
+            listing.operation,
+            listing.url,
+            dict.fromkeys(START_PARAMETERS[self._settings.start_parameter], start),
+            offset,
+            listing.deadline,
+            lambda data: TaskPage.from_json(data, parse, first=offset == 0),
+            memory,
+        )
+
+    def _page(
+        self,
+        operation: str,
+        url: str,
+        query: Mapping[str, str],
+        offset: int,
+        deadline: float,
+        parse: Callable[[object], Parsed],
+        memory: AnswerMemory[Parsed] | None = None,
+    ) -> Parsed:
+        """Return one page of a listing, of the size that the cloud takes."""
+        paged = {**query, "limit": str(self._page_size), "offset": str(offset)}
         try:
             return self._caller.get(
-                listing.operation,
-                listing.url,
-                query,
-                listing.deadline,
-                lambda data: TaskPage.from_json(data, parse, first=offset == 0),
-                project_id=self._project_id,
-                memory=memory,
+                operation, url, paged, deadline, parse, project_id=self._project_id, memory=memory
             )
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise
             # What the largest page is in older regions is not published.
             self._page_size = SAFE_PAGE_SIZE
-            return self._task_page(listing, offset, parse, memory)
+            return self._page(operation, url, query, offset, deadline, parse, memory)
 
     def _instances(self, data: object) -> tuple[Instance, ...]:
         settings = self._settings

@@ -136,6 +136,23 @@ def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState
     return replace(state, shown=shown)
 
 
+def handed_over(state: InstanceState) -> InstanceState:
+    """Return the state of an instance that another exporter reads from now on.
+
+    Its counters go on from where they are should it return, but what is finished by then is
+    baseline: the other one counts it.
+    """
+    return replace(
+        state,
+        baseline_at=None,
+        baseline_partial=False,
+        forgotten_until=None,
+        counted={},
+        active={},
+        missing={},
+    )
+
+
 def is_settled(state: InstanceState) -> bool:
     """Whether nothing is followed, and all that was counted is shown.
 

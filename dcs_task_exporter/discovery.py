@@ -104,6 +104,11 @@ class Discovery:
         self._status = DiscoveryStatus(settings.project)
 
     @property
+    def project(self) -> str:
+        """The project that is searched."""
+        return self._settings.project
+
+    @property
     def status(self) -> DiscoveryStatus:
         """What is known now."""
         with self._lock:

@@ -7,7 +7,6 @@ counts them, the collector shows the latest snapshots, the web app serves them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import threading
@@ -66,7 +65,7 @@ from dcs_task_exporter.web.exposition import (
     render,
     takes_gzip,
 )
-from dcs_task_exporter.workers import all_of
+from dcs_task_exporter.workers import all_of, and_then
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +102,7 @@ class Exporter:
         self._shard = options.shard
         self.clients = {project.name: self._client(project, options) for project in config.projects}
         self._discovered: dict[str, Sequence[Instance]] = {}
+        self._others: set[str] = set()
         self._retargeting = threading.Lock()
         self._state = self._state_file(options)
         self._refresher = Refresher(
@@ -135,14 +135,26 @@ class Exporter:
         """
         if self._config.collector.refresh_interval and target is None:
             return
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._refresh(target)), timeout)
+        if target is None:
+            reading = self._read_due()
+        else:
+            self._search()
+            reading = self._refresher.refresh({target})
+        await asyncio.wait([asyncio.wrap_future(reading)], timeout=timeout)
 
-    async def discover(self, timeout: float) -> bool:
-        """Search what is due; return whether it is known which instances there are."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(self._search()), timeout)
-        return all(item.status.last_success is not None for item in self.discoveries)
+    async def discover(self, timeout: float, project: str | None = None) -> bool:
+        """Search what is due, of one project or of all; return whether its instances are known."""
+        await asyncio.wait([asyncio.wrap_future(all_of(self._search(project)))], timeout=timeout)
+        return all(
+            item.status.last_success is not None
+            for item in self.discoveries
+            if project in (None, item.project)
+        )
+
+    @property
+    def projects(self) -> Sequence[str]:
+        """The names of the projects."""
+        return tuple(self.clients)
 
     def find(self, target: str) -> Sequence[Instance]:
         """Return the watched instances with this id, or else with this name."""
@@ -160,8 +172,6 @@ class Exporter:
                 beginning, body = self._blocks.render_gzip(snapshots, encoder, content_type)
             else:
                 body = self._blocks.render(snapshots, encoder, content_type)
-            if request.target is None:
-                self._blocks.forget(snapshots)
         own = self._own_registry if EXPORTER in request.parts else CollectorRegistry()
         return packed(body + encoder(own), content_type, request, beginning)
 
@@ -175,10 +185,18 @@ class Exporter:
         chosen.register(self._collector.over(partial(self._scraped, request.target)))
         return chosen
 
-    async def _refresh(self, target: str | None) -> None:
-        # Of a project that was never searched nothing could be shown: that is waited for.
-        await asyncio.wrap_future(self._search())
-        await asyncio.wrap_future(self._refresher.refresh(None if target is None else {target}))
+    def _read_due(self) -> Future[None]:
+        """Start reading what is known and due, and of each first search what it finds."""
+        searches = {
+            discovery.project: pending
+            for discovery in self.discoveries
+            if (pending := discovery.search()) is not None
+        }
+        found = [
+            and_then(pending, partial(self._refresher.refresh, project=project))
+            for project, pending in searches.items()
+        ]
+        return all_of([self._refresher.refresh(), *found])
 
     def start(self) -> None:
         """Begin to refresh by itself, if the configuration says so."""
@@ -197,13 +215,11 @@ class Exporter:
 
     def refresh_and_wait(self, timeout: float) -> None:
         """Do the same from a thread."""
-        began = time.monotonic()
-        wait([self._search()], timeout)
-        wait([self._refresher.refresh()], max(0.0, began + timeout - time.monotonic()))
+        wait([self._read_due()], timeout)
 
     def read_everything(self, patience: float) -> None:
         """Read every instance once: wait for `patience` seconds longer than the budget takes."""
-        wait([self._search()], patience)
+        wait(self._search(), patience)
         longest = max(self.pass_times().values(), default=0.0)
         wait([self._refresher.refresh()], patience + longest)
 
@@ -213,10 +229,14 @@ class Exporter:
         rate = self._config.collector.requests_per_second
         return {name: number / rate for name, number in numbers.items()}
 
-    def _search(self) -> Future[None]:
-        """Search what is due; the result comes when each project was searched once."""
-        found = [discovery.search() for discovery in self.discoveries]
-        return all_of([future for future in found if future is not None])
+    def _search(self, project: str | None = None) -> Sequence[Future[None]]:
+        """Search what is due, of one project or of all; return the first searches."""
+        found = [
+            discovery.search()
+            for discovery in self.discoveries
+            if project in (None, discovery.project)
+        ]
+        return [future for future in found if future is not None]
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return what is known of every instance."""
@@ -329,7 +349,11 @@ class Exporter:
         def found(instances: Sequence[Instance]) -> None:
             with self._retargeting:
                 self._discovered[project.name] = instances
-                self._refresher.retarget(self._targets())
+                targets = self._targets()
+                self._refresher.retarget(targets)
+                ids = {target.instance.id for target in targets}
+                self._blocks.forget_all_but(ids)
+                self.clients[project.name].forget_all_but(ids)
 
         return Discovery(
             DiscoverySettings(project.name, rules, wanted.refresh_interval),
@@ -351,7 +375,16 @@ class Exporter:
             for instance in found.values():
                 named = replace(instance, name=instance.name or instance.id)
                 targets.setdefault(instance.id, Target(named, self.clients[project.name]))
-        return [target for target in targets.values() if self._shard.has(target.instance.id)]
+        return self._of_this_shard(targets)
+
+    def _of_this_shard(self, targets: Mapping[str, Target]) -> list[Target]:
+        """Return what is ours; of the rest, another exporter counts what ends from now on."""
+        others = {key for key in targets if not self._shard.has(key)}
+        if self._state is not None:
+            for key in others - self._others:
+                self._state.hand_over(key)
+        self._others = others
+        return [target for key, target in targets.items() if key not in others]
 
     def _client(self, project: ProjectConfig, options: Options) -> DcsClient:
         collector, clocks = self._config.collector, options.clocks

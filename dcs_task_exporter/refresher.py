@@ -1,8 +1,8 @@
-"""Which instances are read, how many at once, and until when a scrape waits for them.
+"""Which instances are read, in which order, and until when a scrape waits for them.
 
 A scrape asks for a refresh and waits until every due instance is in, or until its deadline. What
 is late goes on being fetched and is there for the next scrape; a scrape that comes meanwhile
-joins. One thread at a time writes, and what it publishes is immutable.
+joins. One thread at a time reads an instance, and what it publishes is immutable.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector, Changes
-from dcs_task_exporter.counting import (
-    CountingRules,
-    InstanceState,
-    Series,
-    count,
-    listing_start,
-    reveal,
-)
-from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
-from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
-from dcs_task_exporter.snapshots import Failure, Snapshot, figures
+from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector
+from dcs_task_exporter.counting import CountingRules
+from dcs_task_exporter.errors import ApiError, StoppedError
+from dcs_task_exporter.models import Instance
+from dcs_task_exporter.progress import ProgressReader
+from dcs_task_exporter.reader import InstanceReader, ReadSettings
+from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.sparing import Sparing
 from dcs_task_exporter.state import Journal, NoJournal
 from dcs_task_exporter.watched import Target, Watched
 from dcs_task_exporter.workers import WorkerPool, all_of
@@ -36,13 +32,11 @@ logger = logging.getLogger(__name__)
 FRESHNESS_TOLERANCE: Final = 0.5
 """Seconds by which a scrape may come early and still find its instances due."""
 
-
-MAX_REPORTED_WORDS: Final = 100
-"""Most unknown status words that are logged, once each."""
-
-
-MAX_FORMER: Final = 1000
+MAX_FORMER: Final = 5000
 """Most instances that left and are still remembered, should they return."""
+
+AT_ONCE: Final = float("-inf")
+"""The order of what is read before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,72 +68,93 @@ class Refresher:
     ) -> None:
         self._settings = settings
         self._journal = journal or NoJournal()
-        self._now = now
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._entries = {
             target.instance.id: Watched(target, self._journal.load(target.instance.id))
             for target in targets
         }
-        self._former: dict[str, InstanceState] = {}
+        self._former: dict[str, Watched] = {}
         self._pools: dict[str, WorkerPool[_Job]] = {}
         self._add_pools(targets)
-        self._detectors = detectors or {}
-        self._asking = {project: threading.Lock() for project in self._detectors}
-        self._spared: dict[str, int] = {}
-        self._reported_words: frozenset[str] = frozenset()
+        self._sparing = {
+            project: Sparing(detector, monotonic) for project, detector in (detectors or {}).items()
+        }
+        self._reader = InstanceReader(
+            ReadSettings(settings.rules, settings.refresh_time_limit, settings.first_value_hold),
+            self._journal,
+            self._lock,
+            now=now,
+            monotonic=monotonic,
+        )
+        self._progress = ProgressReader(settings.rules.statuses, self._lock, monotonic)
+        self._stopping = False
         self.coalesced = 0
 
     def retarget(self, targets: Sequence[Target]) -> None:
-        """Watch these instances from now on; what was counted of the others is remembered."""
+        """Watch these instances from now on; what was counted of the others is remembered.
+
+        Called by one thread at a time.
+        """
         wanted = {target.instance.id: target for target in targets}
         self._add_pools(targets)
         with self._lock:
-            new = [target for key, target in wanted.items() if key not in self._entries]
-        added = [Watched(target, self._remembered(target.instance.id)) for target in new]
+            unknown = wanted.keys() - self._entries.keys() - self._former.keys()
+        loaded = {key: Watched(wanted[key], self._journal.load(key)) for key in unknown}
         with self._lock:
-            for key in [key for key in self._entries if key not in wanted]:
-                self._former[key] = self._entries.pop(key).settled()
-            for key in list(self._former)[:-MAX_FORMER]:
+            left = [self._entries.pop(key) for key in self._entries.keys() - wanted.keys()]
+            for entry in left:
+                entry.leave()
+            for key, target in wanted.items():
+                entry = self._entries.get(key) or self._former.pop(key, None) or loaded[key]
+                entry.rename(target)
+                self._entries[key] = entry
+            self._former.update((entry.id, entry) for entry in left)
+            resting = [key for key, entry in self._former.items() if entry.in_flight is None]
+            for key in resting[: max(0, len(self._former) - MAX_FORMER)]:
                 del self._former[key]
-            for entry in self._entries.values():
-                entry.rename(wanted[entry.target.instance.id])
-            self._entries.update((entry.target.instance.id, entry) for entry in added)
-
-    def _remembered(self, instance_id: str) -> InstanceState:
-        """Return the state of an instance that returns, or that was saved once."""
-        with self._lock:
-            former = self._former.pop(instance_id, None)
-        return self._journal.load(instance_id) if former is None else former
+        self._save(left)
 
     def _add_pools(self, targets: Sequence[Target]) -> None:
         for name in dict.fromkeys(target.instance.project for target in targets):
             if name not in self._pools:
-                self._pools[name] = WorkerPool(name, self._settings.concurrency)
+                # A new mapping: others may be looking at the one before.
+                pool: WorkerPool[_Job] = WorkerPool(name, self._settings.concurrency)
+                self._pools = {**self._pools, name: pool}
 
-    def refresh(self, ids: Collection[str] | None = None) -> Future[None]:
+    def refresh(
+        self, ids: Collection[str] | None = None, *, project: str | None = None
+    ) -> Future[None]:
         """Start reading the instances that are due; the result comes when all due ones are in.
 
-        With `ids`, only these are read, and before all others. Instances that are being read
-        already are waited for and not read again.
+        With `ids`, only these are read, and before all others; with a `project`, only its own.
+        Instances that are being read already are waited for and not read again.
         """
         with self._lock:
             now = self._monotonic()
-            wanted = [entry for key, entry in self._entries.items() if ids is None or key in ids]
+            wanted = [
+                entry
+                for key, entry in self._entries.items()
+                if (ids is None or key in ids) and project in (None, entry.project)
+            ]
             joined = [entry for entry in wanted if entry.in_flight is not None]
             due = [entry for entry in wanted if self._is_due(entry, now)]
-            if joined and not due:
+            if joined and not due and ids is project is None:
                 self.coalesced += 1
             for entry in due:
                 entry.in_flight = Future()
+            waiting = [one for one in joined if not (one.hurried or one.reading)]
+            hurried = [] if ids is None else [*due, *waiting]
+            for entry in hurried:
+                entry.hurried = True
             waited_for = [entry.in_flight for entry in (*joined, *due) if entry.in_flight]
-        for project, entries in _by_project(due).items():
+        for name, entries in _by_project(due if ids is None else hurried).items():
             if ids is not None:
-                self._submit(project, [self._job(entry, float("-inf")) for entry in entries])
-            elif project in self._detectors:
-                self._read_what_changed(project, entries, now)
+                self._submit(name, [self._job(entry, AT_ONCE) for entry in entries])
+            elif name in self._sparing:
+                self._read_what_changed(name, entries, now)
             else:
-                self._submit_reads(project, entries)
+                self._submit_reads(name, entries)
         return all_of(waited_for)
 
     def _submit_reads(self, project: str, entries: Sequence[Watched]) -> None:
@@ -155,71 +170,61 @@ class Refresher:
     def _submit(self, project: str, jobs: Sequence[_Job]) -> None:
         for job in self._pools[project].submit(jobs, lambda job: job.order):
             for entry in job.entries:
-                failure = ApiError("no thread could be started")
-                self._publish_failure(entry, self._monotonic(), failure)
+                if not self._stopping:
+                    failure = ApiError("no thread could be started")
+                    self._reader.fail(entry, self._monotonic(), failure)
                 self._finish(entry)
 
     def _read_what_changed(self, project: str, due: Sequence[Watched], now: float) -> None:
         """Read what must be read, and of the others what the task centre says has changed."""
-        oldest = now - self._detectors[project].full_pass_interval + FRESHNESS_TOLERANCE
-        quiet = [
-            entry
-            for entry in due
-            if not entry.restless and (entry.refreshed_mono or float("-inf")) > oldest
-        ]
+        sparing = self._sparing[project]
+        with self._lock:
+            quiet = [entry for entry in due if sparing.is_quiet(entry, now)]
         kept = set(map(id, quiet))
         self._submit_reads(project, [entry for entry in due if id(entry) not in kept])
         if quiet:
-            job = _Job(tuple(quiet), float("-inf"), partial(self._ask_centre, project, quiet))
+            job = _Job(tuple(quiet), AT_ONCE, partial(self._ask_centre, project, quiet))
             self._submit(project, [job])
 
     def _ask_centre(self, project: str, quiet: Sequence[Watched]) -> None:
         """Ask once for many instances; runs in a worker thread."""
+        waiting: Sequence[Watched] = quiet
         try:
-            with self._asking[project]:
-                changes = self._detectors[project].changes()
+            changed = self._changed(project, quiet)
+            self._submit_reads(project, changed)
+            queued = set(map(id, changed))
+            waiting = [entry for entry in quiet if id(entry) not in queued]
         except StoppedError:
-            for entry in quiet:
-                self._finish(entry)
-            return
+            pass
+        finally:
+            for entry in waiting:
+                self._finish(entry, unless_reading=True)
+
+    def _changed(self, project: str, quiet: Sequence[Watched]) -> Sequence[Watched]:
+        """Return those that must be read; the others are spared."""
+        sparing = self._sparing[project]
+        try:
+            changes = sparing.ask()
+        except StoppedError:
+            raise
         except Exception:
             logger.exception("the change detector broke", extra={"fields": {"project": project}})
             changes = EVERYTHING
         with self._lock:
-            self._suspect(project, changes)
+            own = [entry for entry in self._entries.values() if entry.project == project]
+            sparing.suspect(changes, own)
             changed = [entry for entry in quiet if entry.suspect_since is not None]
-            unchanged = [entry for entry in quiet if entry.suspect_since is None]
-            for entry in unchanged:
-                entry.attempted_mono = self._monotonic()
-            self._spared[project] = self._spared.get(project, 0) + len(unchanged)
-        self._submit_reads(project, changed)
-        for entry in unchanged:
-            self._finish(entry)
-
-    def _suspect(self, project: str, changes: Changes) -> None:
-        """Mark the instances that changed, be they due now or not; all, when it is not known."""
-        entries = [entry for entry in self._entries.values() if entry.project == project]
-        tasks = changes.tasks or {}
-        owners = {key: entry for entry in entries for key in entry.knows(tasks)}
-        named = {
-            key: entry
-            for key, instance_id in tasks.items()
-            if (entry := self._entries.get(instance_id)) is not None
-        }
-        if changes.everything or any(
-            key not in owners and not instance_id for key, instance_id in tasks.items()
-        ):
-            suspected = entries
-        else:
-            suspected = [*owners.values(), *named.values()]
-        for entry in suspected:
-            entry.suspect_since = self._monotonic()
+            for entry in quiet:
+                if entry.suspect_since is None:
+                    entry.attempted_mono = self._monotonic()
+            sparing.spared += len(quiet) - len(changed)
+        return changed
 
     @property
     def spared(self) -> Mapping[str, int]:
         """How many reads the task centre made unnecessary, by project."""
         with self._lock:
-            return dict(self._spared)
+            return {project: sparing.spared for project, sparing in self._sparing.items()}
 
     def snapshots(self, target: str | None = None) -> tuple[Snapshot, ...]:
         """Return what is known of every instance, or of the one with the id `target`.
@@ -266,15 +271,22 @@ class Refresher:
         They are shown again from there, so that an instance that starts again under another name,
         and thus with other series, loses none.
         """
+        self._stopping = True
+        self._progress.stop()
         for pool in self._pools.values():
             for job in pool.stop():
                 for entry in job.entries:
-                    self._finish(entry)
+                    self._finish(entry, unless_reading=True)
         with self._lock:
             resting = [entry for entry in self._entries.values() if entry.in_flight is None]
-        for entry in resting:
+            for entry in resting:
+                entry.state = entry.settled()
+        self._save(resting)
+
+    def _save(self, entries: Iterable[Watched]) -> None:
+        for entry in entries:
             if entry.state.refreshed_at is not None:
-                self._journal.save(entry.target.instance.id, entry.settled())
+                self._journal.save(entry.id, entry.state)
 
     def _is_due(self, entry: Watched, now: float) -> bool:
         if entry.in_flight is not None:
@@ -286,141 +298,31 @@ class Refresher:
 
     def _visible(self, entry: Watched, now: float) -> Snapshot:
         read = entry.refreshed_mono
-        if read is not None and now - read <= self._settings.max_staleness:
-            return entry.snapshot
-        if entry.snapshot.figures is not None or entry.snapshot.up:
-            entry.snapshot = replace(entry.snapshot, up=False, figures=None)
+        if read is None or now - read > self._settings.max_staleness:
+            entry.expire()
         return entry.snapshot
 
     def _read(self, entry: Watched) -> None:
-        """Read one instance and publish the result; runs in a worker thread."""
-        began = self._monotonic()
-        instance = entry.target.instance
-        try:
-            start = listing_start(entry.state, self._now(), self._settings.rules.lookback)
-            deadline = began + self._settings.refresh_time_limit
-            listing = entry.target.source.list_tasks(instance.id, start, deadline)
-            self._publish(entry, began, listing, self._progress(entry, listing, deadline))
-        except StoppedError:
-            return
-        except ApiError as error:
-            self._publish_failure(entry, began, error)
-        except Exception:
-            logger.exception("a refresh broke", extra={"fields": _fields(instance)})
-            self._publish_failure(entry, began, ApiError("internal error: see the log"))
-        finally:
-            self._finish(entry)
-
-    def _progress(
-        self, entry: Watched, listing: Listing, deadline: float
-    ) -> Mapping[str, Progress]:
-        """Ask for the progress of the active tasks that offer it; none costs the refresh."""
-        found: dict[str, Progress] = {}
-        statuses = self._settings.rules.statuses
-        for task in listing.tasks if self._settings.task_progress else ():
-            if statuses.outcome(task.status) is not Outcome.ACTIVE or not task.enable_show:
-                continue
-            instance, source = entry.target.instance, entry.target.source
-            try:
-                found[task.id] = source.task_progress(instance.id, task.id, deadline)
-            except StoppedError:
-                raise
-            except ApiError as error:
-                fields = {**_fields(instance), "task_id": task.id, **_error_fields(error)}
-                logger.debug("no progress of a task", extra={"fields": fields})
-        return found
-
-    def _finish(self, entry: Watched) -> None:
+        """Read one instance, unless another job of it came first; runs in a worker thread."""
         with self._lock:
+            if entry.in_flight is None or entry.reading:
+                return
+            entry.reading = True
+            is_watched = self._entries.get(entry.id) is entry
+        done = partial(self._finish, entry)
+        if is_watched and self._reader.read(entry) and self._settings.task_progress:
+            self._progress.ask(entry, done)
+        else:
+            done()
+
+    def _finish(self, entry: Watched, *, unless_reading: bool = False) -> None:
+        with self._lock:
+            if unless_reading and entry.reading:
+                return
             done, entry.in_flight = entry.in_flight, None
+            entry.reading = entry.hurried = False
         if done is not None:
             done.set_result(None)
-
-    def _publish(
-        self, entry: Watched, began: float, listing: Listing, progress: Mapping[str, Progress]
-    ) -> None:
-        rules, now = self._settings.rules, self._now()
-        instance = entry.target.instance
-        if entry.shows(listing, now - rules.lookback):
-            state, shown = replace(entry.state, refreshed_at=now), entry.snapshot.figures
-        else:
-            state = reveal(count(entry.state, listing, now, rules), self._witnessed(entry))
-            shown = figures(state, listing, now, rules, progress)
-        self._journal.save(instance.id, state)
-        with self._lock:
-            recovered = entry.snapshot.failure is not None
-            if entry.suspect_since is not None and entry.suspect_since <= began:
-                entry.suspect_since = None
-            # The same object where nothing changed: what was rendered of it is still right.
-            before = entry.snapshot.figures
-            shown = before if before == shown else shown
-            entry.state = state
-            entry.listed = listing.tasks
-            entry.attempted_mono = entry.refreshed_mono = began
-            entry.snapshot = Snapshot(
-                instance=instance,
-                up=True,
-                figures=shown,
-                refreshed_at=now,
-                attempted_at=now,
-                refresh_duration=self._monotonic() - began,
-                truncated=listing.truncated,
-            )
-        if recovered:
-            logger.info("the instance is read again", extra={"fields": _fields(instance)})
-        self._report_unknown_words(instance, listing)
-
-    def _publish_failure(self, entry: Watched, began: float, error: ApiError) -> None:
-        now = self._now()
-        failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
-        state = reveal(entry.state, self._witnessed(entry))
-        if entry.state.refreshed_at is not None:
-            self._journal.save(entry.target.instance.id, state)
-        with self._lock:
-            before = entry.snapshot
-            entry.state = state
-            shown = before.figures and replace(before.figures, finished=entry.state.shown)
-            entry.attempted_mono = began
-            entry.snapshot = replace(
-                before,
-                up=False,
-                figures=shown,
-                attempted_at=now,
-                refresh_duration=self._monotonic() - began,
-                failure=failure,
-            )
-        if before.failure is None or before.failure.reason != failure.reason:
-            fields = {**_fields(entry.target.instance), **_error_fields(error)}
-            # A refused key is told once for the project, by the client.
-            level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
-            logger.log(level, "the instance cannot be read", extra={"fields": fields})
-
-    def _witnessed(self, entry: Watched) -> Collection[Series]:
-        """Return the series that every scraper had the time to see."""
-        with self._lock:
-            latest = self._monotonic() - self._settings.first_value_hold
-            return {series for series, at in entry.witnessed_since.items() if at <= latest}
-
-    def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
-        statuses = self._settings.rules.statuses
-        words = {
-            task.status
-            for task in listing.tasks
-            if statuses.outcome(task.status) is Outcome.UNKNOWN
-        }
-        with self._lock:
-            new = (
-                words - self._reported_words
-                if len(self._reported_words) < MAX_REPORTED_WORDS
-                else set()
-            )
-            self._reported_words |= new
-        for word in sorted(new):
-            logger.warning(
-                "an unknown status: its tasks are shown and treated as not finished; "
-                "say what it means under status_words in the configuration",
-                extra={"fields": {**_fields(instance), "status": word}},
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,21 +343,3 @@ def _by_project(entries: Iterable[Watched]) -> dict[str, list[Watched]]:
     for entry in entries:
         found.setdefault(entry.project, []).append(entry)
     return found
-
-
-def _fields(instance: Instance) -> Mapping[str, str]:
-    return {
-        "project": instance.project,
-        "dcs_instance_id": instance.id,
-        "dcs_instance_name": instance.name,
-    }
-
-
-def _error_fields(error: ApiError) -> Mapping[str, object]:
-    return {
-        "reason": error.reason,
-        "status": error.status,
-        "error_code": error.error_code,
-        "request_id": error.request_id,
-        "error": error.message,
-    }

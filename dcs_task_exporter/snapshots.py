@@ -118,11 +118,11 @@ def figures(
             None,
         ),
         tasks=tuple(recent[: -SHOWN_TASKS - 1 : -1]),
-        progress=_least_progress(state, progress or {}),
+        progress=least_progress(state, progress or {}),
     )
 
 
-def _least_progress(
+def least_progress(
     state: InstanceState, progress: Mapping[str, Progress]
 ) -> Mapping[str, Progress]:
     """Return the progress of each name's slowest task: the one that is waited for longest."""

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, Protocol
 
-from dcs_task_exporter.counting import InstanceState
+from dcs_task_exporter.counting import InstanceState, handed_over
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.state_schema import clear, prepare, read_state, write_changes
 
@@ -133,6 +133,12 @@ class StateFile:
                     self._succeed(instance_id, state)
             except (OSError, sqlite3.Error, StateLockedError) as error:
                 self._give_up(error)
+
+    def hand_over(self, instance_id: str) -> None:
+        """Note that another exporter reads an instance, if anything is saved of it."""
+        state = self.load(instance_id)
+        if state.baseline_at is not None:
+            self.save(instance_id, handed_over(state))
 
     def close(self) -> None:
         """Close the file; nothing is saved after that."""

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,8 +34,8 @@ CHUNK_SIZE: Final = 1 << 16
 FRESH: Final = 0.05
 """Seconds of a time limit that may pass before a socket is told of what is left of it."""
 
-FRESH_CONNECTION: Final = 1.0
-"""Seconds for which a connection that was used is not looked at again."""
+MAX_CAUSE_LENGTH: Final = 200
+"""Characters of what a library says of a broken connection."""
 
 READ_SIZE: Final = 1 << 15
 """Bytes that are read at once, more than a TLS record has: each read lets other threads in."""
@@ -151,20 +152,6 @@ class _TimedHTTPConnection(HTTPConnection):
 
 class _TimedHTTPSConnection(HTTPSConnection):
     response_class = _TimedResponse
-    _checked_at = float("-inf")
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it is open still; one that was a moment ago is taken to be.
-
-        To look is a system call, at which all other threads press forward.
-        """
-        now = time.monotonic()
-        if now - self._checked_at < FRESH_CONNECTION and self.sock is not None:
-            self._checked_at = now
-            return True
-        self._checked_at = now
-        return super().is_connected
 
 
 class _TimedHTTPPool(HTTPConnectionPool):
@@ -185,10 +172,10 @@ class _Adapter(HTTPAdapter):
 
     def send_for_raw(
         self, request: requests.PreparedRequest, timeout: float, proxies: dict[str, str]
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> urllib3.HTTPResponse:
         """Send a request, and return the answer whose body is not read yet."""
         sent: Any = self.send(request, stream=True, timeout=timeout, proxies=proxies)
-        response: urllib3.BaseHTTPResponse = sent  # by build_response
+        response: urllib3.HTTPResponse = sent  # by build_response
         return response
 
     def get_connection_with_tls_context(self, request: Any, *args: Any, **kwargs: Any) -> Any:
@@ -235,11 +222,14 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _TimedHTTPPool, "https": _TimedHTTPSPool}
 
 
-def _body(response: urllib3.BaseHTTPResponse) -> bytes:
+def _body(response: urllib3.HTTPResponse) -> bytes:
     """Return the decompressed body; a few bytes can be compressed gigabytes."""
-    length = response.headers.get("Content-Length", "")
-    plain = "Content-Encoding" not in response.headers and length.isdecimal()
-    if plain and int(length) <= MAX_BODY_SIZE:
+    if response.status < HTTPStatus.OK:
+        # The answer itself is to come: it must not be taken for that of the next request.
+        response.close()
+    length = response.length_remaining
+    plain = "Content-Encoding" not in response.headers and not response.chunked
+    if plain and length is not None and length <= MAX_BODY_SIZE:
         return _read(response)
     with response:
         parts, size = [], 0
@@ -252,7 +242,7 @@ def _body(response: urllib3.BaseHTTPResponse) -> bytes:
         return b"".join(parts)
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> bytes:
+def _read(response: urllib3.HTTPResponse) -> bytes:
     """Return a body of known length at once, and give the connection back."""
     try:
         body = response.read()
@@ -285,6 +275,9 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.shared = True
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As Python does from 3.13 on. It is stricter then, too, which the certificates of private
+    # clouds often do not bear.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -314,5 +307,9 @@ def _cause(error: BaseException) -> str:
         if not inner:
             break
         seen = inner[0]
+    if isinstance(seen, http.client.IncompleteRead):
+        # Its own text holds what was read: tasks, with the names of people.
+        return f"the answer was cut after {len(seen.partial)} bytes"
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
-    return text.rsplit(": ", 1)[-1] if " object at 0x" in text else text
+    text = text.rsplit(": ", 1)[-1] if " object at 0x" in text else text
+    return text[:MAX_CAUSE_LENGTH]

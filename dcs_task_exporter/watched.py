@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from dcs_task_exporter.counting import InstanceState, Series, is_settled
 from dcs_task_exporter.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.snapshots import Snapshot
+
+HEAD_START: Final = 0.75
+"""The share of a pass by which an instance is read earlier where something is under way."""
 
 
 class TaskSource(Protocol):
@@ -35,8 +40,10 @@ class Target:
 class Watched:
     """One instance: its state, its snapshot, and when it was read, in monotonic seconds.
 
-    Changed only under the refresher's lock; the state only by the one thread that reads the
-    instance. `suspect_since` is when something was seen to change that a later read must show.
+    Changed only under the refresher's lock. `in_flight` is there from the moment at which the
+    instance is due until it is read, `reading` while a thread reads it. `era` grows when the series
+    that a scrape saw end: what was counted before that must not be published after it.
+    `suspect_since` is when something was seen to change that a later read must show.
     """
 
     def __init__(self, target: Target, state: InstanceState) -> None:
@@ -44,12 +51,21 @@ class Watched:
         self.state = state
         self.snapshot = Snapshot(target.instance)
         self.listed: tuple[Task, ...] | None = None
+        self.progress: Mapping[str, Progress] = {}
         self.witnessed: Mapping[Series, int] = {}
         self.witnessed_since: Mapping[Series, float] = {}
+        self.era = 0
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
         self.suspect_since: float | None = None
         self.in_flight: Future[None] | None = None
+        self.reading = False
+        self.hurried = False
+
+    @property
+    def id(self) -> str:
+        """The id of the instance."""
+        return self.target.instance.id
 
     @property
     def project(self) -> str:
@@ -63,7 +79,8 @@ class Watched:
         That is, when the latest refresh failed, when tasks are followed, or when counts wait to be
         shown.
         """
-        return not self.snapshot.up or self.suspect_since is not None or not is_settled(self.state)
+        shows_data = self.snapshot.up and self.snapshot.figures is not None
+        return not shows_data or self.suspect_since is not None or not is_settled(self.state)
 
     def shows(self, listing: Listing, window: float) -> bool:
         """Whether a listing is what the snapshot shows already: the usual case, and cheap.
@@ -93,23 +110,55 @@ class Watched:
 
     def rename(self, target: Target) -> None:
         """Take what is known newly of the instance; another name makes other series."""
-        if target.instance.name != self.target.instance.name:
-            self.state = self.settled()
-            self.witnessed, self.witnessed_since = {}, {}
-            figures = self.snapshot.figures
-            if figures is not None:
-                self.snapshot = replace(
-                    self.snapshot, figures=replace(figures, finished=self.state.shown)
-                )
+        renamed = target.instance.name != self.target.instance.name
+        if target.instance == self.target.instance:
+            # The same object: what was rendered of it is still right.
+            target = replace(target, instance=self.target.instance)
         self.target = target
-        self.snapshot = replace(self.snapshot, instance=target.instance)
+        if renamed:
+            self._end_series()
+        figures = self.snapshot.figures
+        if renamed and figures is not None:
+            figures = replace(figures, finished=self.state.shown)
+        self.snapshot = replace(self.snapshot, instance=target.instance, figures=figures)
+
+    def expire(self) -> None:
+        """Show no data, rather than data that are too old."""
+        if self.snapshot.figures is not None or self.snapshot.up:
+            self.snapshot = replace(self.snapshot, up=False, figures=None)
+
+    def leave(self) -> None:
+        """Keep what was counted, and nothing of what is shown: the instance is gone for now."""
+        self._end_series()
+        self.snapshot = Snapshot(self.target.instance)
+        self.listed, self.progress = None, {}
+        self.attempted_mono = self.refreshed_mono = None
+
+    def _end_series(self) -> None:
+        self.state = self.settled()
+        self.witnessed, self.witnessed_since = {}, {}
+        self.era += 1
 
     def due_before(self, pass_time: float) -> float:
         """Return the moment by which to order reads, when one pass takes `pass_time` seconds.
 
-        Whoever was read longest ago comes first, and an instance with active tasks as if it were
-        read three quarters of a pass earlier: it overtakes, but nobody is starved.
+        Whoever was read longest ago comes first, and an instance where something is under way as if
+        it were read three quarters of a pass earlier: it overtakes, but nobody is starved.
         """
         if self.attempted_mono is None:
             return float("-inf")
-        return self.attempted_mono - (0.75 * pass_time if self.state.active else 0.0)
+        under_way = self.state.active or self.suspect_since is not None
+        return self.attempted_mono - (HEAD_START * pass_time if under_way else 0.0)
+
+    def full_pass_is_due(self, now: float, interval: float) -> bool:
+        """Whether it must be read because `interval` seconds have passed since it was.
+
+        Each instance has moments of its own, so that not all are read at once, and twice an
+        interval apart: as many as there are intervals.
+        """
+        if self.refreshed_mono is None:
+            return True
+        phase = interval * zlib.crc32(self.id.encode()) / 2**32
+        return math.floor((now + phase) / interval) > math.floor(
+            (self.refreshed_mono + phase) / interval
+        )

@@ -1,4 +1,4 @@
-"""Daemon threads that do jobs, the most urgent first, and a future for several."""
+"""Daemon threads that do jobs, the most urgent first, and futures for several."""
 
 from __future__ import annotations
 
@@ -85,10 +85,32 @@ class WorkerPool(Generic[Job]):
                 self._idle += 1
 
 
+def uncancellable() -> Future[None]:
+    """Return a future that its waiters cannot cancel: others wait for it too."""
+    made: Future[None] = Future()
+    made.set_running_or_notify_cancel()
+    return made
+
+
+def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[None]:
+    """Return a future of what begins when the first one is done."""
+    whole = uncancellable()
+
+    def begun(_: object) -> None:
+        try:
+            begin().add_done_callback(lambda _: whole.set_result(None))
+        except Exception:
+            logger.exception("what should have begun did not")
+            whole.set_result(None)
+
+    first.add_done_callback(begun)
+    return whole
+
+
 def all_of(futures: Iterable[Future[None]]) -> Future[None]:
     """Return a future that is done when all of these are."""
     pending = list(futures)
-    whole: Future[None] = Future()
+    whole = uncancellable()
     left = itertools.count(len(pending), -1)
     lock = threading.Lock()
 

@@ -25,9 +25,14 @@ class QuietSource:
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing."""
 
-    async def discover(self, timeout: float) -> bool:
+    async def discover(self, timeout: float, project: str | None = None) -> bool:
         """Say that nothing is to be searched."""
-        return timeout > 0
+        return timeout > 0 and project in (None, *self.projects)
+
+    @property
+    def projects(self) -> Sequence[str]:
+        """Return one project."""
+        return ("prod",)
 
     def find(self, target: str) -> Sequence[Instance]:
         """Return the instances of the snapshots with this name."""

@@ -14,7 +14,8 @@ from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.cloud import timestamp
 
-FULL_PASS = 600
+FULL_PASS = 1800
+"""Seconds; no instance of these scenes has its own moment for a full pass while they last."""
 
 
 @contextmanager
@@ -123,15 +124,14 @@ def test_active_instances_are_read() -> None:
 def test_failing_instance_is_read() -> None:
     """An instance that could not be read is tried again, whatever the centre says."""
     with world(3) as here, detecting(here) as exporter:
-        scrape(exporter, here.clock)
-        here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
         here.cloud.faults.add("forbidden", instance_id="i1")
-        read_by(here, exporter)
+        scrape(exporter, here.clock)
+        failing, _ = read_by(here, exporter)
         here.cloud.faults.clear()
         read, found = read_by(here, exporter)
 
-    assert read == {"i1"}
-    assert failed(found, "i1") == 1
+    assert failing == read == {"i1"}
+    assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
 
 
 def test_changed_while_not_due() -> None:
@@ -145,8 +145,37 @@ def test_changed_while_not_due() -> None:
         read_by(here, exporter)
         read, found = read_by(here, exporter)
 
-    assert read == {"i0"}
+    assert "i0" in read
     assert failed(found, "i0") == 1
+
+
+def test_a_task_that_no_instance_shows_yet() -> None:
+    """What only the centre shows is looked for in all, until an instance shows it too."""
+    with world(2) as here, detecting(here) as exporter:
+        for _ in range(2):
+            scrape(exporter, here.clock)
+        here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
+        here.cloud.serve_body("i0", b'{"task_count": 0, "tasks": []}')
+        before = [read_by(here, exporter)[0] for _ in range(2)]
+        here.cloud.serve_body("i0", None)
+        read, found = read_by(here, exporter)
+        after, _ = read_by(here, exporter)
+
+    assert [*before, read] == [{"i0", "i1"}] * 3
+    assert failed(found, "i0") == 1
+    assert after == set()
+
+
+def test_a_task_that_nobody_shows() -> None:
+    """What no instance shows for a minute is nobody's, and all are quiet again."""
+    with world(1) as here, detecting(here) as exporter:
+        for _ in range(2):
+            scrape(exporter, here.clock)
+        here.cloud.add_instance(PROJECT, "other", "other")
+        here.cloud.start_task("other", "EXTEND")
+        reads = [read_by(here, exporter)[0] for _ in range(6)]
+
+    assert reads == [{"i0"}] * 4 + [set()] * 2
 
 
 def test_full_pass_finds_the_rest() -> None:

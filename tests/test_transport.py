@@ -14,7 +14,6 @@ import trustme
 from clouds import world
 from requests.auth import AuthBase
 
-from dcs_task_exporter import transport as transport_module
 from dcs_task_exporter.auth import TokenAuth
 from dcs_task_exporter.config import parse_config
 from dcs_task_exporter.errors import ApiConnectionError
@@ -26,13 +25,14 @@ HOST = "127.0.0.1"
 
 
 class TlsServer(ThreadingHTTPServer):
-    """Answers with an empty object, over TLS; notes the connections and what they agreed on."""
+    """Answers with the path, over TLS; notes the connections and what they agreed on."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__((HOST, 0), _Handler)
         self.context = context
         self.protocols: list[str | None] = []
-        self.hangs_up = False
+        self.hangs_up = self.stammers = False
+        self.interim = b""
         self.handled = threading.Semaphore(0)
 
     @property
@@ -60,11 +60,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: TlsServer
 
     def do_GET(self) -> None:
-        """Answer, and hang up without a word if the test wants it."""
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
+        """Answer in the way that the test wants, and hang up without a word if it wants that."""
+        self.wfile.write(self.server.interim)
+        for _ in range(2 if self.server.stammers else 1):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
         self.close_connection = self.server.hangs_up
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base's name
@@ -110,7 +112,7 @@ def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transpo
 
 def test_trusted(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """A certificate of the configured authority is trusted."""
-    assert transport(ca_file).get(start().url, AUTH).body == b"{}"
+    assert transport(ca_file).get(start().url, AUTH).body == b"/v2/x"
 
 
 def test_unknown_authority(start: Callable[..., TlsServer]) -> None:
@@ -153,32 +155,55 @@ def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) ->
     assert server.protocols == ["http/1.1"]
 
 
-def test_hung_up(
-    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A connection that the cloud just closed costs one error, and asking again mends it."""
-    monkeypatch.setattr(transport_module, "FRESH_CONNECTION", 3600.0)
-    server, sender = start(), transport(ca_file)
-    sender.get(server.url, AUTH)
-    server.hangs_up = True
-    sender.get(server.url, AUTH)
-    assert server.handled.acquire(timeout=10)
-    with pytest.raises(ApiConnectionError) as raised:
-        sender.get(server.url, AUTH)
-
-    assert raised.value.retryable
-    assert sender.get(server.url, AUTH).status == 200
-
-
-def test_hung_up_long_ago(
-    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A connection that was not used for a while is looked at first, and replaced without one."""
-    monkeypatch.setattr(transport_module, "FRESH_CONNECTION", 0.0)
+def test_hung_up(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A connection that the cloud has closed is looked at first, and replaced without an error."""
     server, sender = start(), transport(ca_file)
     server.hangs_up = True
-    sender.get(server.url, AUTH)
-    assert server.handled.acquire(timeout=10)
+    for _ in range(10):
+        assert sender.get(server.url, AUTH).status == 200
+        assert server.handled.acquire(timeout=10)
+
+
+def test_an_answer_too_many(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """An answer that comes twice is never taken for that of the next request."""
+    server, sender = start(), transport(ca_file)
+    server.stammers = True
+    for name in "abc":
+        assert sender.get(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
+
+
+def test_an_interim_answer(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """An interim answer is an error, and what follows it is not the next request's answer."""
+    server, sender = start(), transport(ca_file)
+    server.interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert sender.get(f"{server.url}/a", AUTH).status == 103
+    server.interim = b""
+
+    assert sender.get(f"{server.url}/b", AUTH).body == b"/v2/x/b"
+
+
+def test_a_private_intermediate(tmp_path: Path) -> None:
+    """An intermediate authority in ca_file is trusted without its root, on every Python."""
+    intermediate = trustme.CA().create_child_ca()
+    path = tmp_path / "intermediate.pem"
+    intermediate.cert_pem.write_to_path(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    intermediate.issue_cert(HOST).configure_cert(context)
+    server = TlsServer(context)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        assert transport(path).get(server.url, AUTH).status == 200
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_shared_context_is_left_alone(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection sets the protocols of the context again, while others shake hands with it."""
+    server, sender = start(), transport(ca_file)
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", _never)
 
     assert sender.get(server.url, AUTH).status == 200
 
@@ -198,5 +223,5 @@ def test_authorities_are_read_once(
 
 
 def _never(*_: object, **__: object) -> None:
-    message = "the authorities were read again"
+    message = "the shared context was changed"
     raise AssertionError(message)

@@ -168,7 +168,7 @@ def test_time_for_the_answer_itself(source: FakeSource) -> None:
         for path in ("/metrics", "/metrics", "/probe?target=i0"):
             client.get(path, headers={"X-Prometheus-Scrape-Timeout-Seconds": "10"})
 
-    assert source.budgets == pytest.approx([9.5, 9.5 - 2 * 0.25 - 2, 9.5])
+    assert source.budgets == pytest.approx([9.5, 9.5 - 2 * 0.25 - 2, 9.5 - 0.25])
 
 
 def test_renders_after_the_refresh(client: Client) -> None:

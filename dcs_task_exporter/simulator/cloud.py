@@ -175,10 +175,12 @@ class SimulatedCloud:
             tasks = self._tasks[instance_id]
             tasks[:] = [task for task in tasks if task["id"] != task_id]
 
-    def serve_body(self, instance_id: str, body: bytes) -> None:
-        """Answer the listings of an instance with exactly this body."""
+    def serve_body(self, instance_id: str, body: bytes | None) -> None:
+        """Answer the listings of an instance with exactly this body; None: with its tasks again."""
         with self._changed:
-            self._bodies[instance_id] = body
+            self._bodies.pop(instance_id, None)
+            if body is not None:
+                self._bodies[instance_id] = body
 
     # What a test asks of it.
 

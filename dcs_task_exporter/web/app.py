@@ -82,8 +82,12 @@ class ScrapeSource(Protocol):
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Return when what is due is read, or after `timeout` seconds; of one target, if given."""
 
-    async def discover(self, timeout: float) -> bool:
-        """Search what is due; return whether it is known which instances there are."""
+    async def discover(self, timeout: float, project: str | None = None) -> bool:
+        """Search what is due, of one project or of all; return whether its instances are known."""
+
+    @property
+    def projects(self) -> Sequence[str]:
+        """The names of the projects."""
 
     def find(self, target: str) -> Sequence[Instance]:
         """Return the watched instances with this id, or else with this name."""
@@ -184,7 +188,10 @@ class _Site:
         start = self._timer()
         try:
             if INSTANCES in parts:
-                await self._refresh(request.headers.get(TIMEOUT_HEADER))
+                kept = self._time_to_hand_over
+                if kept is None:
+                    kept = RENDERING_OF_ONE * len(self._source.snapshots())
+                await self._refresh(self._budget(request, kept))
             return await self._exposition(request, parts)
         finally:
             self._source.observe_scrape(self._timer() - start)
@@ -194,20 +201,30 @@ class _Site:
         target = request.query_params.get("target", "")
         if not target:
             return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
-        header = request.headers.get(TIMEOUT_HEADER)
-        await self._discover(header)
+        deadline = self._timer() + self._budget(request)
         found = self._source.find(target)
+        if not found:  # it may be new
+            await self._discover(deadline - self._timer())
+            found = self._source.find(target)
         if len(found) != 1:
             return _text(_not_one(target, found), 400)
-        await self._refresh(header, found[0].id)
+        await self._refresh(max(0.0, deadline - self._timer()), found[0].id)
         return await self._exposition(request, (INSTANCES,), found[0].id)
 
     async def targets(self, request: Request) -> Response:
-        """List the instances for Prometheus' ``http_sd_configs``."""
-        if not await self._discover(request.headers.get(TIMEOUT_HEADER)):
+        """List the instances, of one project or of all, for Prometheus' ``http_sd_configs``."""
+        project = request.query_params.get("project")
+        if project not in (None, *self._source.projects):
+            known = ", ".join(self._source.projects)
+            return _text(f"No project {project!r:.{MAX_LABEL_LENGTH}}: there are {known}\n", 400)
+        if not await self._discover(self._budget(request), project):
             # Of an error Prometheus keeps the targets that it has; an empty list drops them.
             return _text("It is not known yet which instances there are\n", 503)
-        instances = [snapshot.instance for snapshot in self._source.snapshots()]
+        instances = [
+            snapshot.instance
+            for snapshot in self._source.snapshots()
+            if project in (None, snapshot.instance.project)
+        ]
         return JSONResponse([_target(item) for item in instances], headers=COMMON_HEADERS)
 
     async def healthy(self, _request: Request) -> Response:
@@ -242,24 +259,24 @@ class _Site:
         where = f"metrics are at {self._settings.telemetry_path}, the status page is at /"
         return _text(f"Not found: {where}\n", error.status_code, headers)
 
-    def _budget(self, header: str | None, more: float = 0.0) -> float:
+    def _budget(self, request: Request, more: float = 0.0) -> float:
+        """Return the seconds that the scraper waits, less `more` that are needed afterwards."""
         settings = self._settings
         return scrape_budget(
-            header, settings.default_scrape_timeout, settings.scrape_timeout_offset + more
+            request.headers.get(TIMEOUT_HEADER),
+            settings.default_scrape_timeout,
+            settings.scrape_timeout_offset + more,
         )
 
-    async def _refresh(self, header: str | None, target: str | None = None) -> None:
-        kept = 0.0 if target is not None else self._time_to_hand_over
-        if kept is None:
-            kept = RENDERING_OF_ONE * len(self._source.snapshots())
+    async def _refresh(self, seconds: float, target: str | None = None) -> None:
         try:
-            await self._source.refresh(self._budget(header, kept), target)
+            await self._source.refresh(seconds, target)
         except Exception:  # whatever it is, what is in memory is worth more than a 500
             logger.exception("refresh failed; serving what is in memory")
 
-    async def _discover(self, header: str | None) -> bool:
+    async def _discover(self, seconds: float, project: str | None = None) -> bool:
         try:
-            return await self._source.discover(self._budget(header))
+            return await self._source.discover(seconds, project)
         except Exception:
             logger.exception("discovery failed; serving what is in memory")
             return False
@@ -270,7 +287,7 @@ class _Site:
         wanted = ScrapeRequest(
             accept=",".join(request.headers.getlist("Accept")),
             accept_encoding=",".join(request.headers.getlist("Accept-Encoding")),
-            names=request.query_params.getlist("name[]"),
+            names=[name for name in request.query_params.getlist("name[]") if name],
             parts=parts,
             target=target,
         )
@@ -288,7 +305,8 @@ class _Site:
         except Exception:
             logger.exception("metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
-        if INSTANCES in parts and target is None:
+        whole = target is None and request.method == "GET" and not wanted.names
+        if whole and INSTANCES in parts:
             latest = time_to_hand_over(self._timer() - start, answer.size)
             before = self._time_to_hand_over or 0.0
             self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * before)

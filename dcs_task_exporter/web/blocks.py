@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -94,12 +94,11 @@ class InstanceBlocks:
         passing = [one.passing for one in kept]
         return known[1], b"".join(_parts(form.passing, passing))
 
-    def forget(self, snapshots: Sequence[Snapshot]) -> None:
-        """Keep only what was written of these instances."""
-        ids = {snapshot.instance.id for snapshot in snapshots}
+    def forget_all_but(self, instance_ids: Collection[str]) -> None:
+        """Keep nothing of what was written of other instances."""
         with self._lock:
             for form in self._formats.values():
-                for key in form.kept.keys() - ids:
+                for key in form.kept.keys() - set(instance_ids):
                     del form.kept[key]
 
     def _format(self, encoder: Encoder, content_type: str) -> _Format:

@@ -105,9 +105,12 @@ def time_to_hand_over(rendering: float, size: int) -> float:
 def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
     """Render a registry the way that a scrape asks for it."""
     encoder, content_type = choose_format(request.accept)
-    names = [name for name in request.names if name]
     # A restricted registry has all that an encoder uses, though it is no CollectorRegistry.
-    chosen = cast("CollectorRegistry", registry.restricted_registry(names)) if names else registry
+    chosen = (
+        cast("CollectorRegistry", registry.restricted_registry(request.names))
+        if request.names
+        else registry
+    )
     return packed(encoder(chosen), content_type, request)
 
 

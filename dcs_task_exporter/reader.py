@@ -1,0 +1,226 @@
+"""Reading one instance: its listing is counted, saved, and published as a snapshot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dcs_task_exporter.counting import (
+    CountingRules,
+    InstanceState,
+    Series,
+    count,
+    listing_start,
+    reveal,
+)
+from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
+from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
+from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures, figures
+from dcs_task_exporter.state import Journal
+from dcs_task_exporter.watched import Watched
+
+logger = logging.getLogger(__name__)
+
+MAX_REPORTED_WORDS: Final = 100
+"""Most unknown status words that are logged, once each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """How an instance is read; in seconds."""
+
+    rules: CountingRules
+    time_limit: float = 60.0
+    first_value_hold: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What an instance was at one moment: what is counted next builds on it."""
+
+    era: int
+    state: InstanceState
+    shown: TaskFigures | None
+    progress: Mapping[str, Progress]
+    witnessed: Collection[Series]
+    is_shown: bool = False
+
+
+class InstanceReader:
+    """Reads instances, each in one thread at a time, and publishes under `lock`."""
+
+    def __init__(
+        self,
+        settings: ReadSettings,
+        journal: Journal,
+        lock: threading.Lock,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._lock = lock
+        self._now = now
+        self._monotonic = monotonic
+        self._reported_words: frozenset[str] = frozenset()
+
+    def read(self, entry: Watched) -> bool:
+        """Read one instance and publish the result; return whether there was a listing."""
+        began = self._monotonic()
+        settings, instance = self._settings, entry.target.instance
+        try:
+            start = listing_start(entry.state, self._now(), settings.rules.lookback)
+            deadline = began + settings.time_limit
+            listing = entry.target.source.list_tasks(instance.id, start, deadline)
+            self._publish(entry, began, listing)
+        except StoppedError:
+            return False
+        except ApiError as error:
+            self.fail(entry, began, error)
+            return False
+        except Exception:
+            logger.exception("a refresh broke", extra={"fields": fields_of(instance)})
+            self.fail(entry, began, ApiError("internal error: see the log"))
+            return False
+        return True
+
+    def _publish(self, entry: Watched, began: float, listing: Listing) -> None:
+        rules, now = self._settings.rules, self._now()
+        before: Snapshot | None = None
+        while before is None:
+            basis = self._basis(entry, listing, now)
+            if basis.is_shown:
+                state, shown = replace(basis.state, refreshed_at=now), basis.shown
+            else:
+                state = reveal(count(basis.state, listing, now, rules), basis.witnessed)
+                shown = figures(state, listing, now, rules, basis.progress)
+            self._journal.save(entry.id, state)
+            with self._lock:
+                if entry.era == basis.era:
+                    before = entry.snapshot
+                    self._show(entry, began, listing, state, shown)
+        if before.failure is not None:
+            logger.info("the instance is read again", extra={"fields": fields_of(entry)})
+        self._report_unknown_words(entry, listing)
+
+    def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
+        with self._lock:
+            latest = self._monotonic() - self._settings.first_value_hold
+            return _Basis(
+                entry.era,
+                entry.state,
+                entry.snapshot.figures,
+                entry.progress,
+                {series for series, at in entry.witnessed_since.items() if at <= latest},
+                listing is not None and entry.shows(listing, now - self._settings.rules.lookback),
+            )
+
+    def _show(
+        self,
+        entry: Watched,
+        began: float,
+        listing: Listing,
+        state: InstanceState,
+        shown: TaskFigures | None,
+    ) -> None:
+        if entry.suspect_since is not None and entry.suspect_since <= began:
+            entry.suspect_since = None
+        entry.state = state
+        entry.listed = listing.tasks
+        entry.attempted_mono = entry.refreshed_mono = began
+        now = state.refreshed_at
+        # The same object where nothing changed: what was rendered of it is still right.
+        before = entry.snapshot.figures
+        entry.snapshot = Snapshot(
+            instance=entry.target.instance,
+            up=True,
+            figures=before if before == shown else shown,
+            refreshed_at=now,
+            attempted_at=now,
+            refresh_duration=self._monotonic() - began,
+            truncated=listing.truncated,
+        )
+
+    def fail(self, entry: Watched, began: float, error: ApiError) -> None:
+        """Publish that an instance could not be read; the last data stay."""
+        now = self._now()
+        failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
+        before: Snapshot | None = None
+        while before is None:
+            basis = self._basis(entry)
+            state = reveal(basis.state, basis.witnessed)
+            if state.refreshed_at is not None:
+                self._journal.save(entry.id, state)
+            with self._lock:
+                if entry.era == basis.era:
+                    before = entry.snapshot
+                    self._show_failure(entry, began, state, failure)
+        if before.failure is None or before.failure.reason != failure.reason:
+            fields = {**fields_of(entry), **error_fields(error)}
+            # A refused key is told once for the project, by the client.
+            level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
+            logger.log(level, "the instance cannot be read", extra={"fields": fields})
+
+    def _show_failure(
+        self, entry: Watched, began: float, state: InstanceState, failure: Failure
+    ) -> None:
+        before = entry.snapshot
+        shown = before.figures
+        if shown is not None and shown.finished != state.shown:
+            shown = replace(shown, finished=state.shown)
+        entry.state = state
+        entry.attempted_mono = began
+        entry.snapshot = replace(
+            before,
+            up=False,
+            figures=shown,
+            attempted_at=failure.at,
+            refresh_duration=self._monotonic() - began,
+            failure=failure,
+        )
+
+    def _report_unknown_words(self, entry: Watched, listing: Listing) -> None:
+        statuses = self._settings.rules.statuses
+        words = {
+            task.status
+            for task in listing.tasks
+            if statuses.outcome(task.status) is Outcome.UNKNOWN
+        }
+        with self._lock:
+            new = (
+                words - self._reported_words
+                if len(self._reported_words) < MAX_REPORTED_WORDS
+                else set()
+            )
+            self._reported_words |= new
+        for word in sorted(new):
+            logger.warning(
+                "an unknown status: its tasks are shown and treated as not finished; "
+                "say what it means under status_words in the configuration",
+                extra={"fields": {**fields_of(entry), "status": word}},
+            )
+
+
+def fields_of(item: Watched | Instance) -> Mapping[str, str]:
+    """Return what names an instance in a log line."""
+    instance = item.target.instance if isinstance(item, Watched) else item
+    return {
+        "project": instance.project,
+        "dcs_instance_id": instance.id,
+        "dcs_instance_name": instance.name,
+    }
+
+
+def error_fields(error: ApiError) -> Mapping[str, object]:
+    """Return what a log line says of an error of the API."""
+    return {
+        "reason": error.reason,
+        "status": error.status,
+        "error_code": error.error_code,
+        "request_id": error.request_id,
+        "error": error.message,
+    }
