@@ -65,6 +65,7 @@ from dcs_task_exporter.web.exposition import (
     render,
     takes_gzip,
 )
+from dcs_task_exporter.web.gzip_parts import Part
 from dcs_task_exporter.workers import all_of, and_then
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,8 @@ class Exporter:
         if request.names:
             return render(self._chosen(request), request)
         encoder, content_type = choose_format(request.accept)
-        body, beginning = b"", None
+        body = b""
+        beginning: Sequence[Part] = ()
         if INSTANCES in request.parts:
             snapshots = self._scraped(request.target)
             if request.target is None and takes_gzip(request):
@@ -261,6 +263,8 @@ class Exporter:
     def confirm_scrape(self) -> None:
         """Note that a scraper gets what this thread just rendered, its counters included."""
         self._refresher.witness(self._rendering.snapshots)
+        # Else what was shown would be held until this thread renders again.
+        self._rendering.snapshots = ()
 
     def web_settings(self, telemetry_path: str) -> WebSettings:
         """Return the settings of the web app."""

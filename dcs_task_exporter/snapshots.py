@@ -31,7 +31,8 @@ class TaskFigures:
     """What is shown of one instance's tasks: plain figures, ready to be exposed.
 
     Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
-    after the cap.
+    after the cap. The `token` is that of this very object: who keeps it knows the object again
+    without keeping it alive.
     """
 
     finished: Mapping[Series, int]
@@ -47,6 +48,7 @@ class TaskFigures:
     last_extend: Task | None
     tasks: tuple[Task, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Snapshot:
     """What is known of one instance at one moment; immutable, published as a whole.
 
     `refreshed_at` is the Unix time of the data in `figures`; `figures` is None when nothing was
-    read yet, or when what was read is too old to be shown.
+    read yet, or when what was read is too old to be shown. The `token` is as that of the figures.
     """
 
     instance: Instance
@@ -76,6 +78,7 @@ class Snapshot:
     refresh_duration: float | None = None
     truncated: bool = False
     failure: Failure | None = None
+    token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
 def figures(

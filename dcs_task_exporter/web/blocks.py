@@ -1,13 +1,17 @@
 """The exposition of many instances, of which few have changed since the last one.
 
 The library writes every line. What it wrote of an instance is kept, cut into one block for each
-family, as long as what it shows is the same object; a scrape joins blocks. At 100,000 series of
-which 1 % changed that takes about a twentieth of the time (docs/performance.md).
+family, as long as what it shows is the same object; a scrape joins blocks. What was compressed of
+a group of instances is kept too. At 100,000 series of which 1 % changed that takes about a
+twentieth of the time (docs/performance.md).
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 import operator
+import re
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +22,25 @@ from prometheus_client.core import Metric
 
 from dcs_task_exporter.collector import TaskCollector, one_each
 from dcs_task_exporter.models import Instance
-from dcs_task_exporter.snapshots import Snapshot, TaskFigures
-from dcs_task_exporter.web.exposition import Encoder, GzipBeginning
+from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.web.exposition import Encoder
+from dcs_task_exporter.web.gzip_parts import Part, parts_of
 
 END: Final = b"# EOF\n"
 """How OpenMetrics ends; each thing that the library writes has it."""
 
 MAX_FORMATS: Final = 2
 """Formats whose blocks are kept: a Prometheus of today, and one of another age."""
+
+IDENTITY: Final = re.compile(
+    rb'\{dcs_instance_id="(?:[^"\\]|\\.)*",dcs_instance_name="(?:[^"\\]|\\.)*"'
+)
+"""The labels that every line of an instance begins with. No label value holds a bare quote."""
+
+MARK: Final = b"\xff"
+"""What stands for them in what is kept: a byte that no UTF-8 has."""
+
+Blocks = Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +55,74 @@ class _Registry:
 
 
 @dataclass(frozen=True, slots=True)
+class _Packed:
+    """The blocks of one instance, without the labels that every line repeats: half of the text."""
+
+    text: bytes
+    identity: bytes
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> _Packed:
+        """Pack blocks."""
+        found = next(filter(None, map(IDENTITY.search, blocks)), None)
+        identity = found[0] if found else MARK
+        packed = [block.replace(identity, MARK) for block in blocks]
+        return cls(b"".join(packed), identity, (0, *itertools.accumulate(map(len, packed))))
+
+    def block(self, at: int) -> bytes:
+        """Return one of them as it was."""
+        return self._packed(at).replace(MARK, self.identity)
+
+    def differs(self, other: _Packed, at: int) -> bool:
+        """Whether a block is not that of another instance, or of another time."""
+        return self.identity != other.identity or self._packed(at) != other._packed(at)
+
+    def _packed(self, at: int) -> bytes:
+        return self.text[self.ends[at] : self.ends[at + 1]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
-    """What was written of one instance, and of what: the blocks are in the order of families."""
+    """What was written of one instance, and of what: the blocks are in the order of families.
+
+    Of what was shown only the tokens are held, not what they stand for.
+    """
 
     instance: Instance
-    figures: TaskFigures | None
-    steady: Sequence[bytes]
-    snapshot: Snapshot
-    passing: Sequence[bytes]
+    figures: object
+    steady: _Packed
+    snapshot: object
+    passing: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What was compressed of some instances, a part for each family."""
+
+    members: Sequence[_Packed]
+    parts: Sequence[Part]
 
 
 @dataclass(slots=True)
 class _Format:
-    """The headers of all families in one format, and the blocks of each instance.
+    """The headers of all families in one format, and what is kept of the instances."""
 
-    `compressed` is what was last made of the steady ones, and of which.
-    """
-
-    steady: Sequence[bytes]
-    passing: Sequence[bytes]
+    steady: Blocks
+    passing: Blocks
     kept: dict[str, _Kept] = field(default_factory=dict)
-    compressed: tuple[Sequence[Sequence[bytes]], GzipBeginning] | None = None
+    groups: list[_Group] = field(default_factory=list)
 
 
 class InstanceBlocks:
-    """Renders snapshots, each instance anew only where it changed; safe to use from threads."""
+    """Renders snapshots, each instance anew only where it changed; safe to use from threads.
 
-    def __init__(self, collector: TaskCollector) -> None:
+    `group` is how many instances are compressed together.
+    """
+
+    def __init__(self, collector: TaskCollector, group: int = 64) -> None:
         self._collector = collector
+        self._group_size = group
         self._lock = threading.Lock()
         self._formats: dict[str, _Format] = {}
 
@@ -75,24 +130,33 @@ class InstanceBlocks:
         """Return the exposition of `snapshots`, without the mark that ends OpenMetrics."""
         form = self._format(encoder, content_type)
         kept = [self._of(form, snapshot, encoder) for snapshot in one_each(snapshots)]
-        steady, passing = [one.steady for one in kept], [one.passing for one in kept]
-        return b"".join((*_parts(form.steady, steady), *_parts(form.passing, passing)))
+        body = io.BytesIO()  # written family by family: the text is large, and there only once
+        for at, header in enumerate(form.steady):
+            body.write(header)
+            body.writelines(one.steady.block(at) for one in kept)
+        body.write(_joined(form.passing, [one.passing for one in kept]))
+        return body.getvalue()
 
     def render_gzip(
         self, snapshots: Sequence[Snapshot], encoder: Encoder, content_type: str
-    ) -> tuple[GzipBeginning, bytes]:
+    ) -> tuple[Sequence[Part], bytes]:
         """Return the same in two parts: what no refresh changed, compressed, and the rest."""
         form = self._format(encoder, content_type)
-        kept = [self._of(form, snapshot, encoder) for snapshot in one_each(snapshots)]
-        steady = [one.steady for one in kept]
-        known = form.compressed
-        if known is None or not _are_same(known[0], steady):
-            # Part by part: the whole of it as text would be the most memory ever held.
-            size = sum(len(block) for one in steady for block in one)
-            known = steady, GzipBeginning.of(_parts(form.steady, steady), size)
-            form.compressed = known
-        passing = [one.passing for one in kept]
-        return known[1], b"".join(_parts(form.passing, passing))
+        shown = one_each(snapshots)
+        # Taken whole: a scrape at the same time compresses anew, and never mixes groups up.
+        form.groups, before = [], form.groups[::-1]
+        passing: list[Blocks] = []
+        groups: list[_Group] = []
+        for start in range(0, max(1, len(shown)), self._group_size):
+            some = shown[start : start + self._group_size]
+            kept = [self._of(form, snapshot, encoder) for snapshot in some]
+            passing += [one.passing for one in kept]
+            headers = form.steady if start == 0 else [b""] * len(form.steady)
+            known = before.pop() if before else None
+            groups.append(_group([one.steady for one in kept], headers, known))
+        form.groups = groups
+        parts = [group.parts[at] for at in range(len(form.steady)) for group in groups]
+        return parts, _joined(form.passing, passing)
 
     def forget_all_but(self, instance_ids: Collection[str]) -> None:
         """Keep nothing of what was written of other instances."""
@@ -116,25 +180,42 @@ class InstanceBlocks:
 
     def _of(self, form: _Format, snapshot: Snapshot, encoder: Encoder) -> _Kept:
         """Return the blocks of one instance, written anew where they show something else."""
-        instance, figures = snapshot.instance, snapshot.figures
+        instance = snapshot.instance
+        figures = snapshot.figures and snapshot.figures.token
         kept = form.kept.get(instance.id)
-        if kept is not None and kept.snapshot is snapshot:
+        if kept is not None and kept.snapshot is snapshot.token:
             return kept
-        steady: Sequence[bytes]
         if kept is None or kept.figures is not figures or kept.instance is not instance:
-            steady = _blocks(self._collector.steady((snapshot,)), form.steady, encoder)
+            written = self._collector.steady((snapshot,))
+            steady = _Packed.of(_blocks(written, form.steady, encoder))
         else:
             steady = kept.steady
         passing = _blocks(self._collector.passing((snapshot,)), form.passing, encoder)
-        form.kept[instance.id] = kept = _Kept(instance, figures, steady, snapshot, passing)
+        kept = _Kept(instance, figures, steady, snapshot.token, passing)
+        form.kept[instance.id] = kept
         return kept
 
 
-def _parts(headers: Sequence[bytes], blocks: Sequence[Sequence[bytes]]) -> Iterator[bytes]:
-    """Yield each header, and after it the blocks of its family."""
-    for at, header in enumerate(headers):
-        yield header
-        yield from (one[at] for one in blocks)
+def _group(members: Sequence[_Packed], headers: Blocks, known: _Group | None) -> _Group:
+    """Compress what is not known of a group; a header comes before its family."""
+    if known is not None and _are_same(known.members, members):
+        return known
+    stale: Sequence[int] = range(len(headers))
+    if known is not None and len(known.members) == len(members):
+        pairs = list(zip(known.members, members, strict=True))
+        stale = [at for at in stale if any(new.differs(old, at) for old, new in pairs)]
+    fresh = parts_of(b"".join((headers[at], *(one.block(at) for one in members))) for at in stale)
+    parts = list(known.parts) if known is not None else [*fresh]
+    for at, part in zip(stale, fresh, strict=True):
+        parts[at] = part
+    return _Group(members, parts)
+
+
+def _joined(headers: Blocks, blocks: Sequence[Blocks]) -> bytes:
+    """Return each header, and after it the blocks of its family."""
+    return b"".join(
+        part for at, header in enumerate(headers) for part in (header, *(one[at] for one in blocks))
+    )
 
 
 def _are_same(one: Sequence[object], other: Sequence[object]) -> bool:

@@ -6,14 +6,14 @@ Pure but for the registry that is rendered: no clock, no network, no framework.
 from __future__ import annotations
 
 import math
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+
+from dcs_task_exporter.web.gzip_parts import Part, stream
 
 MAX_SCRAPE_TIMEOUT: Final = 300.0
 """Longest time that a scrape may ask for, in seconds."""
@@ -26,15 +26,6 @@ READ_SPEED: Final = 50e6
 
 RENDER_MARGIN: Final = 2.0
 """How many times as long as before rendering may take, when there is more to show."""
-
-GZIP_LEVEL: Final = 4
-"""Level 9, the default, takes three times as long and saves a few bytes."""
-
-GZIP_HEAD: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""The head of a stream without name and time (RFC 1952, 2.3)."""
-
-GZIP_LARGE: Final = 1 << 20
-"""From this size on, the time counts more than the bytes: level 1."""
 
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
@@ -114,57 +105,20 @@ def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
     return packed(encoder(chosen), content_type, request)
 
 
-@dataclass(frozen=True, slots=True)
-class GzipBeginning:
-    """The compressed beginning of a gzip stream, with the checksum and the size of what is in it.
-
-    It ends at a full flush, so that another part, compressed by itself, can follow (RFC 1951 and
-    1952): what seldom changes is compressed once.
-    """
-
-    data: bytes
-    checksum: int
-    size: int
-
-    @classmethod
-    def of(cls, parts: Iterable[bytes], size: int) -> GzipBeginning:
-        """Compress the beginning of a body, part by part; `size` is about its length in bytes."""
-        deflate, checksum, length = _deflate(size), 0, 0
-        data = [GZIP_HEAD]
-        for part in parts:
-            data.append(deflate.compress(part))
-            checksum, length = zlib.crc32(part, checksum), length + len(part)
-        data.append(deflate.flush(zlib.Z_FULL_FLUSH))
-        return cls(b"".join(data), checksum, length)
-
-    def and_rest(self, rest: bytes) -> bytes:
-        """Return the whole stream: this beginning, and the rest of the body."""
-        deflate = _deflate(self.size)
-        checksum = zlib.crc32(rest, self.checksum)
-        tail = struct.pack("<LL", checksum, (self.size + len(rest)) & 0xFFFFFFFF)
-        return b"".join((self.data, deflate.compress(rest), deflate.flush(), tail))
-
-
-def _deflate(size: int) -> zlib._Compress:
-    """Return a compressor; where there is much, the time counts more than the bytes."""
-    level = GZIP_LEVEL if size < GZIP_LARGE else 1
-    return zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
-
-
 def packed(
     body: bytes,
     content_type: str,
     request: ScrapeRequest,
-    beginning: GzipBeginning | None = None,
+    beginning: Sequence[Part] = (),
 ) -> Exposition:
     """Return the answer with this body, compressed if that is asked for and pays.
 
-    With a `beginning`, the body goes on from there.
+    A `beginning` is compressed already, and the body goes on from there.
     """
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    size = len(body) + (beginning.size if beginning else 0)
-    if beginning is not None or (len(body) > GZIP_MINIMUM and takes_gzip(request)):
-        body = (beginning or GzipBeginning.of((), 0)).and_rest(body)
+    size = len(body) + sum(part.size for part in beginning)
+    if beginning or (len(body) > GZIP_MINIMUM and takes_gzip(request)):
+        body = stream(beginning, body)
         headers["Content-Encoding"] = "gzip"
     return Exposition(body, headers, size)
 
