@@ -23,7 +23,7 @@ from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.refresher import Refresher, RefreshSettings
-from dcs_task_exporter.state import StateFile
+from dcs_task_exporter.state import FORGET_AFTER, StateFile
 from dcs_task_exporter.watched import Target
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
@@ -60,6 +60,9 @@ class Increase:
                 self.total[task, status] += value - before if value >= before else value
                 self.last[series] = value
         return any(snapshot.figures for snapshot in snapshots)
+
+
+LONGEST_IDLE = FORGET_AFTER / DAY - 10
 
 
 class Cloud:
@@ -127,6 +130,7 @@ class InstanceLife(RuleBasedStateMachine):
         self.seen: set[str] = set()
         self.torn = False
         self.scraped = False
+        self.idle = 0.0
         self.numbers = iter(range(1_000_000))
         self.lookback, self.name = 7 * DAY, "orders"
         self.life()
@@ -174,6 +178,8 @@ class InstanceLife(RuleBasedStateMachine):
                 if task.status != "EXECUTING" and task.id not in self.seen:
                     self.seen.add(task.id)
                     self.expected[task.name, task.status] += 1
+        if not (self.cloud.fails or self.journal.dies):
+            self.idle = 0.0
         if not self.journal.dead:
             self.scraped = self.prometheus.observe(self.refresher) or self.scraped
 
@@ -202,8 +208,10 @@ class InstanceLife(RuleBasedStateMachine):
 
     @rule(days=st.floats(0, 20))
     def wait(self, days: float) -> None:
-        """Nobody scrapes for a while."""
-        self.time += days * DAY
+        """Nobody scrapes for a while, but less long than it takes to forget an instance."""
+        if self.idle + days < LONGEST_IDLE:
+            self.idle += days
+            self.time += days * DAY
 
     @rule()
     def refresh(self) -> None:
