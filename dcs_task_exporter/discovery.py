@@ -156,16 +156,20 @@ class Discovery:
             self._finish()
 
     def _doubts_empty(self) -> bool:
-        """Whether a listing without any instance is a failure; it is, for a while, if some were
-        known.
+        """Whether a listing without any instance is a failure.
+
+        It is one for a while where some are known, and once where it is the very first: a list
+        of targets that is empty for a moment makes Prometheus drop them all.
         """
         with self._lock:
             number, now = len(self._known), self._monotonic()
+            first = self._empty_since is None and self._status.last_success is None
             if self._empty_since is None:
                 self._empty_since = now
-            doubted = number > 0 and now - self._empty_since < EMPTY_DOUBTED
+            doubted = first or (number > 0 and now - self._empty_since < EMPTY_DOUBTED)
         if doubted:
-            self._fail(f"the answer lists no instance at all, where {number} are known")
+            known = f"where {number} are known" if number else "and is asked for again"
+            self._fail(f"the answer lists no instance at all, {known}")
         return doubted
 
     def _take(self, listed: Sequence[Instance]) -> None:
@@ -201,7 +205,8 @@ class Discovery:
             )
         if problem != before.problem:
             fields = {"project": before.project, "error": problem}
-            logger.warning("discovery failed, the last list stays", extra={"fields": fields})
+            stays = "the last list stays" if before.last_success else "no instance is known"
+            logger.warning("discovery failed, %s", stays, extra={"fields": fields})
 
     def _finish(self) -> None:
         with self._lock:

@@ -16,6 +16,9 @@ from dcs_task_exporter.snapshots import Snapshot
 HEAD_START: Final = 0.75
 """The share of a pass by which an instance is read earlier where something is under way."""
 
+NEVER: Final = -1e12
+"""The moment at which an instance was read that was never read: long before all others."""
+
 
 class TaskSource(Protocol):
     """What the refresher needs of a client."""
@@ -146,7 +149,7 @@ class Watched:
         it were read three quarters of a pass earlier: it overtakes, but nobody is starved.
         """
         if self.attempted_mono is None:
-            return float("-inf")
+            return NEVER
         under_way = self.state.active or self.suspect_since is not None
         return self.attempted_mono - (HEAD_START * pass_time if under_way else 0.0)
 

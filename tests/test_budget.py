@@ -76,6 +76,36 @@ def test_no_slot_in_time() -> None:
     assert budget.take(sleeper.later) == pytest.approx(30)
 
 
+class Interrupted(Sleeper):
+    """A sleeper during whose first sleep the cloud asks for a pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = self.budget(1)
+
+    def wait(self, seconds: float) -> bool:
+        if not self.slept:
+            self.shared.pause(30)
+        return super().wait(seconds)
+
+
+def test_a_pause_holds_those_that_have_a_slot() -> None:
+    """A pause that begins while a request waits for its slot holds that request too."""
+    sleeper = Interrupted()
+    sleeper.shared.take(sleeper.later)
+
+    assert sleeper.shared.take(sleeper.later) == pytest.approx(30)
+
+
+def test_no_request_leaves_late() -> None:
+    """A request whose pause ends after its deadline is refused instead of sent late."""
+    sleeper = Interrupted()
+    sleeper.shared.take(sleeper.later)
+
+    with pytest.raises(BudgetExhaustedError):
+        sleeper.shared.take(sleeper.clock.steady + 5)
+
+
 def test_stop() -> None:
     """A wait ends when the exporter stops."""
     sleeper = Sleeper()

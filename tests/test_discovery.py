@@ -118,12 +118,32 @@ def test_an_hour_of_empty_answers_is_believed() -> None:
 
 
 def test_a_project_without_instances() -> None:
-    """Where no instance was ever known, an empty list is an answer like any other."""
+    """The very first list is not believed when it is empty; the second, soon after, is."""
     with world(0) as here, discovering(here) as exporter:
-        found = scrape(exporter)
+        first = scrape(exporter)
+        found = scrape(exporter, here.clock)
 
+        assert value(first, "dcs_discovery_up", project="prod") == 0
         assert value(found, "dcs_discovery_up", project="prod") == 1
         assert value(found, "dcs_discovery_instances", project="prod") == 0
+
+
+def test_the_listing_of_instances_is_never_cut() -> None:
+    """Neither the page cap of tasks nor the smallest page leaves an instance out."""
+    quirks = Quirks(max_limit=10)
+    with world(60, quirks) as here, discovering(here, more="  max_pages: 2\n") as exporter:
+        scrape(exporter)
+
+        assert len(watched(exporter)) == 60
+
+
+def test_a_cloud_that_knows_no_offset() -> None:
+    """A listing that is the same again ends there."""
+    with world(5, Quirks(instance_offset=False)) as here, discovering(here) as exporter:
+        scrape(exporter)
+
+        assert watched(exporter) == {f"i{number}" for number in range(5)}
+        assert here.cloud.count("list_instances") == 2
 
 
 @pytest.mark.parametrize("fault", ["internal", "forbidden", "truncated_json", "reset"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-from clouds import scrape, value, world
+from clouds import samples, scrape, value, world
+from prometheus_client import generate_latest
 
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.models import Progress
@@ -59,6 +62,25 @@ def test_it_ends_with_the_task() -> None:
         found = scrape(exporter, here.clock)
 
     assert value(found, "dcs_task_progress_ratio", task_name="EXTEND") is None
+
+
+def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
+    """While progress is silent all is read and shown, and nothing is asked again for a minute."""
+    with world(3) as here, here.exporter(task_progress="true", timeout="30s") as exporter:
+        here.cloud.faults.add("silence", operation="task_progress")
+        for instance in ("i0", "i1", "i2"):
+            here.cloud.start_task(instance, "EXTEND", enable_show=True)
+        reading = threading.Thread(target=exporter.refresh_and_wait, args=(30,))
+        reading.start()
+        assert here.cloud.wait_for(lambda: here.cloud.count("task_progress") == 2)
+        found = samples(generate_latest(exporter.registry).decode())
+        here.cloud.faults.released.set()
+        reading.join()
+        scrape(exporter, here.clock)
+
+        assert here.cloud.count("task_progress") == 2
+    active = [number for (name, _), number in found.items() if name == "dcs_tasks_active"]
+    assert active.count(1) >= 2
 
 
 @pytest.mark.parametrize(

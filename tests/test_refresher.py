@@ -204,6 +204,98 @@ def test_failure_keeps_the_data(scene: Callable[..., Scene]) -> None:
     assert snapshot.refreshed_at == NOW + 1015
 
 
+def test_a_probe_overtakes(scene: Callable[..., Scene]) -> None:
+    """An instance that waits already is read next when it alone is asked for, and read once."""
+    here = scene(5)
+    here.source.permits = threading.Semaphore(0)
+    everything = here.refresher.refresh()
+    probe = here.refresher.refresh({"i4"})
+    here.source.permits.release(2)
+    probe.result(PATIENCE)
+    early = list(here.source.read)
+    here.source.permits.release(10)
+    everything.result(PATIENCE)
+
+    assert "i4" in early
+    assert sorted(here.source.read) == ["i0", "i1", "i2", "i3", "i4"]
+
+
+def test_one_project_only(scene: Callable[..., Scene]) -> None:
+    """A refresh of another project reads nothing."""
+    here = scene(2)
+    here.refresher.refresh(project="other").result(PATIENCE)
+
+    assert here.source.read == []
+
+
+def series() -> tuple[str, str]:
+    return ("EXTEND", "FAILED")
+
+
+def failed(number: int) -> Task:
+    return Task(f"f{number}", "EXTEND", "FAILED", NOW + 1020, NOW + 1021)
+
+
+def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> None:
+    """A read that ends after its instance left and came back neither loses nor repeats a count."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.permits = threading.Semaphore(0)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    reading = here.refresher.refresh()
+    here.refresher.retarget([])
+    here.refresher.retarget([target])
+    again = here.refresher.refresh()
+    here.source.permits.release(10)
+    for future in (reading, again):
+        future.result(PATIENCE)
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
+    """What is read under the old name is shown under the new one, whose counters begin anew."""
+    here = scene()
+    here.scrape()
+    here.source.permits = threading.Semaphore(0)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    reading = here.refresher.refresh()
+    here.refresher.retarget([Target(Instance("i0", "new", "prod"), here.source)])
+    here.source.permits.release(10)
+    reading.result(PATIENCE)
+    (snapshot,) = here.refresher.snapshots()
+    found = here.look()
+
+    assert snapshot.instance.name == "new"
+    assert found is not None
+    assert found[series()] == 0
+    assert (found := here.scrape()) is not None
+    assert found[series()] == 1
+
+
+def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
+    """Neither a refresh nor a discovery nor a failure makes anew what shows nothing new."""
+    here = scene()
+    here.scrape()
+    before = [here.refresher.snapshots()[0] for _ in range(1)]
+    here.scrape()
+    before += here.refresher.snapshots()
+    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    before += here.refresher.snapshots()
+    here.source.error = ApiTimeoutError("silence")
+    here.scrape()
+    here.scrape()
+    before += here.refresher.snapshots()
+
+    assert len({id(snapshot.figures) for snapshot in before}) == 1
+    assert len({id(snapshot.instance) for snapshot in before}) == 1
+
+
 class Pass:
     """Scrapes every 15 s of which each has the budget for 10 of 100 instances: a pass takes 10."""
 

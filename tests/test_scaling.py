@@ -212,6 +212,60 @@ def test_hanging_project() -> None:
     assert up == {f"i{n}": 1 for n in range(5)} | {f"b{n}": 0 for n in range(5)}
 
 
+@contextmanager
+def beside_a_silent_project(instances: int, *, search: bool = False) -> Iterator[tuple[World, str]]:
+    """Serve a good project, searched too if wanted, and a silent one that was never searched."""
+    with world(instances) as good, world(0) as bad:
+        bad.cloud.faults.add("silence")
+        text = discovering(good) if search else good.config_text(collector={"timeout": "30s"})
+        other = discovering(bad).replace("name: prod", "name: bad")
+        start, end = other.index("  - name: bad"), other.index("collector:")
+        text = text.replace("collector:", f"{other[start:end]}collector:")
+        with served(good, parse_config(text, "test", {})) as url:
+            yield good, url
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_a_search_that_hangs(*, search: bool) -> None:
+    """A project whose first search hangs does not keep another from being searched and read."""
+    with beside_a_silent_project(3, search=search) as (_, url):
+        found = samples(get(f"{url}/metrics", timeout=2).text)
+
+    assert value(found, "dcs_instance_up", dcs_instance_id="i2") == 1
+    assert value(found, "dcs_discovery_up", project="bad") == 0
+
+
+def test_a_probe_waits_for_no_search() -> None:
+    """A probe of what is known waits for no search, and has one time limit for all it does."""
+    with beside_a_silent_project(3) as (good, url):
+        found = samples(get(f"{url}/probe", timeout=100, target="i1").text)
+
+        assert good.cloud.count("list_tasks") == 1
+    assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
+
+
+def test_targets_of_one_project() -> None:
+    """`/sd?project=` answers for a project while another was never listed."""
+    with beside_a_silent_project(2) as (_, url):
+        one = requests.get(f"{url}/sd", {"project": "prod"}, timeout=30)
+        none = requests.get(f"{url}/sd", {"project": "other"}, timeout=30)
+
+    assert [target for group in one.json() for target in group["targets"]] == ["i0", "i1"]
+    assert (none.status_code, none.text) == (400, "No project 'other': there are prod, bad\n")
+
+
+def test_an_empty_name_is_no_name() -> None:
+    """`name[]=` asks for everything, and the counters in it are seen to be scraped."""
+    failed = {"task_name": "EXTEND", "status": "FAILED"}
+    with world(1) as here, served(here) as url:
+        get(f"{url}/metrics?name[]=")
+        here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at="2025-06-15T15:06:41.000Z")
+        here.clock.advance(15)
+        found = samples(get(f"{url}/metrics?name[]=").text)
+
+    assert value(found, "dcs_tasks_finished_total", **failed) == 1
+
+
 def test_refreshing_by_itself() -> None:
     """With a refresh interval the exporter reads on its own, and a scrape waits for nothing."""
     with world(3) as here:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from clouds import scrape, value, world
 
+from dcs_task_exporter.config import parse_config
 from dcs_task_exporter.errors import ConfigError
+from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.sharding import Shard, choose_shard
+from dcs_task_exporter.simulator.cloud import timestamp
 
 IDS = [f"{number:08x}-cebf-4473-95c4-d1b573c16e79" for number in range(5000)]
 
@@ -49,6 +54,29 @@ def test_the_split_is_stable() -> None:
     owners = "".join(str(owner(f"instance-{number}", 3)) for number in range(12))
 
     assert owners == "000121110122"
+
+
+def test_there_and_back_again(tmp_path: Path) -> None:
+    """What ends while another shard has the instance is counted by that one alone."""
+    failed = {"dcs_instance_id": "i0", "task_name": "EXTEND", "status": "FAILED"}
+    with world(1) as here:
+        counted: dict[int, list[float | None]] = {0: [], 1: []}
+        for index, total in ((0, 1), (1, 2), (0, 1)):
+            for ours in range(total):
+                text = f"{here.config_text()}state: {{path: {tmp_path / f'{ours}.db'}}}\n"
+                options = Options(clocks=here.clock.clocks, shard=Shard(ours, total))
+                exporter = Exporter(parse_config(text, "test", {}), options)
+                scrape(exporter, here.clock)
+                if ours == index:
+                    ended = timestamp(here.clock.wall)
+                    here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=ended)
+                found = [scrape(exporter, here.clock) for _ in range(2)][-1]
+                if ours == index:
+                    counted[index].append(value(found, "dcs_tasks_finished_total", **failed))
+                exporter.stop()
+
+    assert owner("i0", 2) == 1
+    assert counted == {0: [1, 2], 1: [1]}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -99,3 +100,37 @@ def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
     entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
 
     assert not entry.shows(listing, NOW - 59)
+
+
+@given(
+    name=st.text("abcdef0123456789", min_size=1, max_size=36),
+    read=st.floats(0, 1e6),
+    steps=st.lists(st.floats(1, 60), min_size=1, max_size=200),
+)
+def test_full_pass(name: str, read: float, steps: Sequence[float]) -> None:
+    """However often it is looked at, a full pass is due once an interval, and never later."""
+    made = Watched(Target(Instance(name, "n", "prod"), Source()), InstanceState())
+    made.refreshed_mono = read
+    due, now = [read], read
+    for step in steps:
+        now += step
+        if made.full_pass_is_due(now, 600):
+            due.append(now)
+            made.refreshed_mono = now
+
+    assert now - due[-1] < 600
+    assert len(due) - 1 <= (now - read) / 600 + 1
+
+
+def test_full_passes_are_spread() -> None:
+    """Of 1,000 instances that were read together, about as many are due in each tenth."""
+    made = [
+        Watched(Target(Instance(f"{number:08x}-cebf-4473", "n", "prod"), Source()), InstanceState())
+        for number in range(1000)
+    ]
+    for one in made:
+        one.refreshed_mono = 1000.0
+    due = [sum(one.full_pass_is_due(1000 + 60 * tenth, 600) for one in made) for tenth in range(11)]
+
+    assert due[-1] == 1000
+    assert all(60 <= late - early <= 140 for early, late in itertools.pairwise(due))

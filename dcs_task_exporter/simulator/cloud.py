@@ -336,6 +336,7 @@ class SimulatedCloud:
         offset, limit = page
         shown_all = () if self._hidden else self._instances.values()
         rows = [item["row"] for item in shown_all if item["project"] == project]
+        offset = offset if self.quirks.instance_offset else 0
         shown = rows[offset : offset + limit]
         number = len(rows) if self.quirks.instance_count == "total" else len(shown)
         return json_reply(200, {"instance_num": number, "instances": shown})

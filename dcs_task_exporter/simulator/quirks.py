@@ -24,6 +24,7 @@ class Quirks:
     extra_fields: bool = False
     empty_tasks: Literal["list", "null", "missing"] = "list"
     instance_count: Literal["total", "page"] = "total"
+    instance_offset: bool = True
     numeric_capacities: bool = False
     misspelt_cache_mode: bool = False
     deleted_instance: Literal["404", "empty"] = "404"
