@@ -14,7 +14,13 @@ from dcs_task_exporter import transport
 from dcs_task_exporter.auth import AuthGate
 from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE
 from dcs_task_exporter.credentials import AccessKey, EnvironmentKey
-from dcs_task_exporter.errors import ApiError, AuthError, CredentialsError, InvalidResponseError
+from dcs_task_exporter.errors import (
+    ApiError,
+    AuthError,
+    CredentialsError,
+    InvalidResponseError,
+    ThrottledError,
+)
 from dcs_task_exporter.secret_files import read_secret
 from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
 
@@ -33,6 +39,51 @@ def test_a_few_bytes_that_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
         answer_with(here, Reply(200, bomb, headers))
 
         with pytest.raises(InvalidResponseError, match="larger than 1 MiB"):
+            exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+
+def test_chunks_beside_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer in chunks is limited too, whatever length it says that it has."""
+    monkeypatch.setattr(transport, "MAX_BODY_SIZE", 1000)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (2000, b" " * 2000)
+    headers = {"Content-Length": "2", "Transfer-Encoding": "chunked"}
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(200, body, headers))
+
+        with pytest.raises(InvalidResponseError, match="larger than"):
+            exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+
+def test_a_length_without_end() -> None:
+    """A length of more digits than a number may have is an answer like any other."""
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(200, b"{}", {"Content-Length": "9" * 5000}))
+
+        with pytest.raises(ApiError):
+            exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+
+def test_a_cut_answer_is_not_quoted() -> None:
+    """What came of a cut answer is in no message: it holds the names of people."""
+    body = b'{"task_count": 1, "tasks": [{"user_name": "alice@example.com", "id": "'
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(200, body, {"Content-Length": "1000"}, manner="cut"))
+
+        with pytest.raises(ApiError) as raised:
+            exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+    assert (
+        raised.value.message == f"the connection broke: the answer was cut after {len(body)} bytes"
+    )
+
+
+def test_a_date_beyond_all_dates() -> None:
+    """A Retry-After whose date no calendar has is none; the request counts as throttled."""
+    odd = "Fri, 31 Dec 2020 23:59:59 +999999999999999999"
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, gateway_error(429, "APIGW.0308", "too many", Retry_After=odd))
+
+        with pytest.raises(ThrottledError):
             exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
 
 
