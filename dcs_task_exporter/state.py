@@ -73,6 +73,9 @@ class NoJournal:
     def save(self, instance_id: str, state: InstanceState) -> None:
         """Do nothing."""
 
+    def hand_over(self, instance_id: str) -> None:
+        """Do nothing."""
+
 
 class StateFile:
     """The state of all instances in one file, which no other process may use meanwhile.

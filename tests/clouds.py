@@ -11,8 +11,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Clocks, Exporter, Options
+from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+from dcs_task_exporter.wiring import Clocks
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"

@@ -10,9 +10,10 @@ import requests
 from clouds import SettableClock, samples, value, world
 
 from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Clocks, Exporter, Options
+from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.web.app import TIMEOUT_HEADER, create_app
 from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.wiring import Clocks
 
 INSTANCES = 100
 PATIENCE = 25

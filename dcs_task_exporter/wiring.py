@@ -1,0 +1,169 @@
+"""The parts that a configuration makes of each project: its client, detector and discovery."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from requests.utils import get_environ_proxies
+
+from dcs_task_exporter import __version__
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.caller import ApiCaller, ApiObserver, Surroundings
+from dcs_task_exporter.change_detector import ChangeDetector
+from dcs_task_exporter.client import (
+    LIST_CENTER_TASKS,
+    LIST_INSTANCES,
+    LIST_PROJECTS,
+    LIST_TASKS,
+    TASK_PROGRESS,
+    ClientSettings,
+    DcsClient,
+)
+from dcs_task_exporter.config import CollectorConfig, Config, ProjectConfig
+from dcs_task_exporter.counting import CountingRules
+from dcs_task_exporter.credentials import credential_source
+from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.models import Instance
+from dcs_task_exporter.refresher import RefreshSettings
+from dcs_task_exporter.transport import TlsSettings, Transport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The time, so that tests can set it: `now` is Unix time, `monotonic` only goes forward."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+def client_of(
+    project: ProjectConfig,
+    collector: CollectorConfig,
+    observer: ApiObserver,
+    stopping: threading.Event,
+    clocks: Clocks,
+    environ: Mapping[str, str],
+) -> DcsClient:
+    """Return the client of a project, with connections, key and request budget of its own."""
+    if project.tls.insecure_skip_verify:
+        logger.warning(
+            "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
+            extra={"fields": {"project": project.name}},
+        )
+    transport = Transport(
+        timeout=collector.timeout,
+        connections=collector.concurrency,
+        user_agent=f"dcs-task-exporter/{__version__}",
+        tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
+        proxies=_proxies(project),
+    )
+    budget = RequestBudget(
+        collector.requests_per_second, monotonic=clocks.monotonic, wait=stopping.wait
+    )
+    caller = ApiCaller(
+        project.name,
+        collector.retries,
+        transport,
+        credential_source(project.credentials, environ),
+        budget,
+        observer,
+        Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
+    )
+    return DcsClient(_client_settings(project, collector), caller, clocks.monotonic)
+
+
+def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
+    """Return the operations that this configuration uses."""
+    used = {
+        LIST_TASKS: True,
+        LIST_INSTANCES: True,
+        LIST_PROJECTS: True,
+        LIST_CENTER_TASKS: project.task_center.enabled,
+        TASK_PROGRESS: collector.task_progress,
+    }
+    return [operation for operation, wanted in used.items() if wanted]
+
+
+def detectors_of(
+    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks
+) -> Mapping[str, ChangeDetector]:
+    """Return the change detectors of those projects whose task centre is used."""
+    return {
+        project.name: ChangeDetector(
+            project.name,
+            clients[project.name].list_center_tasks,
+            project.task_center.full_pass_interval,
+            now=clocks.now,
+            monotonic=clocks.monotonic,
+        )
+        for project in config.projects
+        if project.task_center.enabled
+    }
+
+
+def discovery_of(
+    project: ProjectConfig,
+    client: DcsClient,
+    found: Callable[[Sequence[Instance]], None],
+    clocks: Clocks,
+) -> Discovery:
+    """Return what searches a project for instances and tells `found` of each new list."""
+    wanted = project.discovery
+    rules = DiscoveryRules(
+        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
+    )
+    return Discovery(
+        DiscoverySettings(project.name, rules, wanted.refresh_interval),
+        client.list_instances,
+        found,
+        now=clocks.now,
+        monotonic=clocks.monotonic,
+    )
+
+
+def refresh_settings(config: Config) -> RefreshSettings:
+    """Return how refreshes are run."""
+    collector = config.collector
+    return RefreshSettings(
+        rules=CountingRules(
+            lookback=collector.lookback,
+            max_task_names=collector.max_task_names,
+            statuses=config.status_words.table(),
+        ),
+        min_refresh_interval=collector.min_refresh_interval,
+        max_staleness=collector.max_staleness,
+        # Long enough for each try to time out, and for a listing of many pages.
+        refresh_time_limit=max(60.0, 2 * collector.timeout * (collector.retries + 1)),
+        concurrency=collector.concurrency,
+        requests_per_second=collector.requests_per_second,
+        task_progress=collector.task_progress,
+        first_value_hold=collector.first_value_hold,
+    )
+
+
+def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> ClientSettings:
+    return ClientSettings(
+        project=project.name,
+        region=project.region,
+        dcs_endpoint=project.dcs_endpoint,
+        iam_endpoint=project.iam_url,
+        project_id=project.project_id,
+        iam_project_name=project.project_name,
+        page_size=collector.page_size,
+        max_pages=collector.max_pages,
+        start_parameter=collector.start_parameter,
+    )
+
+
+def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+    if project.proxy_url is not None:
+        url = project.proxy_url.get_secret_value()
+        return {"http": url, "https": url}
+    return get_environ_proxies(project.dcs_endpoint)
