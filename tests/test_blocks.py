@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -17,7 +17,7 @@ from dcs_task_exporter.models import Instance, Listing, Task
 from dcs_task_exporter.snapshots import Snapshot, figures
 from dcs_task_exporter.web.blocks import InstanceBlocks
 from dcs_task_exporter.web.exposition import choose_format
-from dcs_task_exporter.web.gzip_parts import stream
+from dcs_task_exporter.web.gzip_parts import Part, parts_of, stream
 
 NOW = 1_750_000_000.0
 RULES = CountingRules(7 * 86_400.0)
@@ -128,6 +128,58 @@ def test_unchanged_is_not_written_again() -> None:
     blocks.render([kept, replace(other, figures=None)], encoder, content_type)
 
     assert written == [["b"]]
+
+
+def test_what_left_is_forgotten() -> None:
+    """Of an instance that left nothing is kept: when it returns it is written anew."""
+    kept = snapshot_of(Instance("a", "a", "prod"), [], NOW)
+    written: list[int] = []
+
+    class Noting(TaskCollector):
+        def steady(self, snapshots: Sequence[Snapshot]) -> list[object]:  # type: ignore[override]
+            written.append(len(snapshots))
+            return list(super().steady(snapshots))
+
+    blocks = InstanceBlocks(Noting(lambda: ()))
+    encoder, content_type = choose_format("")
+    blocks.render([kept], encoder, content_type)
+    written.clear()
+    blocks.forget_all_but({"a"})
+    blocks.render([kept], encoder, content_type)
+    assert written == []
+    blocks.forget_all_but(set())
+    blocks.render([kept], encoder, content_type)
+
+    assert written == [1]
+
+
+def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the groups only the one with a change is compressed, and only the families in it."""
+    compressed: list[int] = []
+
+    def noting(texts: Iterable[bytes]) -> tuple[Part, ...]:
+        made = parts_of(texts)
+        compressed.append(len(made))
+        return made
+
+    monkeypatch.setattr("dcs_task_exporter.web.blocks.parts_of", noting)
+    task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW)
+    names = ("a", "b", "c", "d")
+    shown = [snapshot_of(Instance(name, name, "prod"), [task], NOW) for name in names]
+    blocks = InstanceBlocks(TaskCollector(lambda: ()), group=2)
+    encoder, content_type = choose_format("")
+    blocks.render_gzip(shown, encoder, content_type)
+    families = compressed[0]
+    compressed.clear()
+    blocks.render_gzip([replace(one, refreshed_at=NOW + 1) for one in shown], encoder, content_type)
+    unchanged = list(compressed)
+    later = replace(task, updated_at=NOW + 1)
+    shown[3] = snapshot_of(shown[3].instance, [later], NOW)
+    blocks.render_gzip(shown, encoder, content_type)
+
+    assert unchanged == []
+    assert len(compressed) == 1
+    assert 0 < compressed[0] < families
 
 
 @given(

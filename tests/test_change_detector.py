@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import pytest
 from clouds import PROJECT, Samples, World, scrape, value, world
+from test_refresher import Source
 
+from dcs_task_exporter.change_detector import ChangeDetector
 from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.models import CenterTask, Instance, Listing
+from dcs_task_exporter.reader import InstanceReader, ReadSettings
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.state import NoJournal
+from dcs_task_exporter.watched import Target, Watched
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
@@ -201,6 +209,10 @@ def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCapture
             assert read == {"i0", "i1", "i2"}
 
         assert here.cloud.count("list_center_tasks") == 1
+        here.clock.advance(FULL_PASS)
+        for _ in range(2):
+            read_by(here, exporter)
+        assert here.cloud.count("list_center_tasks") == 2
     told = [record for record in caplog.records if "task centre" in record.message]
     assert len(told) == 1
 
@@ -226,6 +238,55 @@ def test_a_centre_with_an_error() -> None:
         read, _ = read_by(here, exporter)
 
     assert read == {"i0", "i1"}
+
+
+def test_clocks_that_differ() -> None:
+    """The centre is asked for a quarter of an hour more than has passed: clocks may differ."""
+    asked: list[float] = []
+    moment = 1000.0
+
+    def listing(start: float, deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        assert deadline > moment
+        asked.append(start)
+        return (), False
+
+    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: moment)
+    detector.changes()
+    moment = 1060.0
+    detector.changes()
+    moment = 1120.0
+    detector.changes()
+
+    assert asked == [1000 - 900, 1000 - 900, 1060 - 900]
+
+
+def test_a_change_during_a_read() -> None:
+    """A change that is seen while the instance is being read is looked for once more."""
+    steady = 1000.0
+    source = Source()
+    entry = Watched(Target(Instance("i0", "n0", "prod"), source), InstanceState())
+
+    def change(instance_id: str, start: float, deadline: float) -> Listing:
+        nonlocal steady
+        steady += 1
+        entry.suspect_since = steady
+        return Source.list_tasks(source, instance_id, start, deadline)
+
+    reader = InstanceReader(
+        ReadSettings(CountingRules(FULL_PASS)),
+        NoJournal(),
+        threading.Lock(),
+        now=lambda: steady,
+        monotonic=lambda: steady,
+    )
+    source.list_tasks = change  # type: ignore[method-assign]
+    reader.read(entry)
+    during = entry.suspect_since
+    del source.list_tasks
+    reader.read(entry)
+
+    assert during == 1001
+    assert entry.suspect_since is None
 
 
 def test_a_centre_that_is_cut() -> None:

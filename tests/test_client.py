@@ -291,6 +291,29 @@ def test_times(value: str, expected: float) -> None:
     assert parse_time(value) == expected
 
 
+def test_what_a_total_is_in_one_listing_it_need_not_be_in_another() -> None:
+    """That the task centre counts all tasks does not make an instance's listing end early."""
+    with world(1) as here, here.exporter(page_size=2) as exporter:
+        for _ in range(3):
+            here.cloud.start_task("i0", "EXTEND")
+        client, deadline = exporter.clients["prod"], here.clock.steady + 60
+        client.list_center_tasks(0, deadline)
+        here.cloud.quirks = Quirks(task_count="page")
+
+        assert len(client.list_tasks("i0", 0, deadline).tasks) == 3
+
+
+def test_answers_of_others_are_forgotten() -> None:
+    """The answer of an instance that is not watched any more is not kept."""
+    with world(2) as here, here.exporter() as exporter:
+        client, deadline = exporter.clients["prod"], here.clock.steady + 60
+        for name in ("i0", "i1"):
+            client.list_tasks(name, 0, deadline)
+        client.forget_all_but({"i0"})
+
+        assert client._memories.keys() == {"i0"}  # noqa: SLF001 - what is held shows nowhere
+
+
 def test_any_json_is_a_page_or_a_clear_error() -> None:
     """No JSON at all breaks the parser: it is a page, or an error that says why."""
     chance = random.Random(7)  # noqa: S311 - repeatable

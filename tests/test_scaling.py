@@ -68,6 +68,14 @@ def test_probe_counts() -> None:
     assert value(found, "dcs_tasks_finished_total", task_name="EXTEND", status="FAILED") == 1
 
 
+def test_probe_of_what_is_not_known_yet() -> None:
+    """A probe of an instance that no search has found yet searches first."""
+    with world(1) as here, served(here, parse_config(discovering(here), "test", {})) as url:
+        found = samples(get(f"{url}/probe", target="cache-0").text)
+
+    assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 1
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [
