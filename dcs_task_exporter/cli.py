@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -19,13 +19,22 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.config import Config, config_of_environment, load_config
-from dcs_task_exporter.credentials import has_key
+from dcs_task_exporter.config import (
+    ENVIRONMENT,
+    REGION_NAMES,
+    Config,
+    ProjectConfig,
+    config_of_environment,
+    load_config,
+)
+from dcs_task_exporter.credentials import ENVIRONMENT_NAMES, has_key
 from dcs_task_exporter.demo import run_demo
+from dcs_task_exporter.discovery import DiscoveryStatus
 from dcs_task_exporter.errors import (
     ApiError,
     ConfigError,
     ExporterError,
+    Problem,
 )
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
@@ -42,6 +51,12 @@ DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
 DEFAULT_ADDRESS: Final = ":39327"
 PATIENCE: Final = 60.0
 """Seconds that a command waits for the cloud, beside what the budget makes a pass take."""
+
+CENTER_WINDOW: Final = 3600.0
+"""Seconds of the task centre's history that `check --online` asks for."""
+
+RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
+"""The keys of discovery that say which instances are watched."""
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -189,9 +204,23 @@ def _url_path(text: str) -> str:
 def _config(arguments: argparse.Namespace) -> Config:
     """Return the configuration of the file, or of the environment where there is no file."""
     path = arguments.config_file
-    if path is None and not DEFAULT_CONFIG.exists() and has_key(os.environ):
+    if path is not None or DEFAULT_CONFIG.exists():
+        return load_config(path or DEFAULT_CONFIG, os.environ)
+    if has_key(os.environ):
         return config_of_environment(os.environ)
-    return load_config(path or DEFAULT_CONFIG, os.environ)
+    raise ConfigError(str(DEFAULT_CONFIG), tuple(_of_no_configuration(os.environ)))
+
+
+def _of_no_configuration(environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Say that there is no file, which variables would do instead, and where one has no twin."""
+    keys = ", or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
+    regions = ", ".join(REGION_NAMES)
+    yield Problem("", "is not there")
+    yield Problem(ENVIRONMENT, f"without a file, set {keys}, and one of {regions}")
+    for pair in ENVIRONMENT_NAMES:
+        for missing, given in (pair, pair[::-1]):
+            if environ.get(given, "").strip():
+                yield Problem(missing, f"is missing: {given} is set without it")
 
 
 def _options(arguments: argparse.Namespace, *, serving: bool = False) -> Options:
@@ -250,25 +279,22 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _check_online(config: Config, exporter: Exporter) -> int:
     """Try each project's credentials and each instance; say what was found."""
-    good = True
-    clocks = Options().clocks
-    for project in config.projects:
-        client, deadline = exporter.clients[project.name], clocks.monotonic() + PATIENCE
-        try:
-            found = {item.id: item for item in client.list_instances(deadline)}
-            _say(f"project {project.name}: the credentials work; {len(found)} instance(s) there")
-            for item in found.values():
-                _say(f"  {item.id}  {item.name}  {item.engine} {item.engine_version}")
-        except ApiError as error:
-            # Listing instances is a permission of its own; reading tasks may work without it.
-            _say(f"project {project.name}: instances cannot be listed: {error}")
+    there = {project.name: _try_listing(project, exporter) for project in config.projects}
+    centers = [
+        _try_task_center(project, exporter)
+        for project in config.projects
+        if project.task_center.enabled
+    ]
     exporter.read_everything(PATIENCE)
+    statuses = {discovery.project: discovery.status for discovery in exporter.discoveries}
+    for project in config.projects:
+        if project.name in statuses:
+            _say_what_is_watched(project, statuses[project.name], there[project.name])
     for snapshot in exporter.snapshots():
         failure, figures = snapshot.failure, snapshot.figures
         told = f"{len(figures.tasks)} recent task(s)" if figures else "not read in time"
         if failure is not None:
             told = f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
-        good = good and snapshot.up
         _say(f"instance {snapshot.instance.name} ({snapshot.instance.id}): {told}")
     for name, seconds in exporter.pass_times().items():
         _say(
@@ -276,7 +302,63 @@ def _check_online(config: Config, exporter: Exporter) -> int:
             f"{config.collector.requests_per_second:g} requests per second, more where listings "
             "have several pages"
         )
-    return OK if good else FAILED
+    return max(_outcome(exporter), OK if all(centers) else FAILED)
+
+
+def _try_listing(project: ProjectConfig, exporter: Exporter) -> int | None:
+    """List the instances of a project; return how many there are, None if nobody knows."""
+    deadline = Options().clocks.monotonic() + PATIENCE
+    try:
+        found = exporter.clients[project.name].list_instances(deadline)
+    except ApiError as error:
+        # Listing instances is a permission of its own; reading tasks may work without it.
+        _say(f"project {project.name}: instances cannot be listed: {error}")
+        return None
+    _say(f"project {project.name}: the credentials work; {len(found)} instance(s) there")
+    for item in found:
+        engine = f"{item.engine} {item.engine_version}"
+        _say(f"  {item.id}  {item.name}  {engine}  {item.status}".rstrip())
+    return len(found)
+
+
+def _try_task_center(project: ProjectConfig, exporter: Exporter) -> bool:
+    """Ask the task centre once; return whether it answers."""
+    clocks = Options().clocks
+    start, deadline = clocks.now() - CENTER_WINDOW, clocks.monotonic() + PATIENCE
+    try:
+        tasks, _ = exporter.clients[project.name].list_center_tasks(start, deadline)
+    except ApiError as error:
+        _say(f"project {project.name}: the task centre does not work: {error}")
+        return False
+    _say(f"project {project.name}: the task centre works; {len(tasks)} task(s) of the last hour")
+    return True
+
+
+def _say_what_is_watched(
+    project: ProjectConfig, status: DiscoveryStatus, there: int | None
+) -> None:
+    """Say how many of a project's instances discovery watches."""
+    if not status.up and there != 0:
+        return  # the end of the check says why
+    rules = [key for key in RULES if getattr(project.discovery, key)]
+    told = str(status.instances or "NONE") + ("" if there is None else f" of {there} instance(s)")
+    if there and not status.instances:
+        told += f": the rules of discovery ({', '.join(rules)}) admit none"
+    _say(f"project {project.name}: discovery watches {told}")
+
+
+def _outcome(exporter: Exporter) -> int:
+    """Return the exit status of one pass; say on stderr which instances are not even known."""
+    statuses = [discovery.status for discovery in exporter.discoveries]
+    late = [
+        f"The instances of project {status.project} were not listed in time."
+        for status in statuses
+        if not status.up and not status.problem
+    ]
+    for sentence in (*exporter.problems(), *late):
+        _write(f"dcs-task-exporter: {sentence}\n", sys.stderr)
+    listed = all(status.up for status in statuses)
+    return OK if listed and all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
 
 
 def _scrape(arguments: argparse.Namespace) -> int:
@@ -285,7 +367,7 @@ def _scrape(arguments: argparse.Namespace) -> int:
     try:
         exporter.read_everything(PATIENCE)
         _write(generate_latest(exporter.registry).decode(), sys.stdout)
-        return OK if all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
+        return _outcome(exporter)
     finally:
         exporter.stop()
 
@@ -298,7 +380,7 @@ def _tasks(arguments: argparse.Namespace) -> int:
         snapshots, statuses = exporter.snapshots(), config.status_words.table()
         report = tasks_json if arguments.json else tasks_table
         _write(report(snapshots, statuses), sys.stdout)
-        return OK if all(snapshot.up for snapshot in snapshots) else FAILED
+        return _outcome(exporter)
     finally:
         exporter.stop()
 

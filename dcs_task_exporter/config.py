@@ -35,8 +35,11 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT: Final = "environment"
 """What names the environment as the source of a configuration."""
 
+REGION_NAMES: Final = ("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME", "OS_REGION_NAME")
+"""The variables that name the region where there is no file."""
+
 _ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
-    "region": ("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME", "OS_REGION_NAME"),
+    "region": REGION_NAMES,
     "project_id": ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID"),
     "iam_endpoint": ("HUAWEICLOUD_SDK_IAM_ENDPOINT",),
 }
@@ -128,6 +131,20 @@ def _positive(value: float) -> float:
     return value
 
 
+def _at_least_a_second(value: float) -> float:
+    if value < 1:
+        message = "must be at least 1s"
+        raise ValueError(message)
+    return value
+
+
+def _zero_or_a_second(value: float) -> float:
+    if 0 < value < 1:
+        message = "must be 0s, or at least 1s"
+        raise ValueError(message)
+    return value
+
+
 def _not_later(value: object) -> object:
     """Tell a type that a later version will take from one that is only misspelt."""
     tag = value.get("type") if isinstance(value, Mapping) else None
@@ -137,12 +154,18 @@ def _not_later(value: object) -> object:
 
 
 def _regex(value: str) -> str:
+    message = "is no regular expression"
     try:
         re.compile(value)
-    except re.error:
-        message = "is no regular expression"
-        raise ValueError(message) from None
-    return value
+    except re.error as error:
+        # What is wrong there the library says only together with parts of the value.
+        if error.pos is not None:
+            message += f": see character {error.pos + 1} of it"
+    except (OverflowError, RecursionError):
+        message += " that can be used: it repeats too often, or is nested too deeply"
+    else:
+        return value
+    raise ValueError(message)
 
 
 def _matching(pattern: str, message: str) -> AfterValidator:
@@ -160,6 +183,8 @@ Duration = Annotated[
     WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(0|{DURATION_PATTERN})$"}),
 ]
 LongDuration = Annotated[Duration, AfterValidator(_positive)]
+SearchInterval = Annotated[Duration, AfterValidator(_at_least_a_second)]
+RefreshInterval = Annotated[Duration, AfterValidator(_zero_or_a_second)]
 Count = Annotated[int, BeforeValidator(_no_boolean)]
 Rate = Annotated[float, BeforeValidator(_no_boolean)]
 Url = Annotated[str, AfterValidator(_url)]
@@ -170,11 +195,12 @@ Moment = Annotated[str, AfterValidator(_moment)]
 Region = Annotated[
     str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, such as cn-north-4")
 ]
+ProjectId = Annotated[
+    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, as the console shows it")
+]
 Domain = Annotated[
     str, _matching(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
 ]
-
-
 Regex = Annotated[str, AfterValidator(_regex)]
 
 
@@ -237,7 +263,7 @@ class DiscoveryConfig(_Section):
     """Which instances of the project are found by themselves."""
 
     enabled: bool = False
-    refresh_interval: LongDuration = 300.0
+    refresh_interval: SearchInterval = 300.0
     include: Regex = ""
     exclude: Regex = ""
     tags: Mapping[str, str] = Field(default_factory=dict)
@@ -257,7 +283,7 @@ class ProjectConfig(_Section):
 
     name: Label
     region: Region = ""
-    project_id: Region = ""
+    project_id: ProjectId = ""
     project_name: str = ""
     endpoint: Url | None = None
     iam_endpoint: Url | None = None
@@ -304,9 +330,9 @@ class CollectorConfig(_Section):
     max_task_names: Count = Field(default=50, ge=10, le=1000)
     start_parameter: Literal["start_time", "begin_time", "both"] = "start_time"
     personal_labels: bool = False
-    tag_labels: tuple[str, ...] = ()
+    tag_labels: tuple[Label, ...] = ()
     task_progress: bool = False
-    refresh_interval: Duration = 0.0
+    refresh_interval: RefreshInterval = 0.0
 
 
 class StateConfig(_Section):
@@ -382,7 +408,7 @@ def config_of_environment(environ: Mapping[str, str]) -> Config:
         "discovery": {"enabled": True},
     }
     if not region:
-        names = " or ".join(_ENVIRONMENT["region"])
+        names = " or ".join(REGION_NAMES)
         problem = Problem("region", f"is missing: set {names}, or write a configuration file")
         raise ConfigError(ENVIRONMENT, (problem,))
     # JSON is YAML; what could be a variable in a value is none.

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from dcs_task_exporter.durations import parse_duration
 from dcs_task_exporter.errors import CredentialsError, Problem
 from dcs_task_exporter.models import STATUS_WORDS
@@ -26,6 +28,8 @@ _PAIRS: Final = (
     ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
 )
 """Of each pair the first must not be shorter; with their defaults."""
+
+_BOOLEAN: Final = TypeAdapter(bool)
 
 
 def cross_check(data: object) -> list[Problem]:
@@ -53,7 +57,7 @@ def _full_passes(data: object) -> Iterator[Problem]:
     collector = _section(data, "collector")
     for at, project in _sections(data, "projects"):
         center = _section(project, "task_center")
-        if center.get("enabled") not in (True, "true"):
+        if not _enabled(center):
             continue
         try:
             longest = _seconds(collector, "max_staleness", 3600.0)
@@ -67,13 +71,14 @@ def _full_passes(data: object) -> Iterator[Problem]:
 
 def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
     tags = collector.get("tag_labels")
-    seen: dict[str, object] = {}
+    first: dict[str, str] = {}
     for at, tag in enumerate(tags if isinstance(tags, list) else ()):
-        label = re.sub("[^a-zA-Z0-9_]", "_", str(tag))
-        if label in seen:
-            message = f"makes the label tag_{label}, as {seen[label]} does"
-            yield Problem(f"collector.tag_labels[{at}]", message)
-        seen[label] = tag
+        if not (isinstance(tag, str) and tag):
+            continue
+        path, label = f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag)
+        if label in first:
+            yield Problem(path, f"makes the same label as {first[label]}")
+        first.setdefault(label, path)
 
 
 def unreadable_secrets(data: object) -> list[Problem]:
@@ -103,11 +108,21 @@ def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
             "or an iam_endpoint with a project_name"
         )
         yield Problem(f"{path}.project_id", message)
-    discovery = _section(project, "discovery").get("enabled") in (True, "true")
-    if not discovery and project.get("instances") in (None, []):
+    searched = _enabled(_section(project, "discovery"))
+    if searched is False and project.get("instances") in (None, []):
         message = "is missing: list at least one, or set discovery.enabled"
         yield Problem(f"{path}.instances", message)
     yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
+
+
+def _enabled(section: Mapping[object, object]) -> bool | None:
+    """Whether a section is switched on, by what the schema takes for true; None if it is no
+    boolean.
+    """
+    try:
+        return _BOOLEAN.validate_python(section.get("enabled", False))
+    except ValidationError:
+        return None
 
 
 def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:

@@ -246,7 +246,7 @@ class Exporter:
         """Return what is wrong with discovery, in sentences for people."""
         return [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
-            + ("The last list stays." if status.last_success else "None of them is watched.")
+            + ("The last list stays." if status.last_success else "Only those in the configuration are read.")
             for status in (discovery.status for discovery in self.discoveries)
             if status.problem
         ]

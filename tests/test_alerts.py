@@ -41,11 +41,12 @@ def described() -> Mapping[str, set[str]]:
         ["check", "rules", "dcs-tasks-rules.yml", "dcs-tasks-alerts.yml"],
         ["test", "rules", "tests/dcs-tasks-alerts.test.yml"],
         ["check", "config", "prometheus.example.yml"],
+        ["check", "config", "prometheus-probe.example.yml"],
     ],
     ids=" ".join,
 )
 def test_promtool(promtool: Path, command: list[str]) -> None:
-    """Promtool finds nothing in the rules, their unit tests pass, the example is valid."""
+    """Promtool finds nothing in the rules, their unit tests pass, the examples are valid."""
     done = subprocess.run(  # noqa: S603 - a test's own
         [str(promtool), *command], cwd=FOLDER, capture_output=True, text=True, check=False
     )

@@ -9,16 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import requests
-from clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+from clouds import ACCESS_KEY, PROJECT, SECRET_KEY, SettableClock, World, samples, value, world
 from real_prometheus import Prometheus, free_port
 
-from dcs_task_exporter.simulator import DEMO_KEY
+from dcs_task_exporter.simulator import DEMO_KEY, Quirks
 
+Center = Literal["served", "403", "404"]
+
+ROOT = Path(__file__).parent.parent
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
 
 
@@ -36,10 +41,13 @@ def config(here: World, tmp_path: Path) -> Path:
 
 
 def run(
-    *arguments: str, folder: Path | None = None, **environ: str
+    *arguments: str,
+    folder: Path | None = None,
+    command: Sequence[str] = COMMAND,
+    **environ: str,
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - a test's own
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -82,6 +90,26 @@ def serve(
     raise AssertionError(message)
 
 
+def test_flags_are_documented() -> None:
+    """The table of flags has every flag of every command, and no other."""
+    text = CONFIGURATION[CONFIGURATION.index("## Flags") :]
+    documented = set(re.findall(r"^\| `(--[\w.-]+)` \|", text, re.MULTILINE))
+    usages = [run(*command, "--help").stdout for command in ([], ["check"], ["tasks"], ["demo"])]
+    shown = {flag for usage in usages for flag in re.findall(r"--[\w.-]+", usage)}
+
+    assert documented == {flag.rstrip(".") for flag in shown} - {"--help", "--version"}
+
+
+def test_query_parameters_are_documented() -> None:
+    """The table of query parameters has every one that the web app reads, and no other."""
+    text = CONFIGURATION[CONFIGURATION.index("## Query parameters") :]
+    app = (ROOT / "dcs_task_exporter" / "web" / "app.py").read_text()
+
+    assert set(re.findall(r"[?&]([\w\[\]]+)=", text)) == set(
+        re.findall(r'query_params\.get(?:list)?\("([^"]+)"', app)
+    )
+
+
 def test_broken_configuration(tmp_path: Path) -> None:
     """A broken configuration: exit status 2, every mistake, nothing starts."""
     path = tmp_path / "config.yml"
@@ -100,6 +128,36 @@ def test_missing_configuration() -> None:
 
     assert done.returncode == 2
     assert "/nowhere/config.yml" in done.stderr
+
+
+NAMES = "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or CLOUD_SDK_AK and CLOUD_SDK_SK"
+NO_KEY = dict.fromkeys(re.findall(r"\w+_[AS]K", NAMES), "")
+
+
+def test_no_configuration_at_all(tmp_path: Path) -> None:
+    """Without a file and without a key: exit status 2, and the variables that would do."""
+    done = run("check", folder=tmp_path, **NO_KEY)
+
+    assert done.returncode == 2
+    assert "dcs-task-exporter.yml: 2 problems\n  - is not there\n" in done.stderr
+    assert f"environment: without a file, set {NAMES}, and one of HUAWEICLOUD_SDK" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
+        ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_AK"),
+        ("CLOUD_SDK_AK", "CLOUD_SDK_SK"),
+    ],
+)
+def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
+    """Of a key that is half there the missing variable is named, and nothing of the key shown."""
+    done = run("check", folder=tmp_path, **{**NO_KEY, given: "hunter2"})
+
+    assert done.returncode == 2
+    assert f"  - {missing}: is missing: {given} is set without it\n" in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 def test_missing_secret_file(config: Path) -> None:
@@ -198,6 +256,125 @@ def test_without_a_file(here: World, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "environment: 1 project(s), 0 instance(s), valid" in done.stdout
     assert "instance cache-1 (i1): 0 recent task(s)" in done.stdout
+
+
+def discovering(here: World, rules: str = "", more: str = "") -> str:
+    """Return a configuration that finds the instances by itself."""
+    text = here.config_text()
+    start, end = text.index("    instances:"), text.index("collector:")
+    return f"{text[:start]}    discovery: {{enabled: true{rules}}}\n{more}{text[end:]}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("", "watches 2 of 2 instance(s)"),
+        (', include: "1"', "watches 1 of 2 instance(s)"),
+        (
+            ", exclude: x, statuses: [RUNING]",
+            "watches NONE of 2 instance(s): the rules of discovery (exclude, statuses) admit none",
+        ),
+    ],
+)
+def test_check_online_says_what_is_watched(
+    config: Path, here: World, rules: str, told: str
+) -> None:
+    """`check --online` says how many instances there are, and how many the rules admit."""
+    config.write_text(discovering(here, rules))
+
+    done = run("check", "--online", f"--config.file={config}", "--log.level=error")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"project prod: discovery {told}\n" in done.stdout
+
+
+def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
+    """`check --online` says so when there is nothing to watch."""
+    config.write_text(discovering(here))
+    here.cloud.hide_instances(hidden=True)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: discovery watches NONE of 0 instance(s)\n" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["check", "--online"], ["scrape"], ["tasks"]], ids=" ".join)
+@pytest.mark.parametrize("reason", ["auth", "forbidden"])
+def test_instances_that_cannot_be_listed(
+    config: Path, here: World, command: list[str], reason: str
+) -> None:
+    """Where discovery finds nothing because it may not: exit status 1, and why, on stderr."""
+    config.write_text(discovering(here))
+    if reason == "auth":
+        here.cloud.access.revoke(ACCESS_KEY)
+    else:
+        here.cloud.faults.add("forbidden", operation="list_instances")
+
+    done = run(*command, f"--config.file={config}", "--log.level=error")
+
+    assert done.returncode == 1
+    told = f"dcs-task-exporter: The instances of project prod cannot be listed: {reason}: "
+    assert told in done.stderr
+    assert ACCESS_KEY not in done.stdout + done.stderr
+
+
+def test_instances_that_are_not_listed_in_time(config: Path, here: World) -> None:
+    """Where discovery gets no answer as long as a command waits: exit status 1, and why."""
+    config.write_text(discovering(here))
+    here.cloud.faults.add("silence")
+    program = (
+        "import sys; from dcs_task_exporter import cli; cli.PATIENCE = 0.1; sys.exit(cli.main())"
+    )
+
+    done = run("tasks", f"--config.file={config}", command=[sys.executable, "-c", program])
+
+    assert done.returncode == 1
+    assert "The instances of project prod were not listed in time.\n" in done.stderr
+
+
+def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
+    """Without a file, a wrong key: exit status 1, and why."""
+    done = run(
+        "tasks",
+        folder=tmp_path,
+        HUAWEICLOUD_SDK_AK=ACCESS_KEY,
+        HUAWEICLOUD_SDK_SK="a-wrong-secret-key",
+        HUAWEICLOUD_SDK_REGION="cn-north-4",
+        HUAWEICLOUD_SDK_PROJECT_ID=PROJECT,
+        HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
+    )
+
+    assert done.returncode == 1
+    assert "The instances of project cn-north-4 cannot be listed: auth: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("center", "told", "status"),
+    [
+        ("served", "works; 1 task(s) of the last hour\n", 0),
+        ("403", "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007", 1),
+        ("404", "does not work: The API does not exist. (HTTP 404", 1),
+    ],
+)
+def test_check_online_tries_the_task_centre(
+    config: Path, here: World, center: Center, told: str, status: int
+) -> None:
+    """`check --online` says whether the task centre works; a refusal makes it fail."""
+    here.cloud.quirks = Quirks(center=center)
+    here.cloud.start_task("i0", "EXTEND")
+    config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert f"project prod: the task centre {told}" in done.stdout
+    assert done.returncode == status
+
+
+def test_check_online_leaves_the_task_centre_alone(config: Path, here: World) -> None:
+    """Where the task centre is off, `check --online` does not ask it."""
+    run("check", "--online", f"--config.file={config}")
+
+    assert here.cloud.count("list_center_tasks") == 0
 
 
 def test_check_online_with_a_wrong_key(config: Path, here: World) -> None:

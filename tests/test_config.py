@@ -135,6 +135,44 @@ def test_variables() -> None:
     assert config.projects[0].instances[0].name == "x, y: [z]-b-${C}"
 
 
+TRUE = ["true", "True", "on", "yes", "Y", "t", "1"]
+
+
+@pytest.mark.parametrize("text", TRUE)
+def test_discovery_by_variable(text: str) -> None:
+    """What a variable says for true switches discovery on: no instances need be listed."""
+    found = 'discovery: {enabled: "${DISCOVERY}"}'
+    config = GOOD.replace("instances: [{id: i0, name: orders}]", found)
+
+    assert parse_config(config, "test.yml", {"DISCOVERY": text}).projects[0].discovery.enabled
+
+
+@pytest.mark.parametrize("text", TRUE)
+def test_task_center_by_variable(text: str) -> None:
+    """What a variable says for true switches the task centre on, and its checks with it."""
+    center = '    task_center: {enabled: "${CENTER}", full_pass_interval: 2h}\n'
+
+    assert mistakes(GOOD + center, {"CENTER": text}) == [
+        "projects[0].task_center.full_pass_interval: must be shorter than collector.max_staleness"
+    ]
+
+
+@pytest.mark.parametrize("interval", ["0s", "1s"])
+def test_shortest_refresh_interval(interval: str) -> None:
+    """The exporter refreshes by itself once a second at most, or never."""
+    config = parse_config(f"{GOOD}collector: {{refresh_interval: {interval}}}\n", "test.yml", {})
+
+    assert config.collector.refresh_interval == parse_duration(interval)
+
+
+def test_deep_pattern() -> None:
+    """A pattern that is nested too deeply is a mistake like any other."""
+    pattern = "(" * 5000 + ")" * 5000
+    found = mistakes(f"{GOOD}    discovery: {{include: '{pattern}'}}\n")
+
+    assert [problem.split(": ")[0] for problem in found] == ["projects[0].discovery.include"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("500ms", 0.5), ("30s", 30), ("5m", 300), ("1h30m", 5400), ("7d", 604800), ("0", 0)],
