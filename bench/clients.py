@@ -1,44 +1,46 @@
-"""Who is compared with the official SDK: the exporter, and a bare client as the floor."""
+"""The exporter as the benchmark runs it, and how it is set up for each part."""
 
 from __future__ import annotations
 
-import itertools
-import socket
-import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
 
 from cloud import PROJECT, BenchCloud
+from measuring import Sweep
 
 from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.exporter import Clocks, Exporter, Options
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.wiring import Clocks
 
-PAGE = "limit=100&offset=0"
-Sweep = Callable[[], None]
+LIMIT: Final = 100
+"""Requests per second that the limited cloud allows."""
+
+INTERVAL: Final = 30.0
+"""Seconds between two scrapes where the task centre tells what changed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one sweep over all instances took, in seconds of the clock and of the processor."""
+class Setup:
+    """What is set besides the instances: keys of `collector`, lines of the project, a state."""
 
-    wall: float
-    cpu: float
-    connections: int
+    collector: Mapping[str, object] = field(default_factory=dict)
+    project: str = ""
+    saves: bool = False
 
 
-def measured(cloud: BenchCloud, sweep: Sweep) -> Cost:
-    """Run a sweep once."""
-    connections = cloud.connections
-    wall, cpu = time.perf_counter(), time.process_time()
-    sweep()
-    return Cost(
-        time.perf_counter() - wall, time.process_time() - cpu, cloud.connections - connections
-    )
+_CENTER: Final = f"{{enabled: true, full_pass_interval: {10 * INTERVAL:.0f}s}}"
+SETUPS: Final[Mapping[str, Setup]] = {
+    "plain": Setup(),
+    "limited": Setup({"requests_per_second": 0.93 * LIMIT}),
+    "background": Setup({"refresh_interval": "59m"}),
+    "center": Setup(project=f"    task_center: {_CENTER}\n"),
+    "saving": Setup(saves=True),
+}
+"""How the exporter is set up, by what is measured; a test builds each of them."""
 
 
 def configuration(url: str, ca_file: Path, instances: int, **collector: object) -> str:
@@ -65,71 +67,34 @@ def exporter(
     instances: int,
     threads: int,
     *,
-    project: str = "",
+    setup: str = "plain",
     clocks: Clocks | None = None,
-    **collector: object,
 ) -> Iterator[Exporter]:
-    """Run our exporter; `project` adds lines to its one project."""
+    """Run our exporter, set up for what is measured."""
+    wanted = SETUPS[setup]
     text = configuration(
-        cloud.url, cloud.ca_file, instances, concurrency=threads, **collector
-    ).replace("    instances:\n", f"{project}    instances:\n")
-    made = Exporter(
-        parse_config(text, "bench", {}),
-        Options(process_metrics=False, clocks=clocks or Clocks()),
-    )
-    try:
-        yield made
-    finally:
-        made.stop()
+        cloud.url, cloud.ca_file, instances, concurrency=threads, **wanted.collector
+    ).replace("    instances:\n", f"{wanted.project}    instances:\n")
+    with tempfile.TemporaryDirectory() as folder:
+        if wanted.saves:
+            text += f"state: {{path: {folder}/state.db}}\n"
+        made = Exporter(
+            parse_config(text, "bench", {}),
+            Options(process_metrics=False, clocks=clocks or Clocks()),
+        )
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
 def sweep_of(made: Exporter) -> Sweep:
     """Return a sweep of the exporter, from the requests up to what is counted and shown."""
-    return lambda: made.refresh_and_wait(600)
 
+    def sweep() -> None:
+        made.refresh_and_wait(600)
+        if not all(snapshot.up for snapshot in made.snapshots()):
+            message = "an instance could not be read: what was measured is no sweep"
+            raise RuntimeError(message)
 
-class BareClient:
-    """Sockets, and the least that has to be done with them: no signing, no parsing."""
-
-    def __init__(self, cloud: BenchCloud, threads: int) -> None:
-        self._address = urlsplit(cloud.url)
-        self._context = ssl.create_default_context(cafile=str(cloud.ca_file))
-        self._sockets: list[ssl.SSLSocket | None] = [None] * threads
-
-    def close(self) -> None:
-        """Close the connections."""
-        for one in self._sockets:
-            if one is not None:
-                one.close()
-        self._sockets = [None] * len(self._sockets)
-
-    def sweep(self, instances: int) -> None:
-        """Ask for each instance once."""
-        numbers = itertools.count()
-        threads = [
-            threading.Thread(target=self._work, args=(at, numbers, instances))
-            for at in range(len(self._sockets))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def _work(self, at: int, numbers: Iterator[int], instances: int) -> None:
-        while (number := next(numbers)) < instances:
-            connection = self._sockets[at]
-            if connection is None:
-                connection = self._sockets[at] = self._connected()
-            path = f"/v2/{PROJECT}/instances/i{number}/tasks?{PAGE}"
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-            data = connection.recv(1 << 16)
-            head, _, body = data.partition(b"\r\n\r\n")
-            left = int(head.rpartition(b"Content-Length: ")[2].split(b"\r\n")[0]) - len(body)
-            while left > 0:
-                left -= len(connection.recv(1 << 16))
-
-    def _connected(self) -> ssl.SSLSocket:
-        host, port = str(self._address.hostname), int(self._address.port or 443)
-        made = socket.create_connection((host, port))
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self._context.wrap_socket(made, server_hostname=host)
+    return sweep

@@ -1,45 +1,66 @@
-"""Print what the exporter holds, in MB: ``peak INSTANCES TASKS`` or ``growth INSTANCES SCRAPES``.
+"""Print what the exporter holds, in MB.
 
-A script of its own, so that nothing else that is measured weighs on it.
+``peak INSTANCES TASKS CHANGING gzip|text`` prints the most that it ever held; CHANGING is the share
+of the listings that change from one refresh to the next. ``growth INSTANCES TASKS CHANGING
+SCRAPES`` prints what it holds after each tenth of the scrapes, and the seconds that they took. A
+script of its own, so that nothing else that is measured weighs on it.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from typing import Final
 
-from clients import exporter
-from cloud import BenchCloud, Load, memory_now, memory_peak
+from clients import exporter, sweep_of
+from cloud import BenchCloud, Load
+from held import memory_now, memory_peak
 
 from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.web.exposition import ScrapeRequest
 
-SCRAPE = ScrapeRequest("application/openmetrics-text;version=1.0.0", "gzip")
+SCRAPES: Final = {
+    "gzip": ScrapeRequest("application/openmetrics-text;version=1.0.0", "gzip"),
+    "text": ScrapeRequest("text/plain;version=0.0.4"),
+}
+REFRESHES: Final = 3
 
 
-def peak(instances: int, tasks: int) -> tuple[float, float]:
-    """Return the peak, all told, and the one before the first scrape."""
-    with BenchCloud(Load(tasks=tasks)) as cloud, exporter(cloud, instances, 16) as made:
-        made.refresh_and_wait(600)
-        before = memory_peak()
-        for _ in range(3):
-            made.exposition(SCRAPE)
-            made.refresh_and_wait(600)
-        return memory_peak(), before
+def peak(instances: int, load: Load, scrape: ScrapeRequest) -> tuple[float, ...]:
+    """Return the peak over a few refreshes, with a scrape after each."""
+    with BenchCloud(load) as cloud, exporter(cloud, instances, 16) as made:
+        sweep = sweep_of(made)
+        for _ in range(1 + REFRESHES):
+            sweep()
+            made.exposition(scrape)
+            made.confirm_scrape()
+        return (memory_peak(),)
 
 
-def growth(instances: int, scrapes: int) -> tuple[float, float]:
-    """Return what is held after a tenth of the scrapes, and after all; each listing changes."""
-    early = 0.0
-    with BenchCloud(Load(changing=True)) as cloud, exporter(cloud, instances, 16) as made:
-        for number in range(scrapes):
-            made.refresh_and_wait(600)
-            made.exposition(SCRAPE)
-            if number == scrapes // 10:
-                early = memory_now()
-        return early, memory_now()
+def growth(instances: int, load: Load, scrapes: int) -> tuple[float, ...]:
+    """Return what is held after each tenth of the scrapes, and the seconds that they took."""
+    held, start = [], time.monotonic()
+    with BenchCloud(load) as cloud, exporter(cloud, instances, 16) as made:
+        sweep = sweep_of(made)
+        for number in range(1, scrapes + 1):
+            sweep()
+            made.exposition(SCRAPES["gzip"])
+            made.confirm_scrape()
+            if number % (scrapes // 10) == 0:
+                held.append(memory_now())
+    return *held, time.monotonic() - start
+
+
+def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> str:
+    """Measure, and return what is to be printed."""
+    load = Load(tasks=int(tasks), changing=float(changing))
+    if measure == "peak":
+        found = peak(int(instances), load, SCRAPES[last])
+    else:
+        found = growth(int(instances), load, int(last))
+    return " ".join(map(str, found))
 
 
 if __name__ == "__main__":
     tune_garbage_collection()
-    measure = {"peak": peak, "growth": growth}[sys.argv[1]]
-    sys.stdout.write(" ".join(map(str, measure(int(sys.argv[2]), int(sys.argv[3])))) + "\n")
+    sys.stdout.write(f"{main(*sys.argv[1:])}\n")

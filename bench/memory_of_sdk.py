@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from cloud import BenchCloud, Load, memory_peak
+from cloud import BenchCloud, Load
+from held import memory_peak
 from sdk import sdk_client, sdk_request
+
+from dcs_task_exporter.process import tune_garbage_collection
 
 
 def peak(instances: int, tasks: int) -> float:
@@ -20,4 +23,5 @@ def peak(instances: int, tasks: int) -> float:
 
 
 if __name__ == "__main__":
+    tune_garbage_collection()  # as the exporter does, for the same garbage
     sys.stdout.write(f"{peak(int(sys.argv[1]), int(sys.argv[2]))}\n")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from cloud import PROJECT, BenchCloud
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkdcs.v2 import DcsClient, ListBackgroundTaskRequest
+from measuring import Sweep
 
 
 def sdk_client(cloud: BenchCloud, threads: int) -> DcsClient:
-    """Return the official SDK's client, with a connection for each thread."""
+    """Return the official SDK's client, with a connection for each thread.
+
+    One client serves all threads, and trusts the certificate that all others trust.
+    """
     config = HttpConfig.get_default_config()
     config.ssl_ca_cert = str(cloud.ca_file)
     config.pool_maxsize = threads
@@ -28,9 +31,7 @@ def sdk_request(client: DcsClient, number: int) -> object:
     return answer
 
 
-def sdk_sweep(
-    client: DcsClient, instances: int, pool: ThreadPoolExecutor | None
-) -> Callable[[], None]:
+def sdk_sweep(client: DcsClient, instances: int, pool: ThreadPoolExecutor | None) -> Sweep:
     """Return a sweep of the SDK: one request for each instance, nothing counted."""
 
     def sweep() -> None:

@@ -1,219 +1,134 @@
-"""Reading many instances: wall time, processor time, connections; all side by side."""
+"""Reading many instances over kept connections: wall time and processor time, side by side."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
-import certifi
-import requests
-from clients import (
-    BareClient,
-    Cost,
+from bare import BareClient
+from clients import exporter, sweep_of
+from cloud import BenchCloud, Load
+from measuring import (
+    CHANGED,
+    INFORMATION,
+    RUNS,
+    Costs,
+    Row,
+    Say,
     Sweep,
-    exporter,
+    connections_of,
+    interleaved,
     measured,
-    sweep_of,
+    median_cpu,
+    median_wall,
 )
-from cloud import PROJECT, BenchCloud, Load
 from sdk import sdk_client, sdk_sweep
 
-from dcs_task_exporter.exporter import Clocks, Exporter
+LATENCY: Final = 0.02
+"""Seconds that the cloud takes in the lines of the table."""
 
-RUNS: Final = 5
-LIMIT: Final = 100
-"""Requests per second that the limited cloud allows."""
-
-Costs = Mapping[str, list[Cost]]
-Row = tuple[str, str, float, float]
-"""A line of the table: what, the figure to reach as it is written, its number, ours."""
+SERIAL_RUNS: Final = 3
 
 
-def interleaved(cloud: BenchCloud, sweeps: Mapping[str, Sweep], runs: int = RUNS) -> Costs:
-    """Run each sweep in turn, several times, after one that is not counted."""
-    for sweep in sweeps.values():
-        sweep()
-    costs: dict[str, list[Cost]] = {name: [] for name in sweeps}
-    for _ in range(runs):
-        for name, sweep in sweeps.items():
-            costs[name].append(measured(cloud, sweep))
-    return costs
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many instances are read, by how many threads."""
+
+    instances: int
+    threads: int
 
 
-def wall(costs: list[Cost]) -> float:
-    """Return the median of the clock, in seconds."""
-    return statistics.median(cost.wall for cost in costs)
+TABLE_SIZES: Final = (Size(1000, 16), Size(1000, 32))
+SIZES: Final = (Size(100, 16), Size(100, 32), *TABLE_SIZES)
 
 
-def cpu(costs: list[Cost]) -> float:
-    """Return the median of the processor time, in seconds."""
-    return statistics.median(cost.cpu for cost in costs)
-
-
-def all_sweeps(
-    cloud: BenchCloud, instances: int, threads: int, stack: ExitStack
-) -> dict[str, Sweep]:
-    """Return ours, the SDK's in threads, and the floor."""
-    ours = stack.enter_context(exporter(cloud, instances, threads))
-    pool = stack.enter_context(ThreadPoolExecutor(threads))
+def all_sweeps(cloud: BenchCloud, size: Size, stack: ExitStack) -> dict[str, Sweep]:
+    """Return ours, the SDK's, and the floor; with one thread, the SDK is called in a loop."""
+    threads = size.threads
+    ours = stack.enter_context(exporter(cloud, size.instances, threads))
+    pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
     bare = BareClient(cloud, threads)
     stack.callback(bare.close)
     return {
         "ours": sweep_of(ours),
-        "sdk": sdk_sweep(sdk_client(cloud, threads), instances, pool),
-        "bare": lambda: bare.sweep(instances),
+        "sdk": sdk_sweep(sdk_client(cloud, threads), size.instances, pool),
+        "bare": lambda: bare.sweep(size.instances),
     }
 
 
-def warm_sweeps(say: Callable[[str], None]) -> Iterator[Row]:
-    """Measure sweeps of 100 and 1,000 instances at three latencies."""
-    say("Sweeps, HTTPS: wall over ideal, and processor time per instance in microseconds")
-    say(
-        f"{'latency':>9} {'N':>6} {'c':>4}   ours         sdk          bare         new connections"
-    )
-    for latency in (0.0, 0.02, 0.05):
+def warm_sweeps(say: Say) -> Iterator[Row]:
+    """Measure sweeps of 100 and 1,000 instances at three latencies; nothing changes."""
+    say("Sweeps, HTTPS, nothing changed")
+    say(_HEAD)
+    for latency in (0.0, LATENCY, 0.05):
         with BenchCloud(Load(latency=latency)) as cloud:
-            for instances, threads in ((100, 16), (100, 32), (1000, 16), (1000, 32)):
-                yield from _warm(cloud, latency, instances, threads, say)
+            for size in SIZES:
+                costs = _measured(cloud, size, latency, say)
+                if latency == LATENCY and size in TABLE_SIZES:
+                    yield from _rows(costs, size, "")
 
 
-def _warm(
-    cloud: BenchCloud, latency: float, instances: int, threads: int, say: Callable[[str], None]
-) -> Iterator[Row]:
-    ideal = math.ceil(instances / threads) * latency
+def changed_sweeps(say: Say) -> Iterator[Row]:
+    """Measure the same when no listing is the one before: all are parsed and counted anew."""
+    say("Sweeps, HTTPS, each listing changed")
+    say(_HEAD)
+    with BenchCloud(Load(latency=LATENCY, changing=1.0)) as cloud:
+        for size in TABLE_SIZES:
+            yield from _rows(_measured(cloud, size, LATENCY, say), size, CHANGED)
+
+
+_HEAD: Final = (
+    "  latency      N   c   wall over ideal, microseconds of processor time per instance\n"
+    "                       ours           SDK            bare          new connections (SDK's)"
+)
+
+
+def _measured(cloud: BenchCloud, size: Size, latency: float, say: Say, runs: int = RUNS) -> Costs:
+    """Measure one size, and say what came out."""
     with ExitStack() as stack:
-        costs = interleaved(cloud, all_sweeps(cloud, instances, threads, stack))
+        costs = interleaved(cloud, all_sweeps(cloud, size, stack), runs)
+    ideal = _ideal(size, latency)
     shown = []
     for of in costs.values():
-        ratio = f"{wall(of) / ideal:.2f}" if ideal else f"{wall(of) * 1000:.0f} ms"
-        shown.append(f"{ratio:>6} {cpu(of) / instances * 1e6:5.0f}")
-    new = sum(cost.connections for cost in costs["ours"])
-    say(f"{latency * 1000:6.0f} ms {instances:6} {threads:4}  " + "  ".join(shown) + f"  {new:6}")
-    if latency == 0.02 and instances == 1000:  # noqa: PLR2004 - the line of the table
-        ours, sdk = costs["ours"], costs["sdk"]
-        yield (
-            f"warm sweep of 1,000, 20 ms, c={threads}: wall over ideal",
-            "<= 1.10",
-            1.10,
-            (wall(ours) / ideal),
-        )
-        yield "new connections in it", "0", 0, new
-        share = cpu(ours) / cpu(sdk)
-        yield f"processor time over the SDK's, c={threads}", "<= 0.50", 0.50, share
+        ratio = f"{median_wall(of) / ideal:.3f}" if ideal else f"{median_wall(of) * 1000:.0f} ms"
+        shown.append(f"{ratio:>7} {median_cpu(of) / size.instances * 1e6:5.0f}")
+    new = f"{connections_of(costs['ours'])} ({connections_of(costs['sdk'])})"
+    numbers = f"{latency * 1000:6.0f} ms {size.instances:6} {size.threads:3}"
+    say(f"{numbers}  {'  '.join(shown)}  {new}")
+    return costs
 
 
-def changing_sweep(say: Callable[[str], None]) -> Iterator[Row]:
-    """Measure the same when no listing is the one before: all are parsed and counted anew."""
-    with BenchCloud(Load(latency=0.02, changing=True)) as cloud, ExitStack() as stack:
-        costs = interleaved(cloud, all_sweeps(cloud, 1000, 16, stack))
-    say(
-        "All 1,000 listings changed, c=16, microseconds per instance: "
-        f"ours {cpu(costs['ours']) * 1000:.0f}, SDK {cpu(costs['sdk']) * 1000:.0f}"
-    )
-    yield (
-        "the same, each listing changed, c=16",
-        "<= 0.50",
-        0.50,
-        (cpu(costs["ours"]) / cpu(costs["sdk"])),
-    )
+def _ideal(size: Size, latency: float) -> float:
+    return math.ceil(size.instances / size.threads) * latency
 
 
-def cold_sweep(say: Callable[[str], None]) -> Iterator[Row]:
-    """Measure sweeps whose connections were all closed before."""
-    instances, threads, latency = 100, 32, 0.02
-    costs: dict[str, list[Cost]] = {"ours": [], "bare": []}
-    with BenchCloud(Load(latency=latency)) as cloud, ExitStack() as stack:
-        ours = stack.enter_context(exporter(cloud, instances, threads))
-        bare = BareClient(cloud, threads)
-        stack.callback(bare.close)
-        ours.refresh_and_wait(60)
-        for _ in range(11):
-            hang_up(ours)
-            costs["ours"].append(measured(cloud, sweep_of(ours)))
-            bare.close()
-            costs["bare"].append(measured(cloud, lambda: bare.sweep(instances)))
-    ideal = math.ceil(instances / threads) * latency
-    ratios = {name: wall(of) / ideal for name, of in costs.items()}
-    say(f"Cold, 100 instances, c=32, 20 ms: ours {ratios['ours']:.2f}, bare {ratios['bare']:.2f}")
-    what = "cold sweep of 100, 20 ms, c=32: wall over ideal"
-    yield what, "<= 1.5", 1.5, ratios["ours"]
-    made = statistics.median(cost.connections for cost in costs["ours"])
-    yield "new connections in it", f"{threads}", threads, made
+def _rows(costs: Costs, size: Size, ending: str) -> Iterator[Row]:
+    ours, sdk, at = costs["ours"], costs["sdk"], f"c={size.threads}{ending}"
+    sweep = f"warm sweep of {size.instances:,}, 20 ms, {at}"
+    ratio = median_wall(ours) / _ideal(size, LATENCY)
+    yield Row(f"wall time over ideal, {sweep}", "<= 1.10", ratio)
+    yield Row(f"new connections in a {sweep}", "0", connections_of(ours))
+    share = median_cpu(ours) / median_cpu(sdk)
+    yield Row(f"processor time per instance over the SDK's request, {at}", "<= 0.50", share)
 
 
-def hang_up(ours: Exporter) -> None:
-    """Close the connections of the exporter, as a gateway does with idle ones."""
-    for client in ours.clients.values():
-        client.close()
+def serial_sweeps(say: Say) -> Iterator[Row]:
+    """Measure sweeps of 100 instances one by one, as the SDK is used at its simplest."""
+    say(f"Sweeps one by one, HTTPS, nothing changed, medians of {SERIAL_RUNS} runs")
+    say(_HEAD)
+    for latency in (0.0, LATENCY):
+        with BenchCloud(Load(latency=latency)) as cloud:
+            costs = _measured(cloud, Size(100, 1), latency, say, SERIAL_RUNS)
+        share = median_cpu(costs["ours"]) / median_cpu(costs["sdk"])
+        what = f"processor time over the SDK's, both serial, {latency * 1000:.0f} ms"
+        yield Row(what, INFORMATION, share)
 
 
-def connection_cost(say: Callable[[str], None]) -> Iterator[Row]:
-    """Measure the processor time of a new connection, ours and that of a session's default."""
-    with BenchCloud(Load()) as cloud, ExitStack() as stack:
-        # What a cloud's certificate is checked with: the whole bundle, and here one more.
-        bundle = cloud.ca_file.with_name("bundle.pem")
-        bundle.write_bytes(Path(certifi.where()).read_bytes() + cloud.ca_file.read_bytes())
-        cloud.ca_file = bundle
-        ours = stack.enter_context(exporter(cloud, 1, 1))
-        url = f"{cloud.url}/v2/{PROJECT}/instances/i0/tasks?limit=100&offset=0"
-
-        def default(number: int, *, cold: bool) -> None:
-            session = requests.Session()
-            for _ in range(number):
-                session.get(url, verify=str(bundle)).json()
-                if cold:
-                    session.close()
-            session.close()
-
-        def own(number: int, *, cold: bool) -> None:
-            for _ in range(number):
-                ours.refresh_and_wait(60)
-                if cold:
-                    hang_up(ours)
-
-        costs = interleaved(
-            cloud,
-            {
-                "own warm": lambda: own(50, cold=False),
-                "own cold": lambda: own(50, cold=True),
-                "default warm": lambda: default(50, cold=False),
-                "default cold": lambda: default(50, cold=True),
-            },
-        )
-    of_ours = (cpu(costs["own cold"]) - cpu(costs["own warm"])) / 50
-    of_default = (cpu(costs["default cold"]) - cpu(costs["default warm"])) / 50
-    told = f"ours {of_ours * 1000:.2f} ms, default {of_default * 1000:.1f} ms"
-    say(f"Processor time of a new connection: {told}")
-    yield (
-        "processor time per new connection over a default session's",
-        "<= 0.10",
-        0.10,
-        (of_ours / of_default),
-    )
-
-
-def limited_sweep(say: Callable[[str], None]) -> Iterator[Row]:
-    """Measure a sweep of 1,000 at a limit of 100 requests per second."""
-    with BenchCloud(Load(latency=0.02, limit=LIMIT)) as cloud, ExitStack() as stack:
-        ours = stack.enter_context(exporter(cloud, 1000, 16, requests_per_second=0.93 * LIMIT))
-        costs = interleaved(cloud, {"ours": sweep_of(ours)})["ours"]
-        refused = cloud.refused
-    say(f"1,000 instances at 93/s of 100/s: {wall(costs):.2f} s, {refused} refused")
-    yield (
-        "1,000 instances at a limit of 100/s: wall over ideal",
-        "<= 1.10",
-        1.10,
-        (wall(costs) / (1000 / LIMIT)),
-    )
-    yield "refusals in it", "0", 0, refused
-
-
-def growth(say: Callable[[str], None]) -> Iterator[Row]:
+def growth(say: Say) -> Iterator[Row]:
     """Measure the processor time per instance as their number grows."""
     sizes = (100, 1000, 5000)
     with BenchCloud(Load(latency=0.005)) as cloud, ExitStack() as stack:
@@ -224,18 +139,12 @@ def growth(say: Callable[[str], None]) -> Iterator[Row]:
         # As much work for each, so that what is not work weighs the same.
         sweeps["100"] = _repeated(sweeps["100"], 10)
         costs = interleaved(cloud, sweeps)
-    each = [cpu(costs["100"]) / 1000, cpu(costs["1000"]) / 1000, cpu(costs["5000"]) / 5000]
-    say(
-        "Processor time per instance at 100, 1,000, 5,000: "
-        + ", ".join(f"{one * 1e6:.0f} us" for one in each)
-    )
+    each = [median_cpu(costs[str(size)]) / max(size, 1000) for size in sizes]
+    told = ", ".join(f"{one * 1e6:.0f} us" for one in each)
+    say(f"Processor time per instance at 100, 1,000, 5,000: {told}")
     for size, one in zip(sizes[1:], each[1:], strict=True):
-        yield (
-            f"processor time per instance at {size:,} over that at 100",
-            "<= 1.2",
-            1.2,
-            one / each[0],
-        )
+        what = f"processor time per instance at {size:,} over that at 100"
+        yield Row(what, "<= 1.2", one / each[0])
 
 
 def _repeated(sweep: Sweep, times: int) -> Sweep:
@@ -246,31 +155,9 @@ def _repeated(sweep: Sweep, times: int) -> Sweep:
     return repeated
 
 
-def spared(say: Callable[[str], None]) -> Iterator[Row]:
-    """Count the requests per scrape with the change detector, a full pass every 10th scrape."""
-    instances, interval, moment = 1000, 30.0, [1_000.0]
-    clocks = Clocks(now=lambda: 1_750_000_000.0 + moment[0], monotonic=lambda: moment[0])
-    center = f"    task_center: {{enabled: true, full_pass_interval: {10 * interval:.0f}s}}\n"
-    with BenchCloud(Load()) as cloud, ExitStack() as stack:
-        made = stack.enter_context(exporter(cloud, instances, 16, project=center, clocks=clocks))
-        made.refresh_and_wait(60)
-        before = cloud.served
-        for _ in range(20):
-            moment[0] += interval
-            made.refresh_and_wait(60)
-        average = (cloud.served - before) / 20
-    say(f"Change detector: {average:.1f} requests per scrape of 1,000 quiet instances")
-    yield (
-        "requests per scrape with the change detector, over N",
-        "<= 0.12",
-        0.12,
-        average / instances,
-    )
-
-
-def capacity(say: Callable[[str], None]) -> None:
+def capacity(say: Say) -> None:
     """Show that the server is not what limits: what it serves, and what was asked of it."""
-    with BenchCloud(Load()) as cloud:
+    with BenchCloud(Load(changing=1.0)) as cloud:
         bare = BareClient(cloud, 4)
         bare.sweep(1000)
         before = cloud.cpu_seconds
