@@ -246,7 +246,11 @@ class Exporter:
         """Return what is wrong with discovery, in sentences for people."""
         return [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
-            + ("The last list stays." if status.last_success else "Only those in the configuration are read.")
+            + (
+                "The last list stays."
+                if status.last_success
+                else "Only those in the configuration are read."
+            )
             for status in (discovery.status for discovery in self.discoveries)
             if status.problem
         ]

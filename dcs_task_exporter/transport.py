@@ -228,8 +228,9 @@ def _body(response: urllib3.HTTPResponse) -> bytes:
         # The answer itself is to come: it must not be taken for that of the next request.
         response.close()
     length = response.length_remaining
-    plain = "Content-Encoding" not in response.headers and not response.chunked
-    if plain and length is not None and length <= MAX_BODY_SIZE:
+    # Of an answer in chunks there is no length, whatever it says.
+    plain = "Content-Encoding" not in response.headers and length is not None
+    if plain and (length or 0) <= MAX_BODY_SIZE:
         return _read(response)
     with response:
         parts, size = [], 0

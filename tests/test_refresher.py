@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from dcs_task_exporter.counting import CountingRules
+from dcs_task_exporter.change_detector import ChangeDetector
+from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.errors import ApiTimeoutError
-from dcs_task_exporter.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.models import CenterTask, Instance, Listing, Progress, Task
 from dcs_task_exporter.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.state import Journal, NoJournal
 from dcs_task_exporter.watched import Target
 
 NOW = 1_750_000_000.0
@@ -24,6 +26,7 @@ class Source:
     """A cloud whose listings a test holds back, one permit each; it notes who was read."""
 
     def __init__(self) -> None:
+        self.begun: list[str] = []
         self.read: list[str] = []
         self.permits: threading.Semaphore | None = None
         self.tasks: list[Task] = []
@@ -36,6 +39,11 @@ class Source:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.read) >= number, PATIENCE)
 
+    def wait_for_the_begin(self, number: int) -> None:
+        """Wait until so many were begun to be read."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE)
+
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
         del deadline
         message = f"nobody asked for the progress of {task_id} of {instance_id}"
@@ -43,6 +51,9 @@ class Source:
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         del deadline
+        with self._changed:
+            self.begun.append(instance_id)
+            self._changed.notify_all()
         if self.permits is not None:
             assert self.permits.acquire(timeout=PATIENCE)
         with self._changed:
@@ -57,15 +68,25 @@ class Source:
 class Scene:
     """A refresher over a source, with clocks that a test moves."""
 
-    def __init__(self, instances: int, **more: Any) -> None:
+    def __init__(
+        self,
+        instances: int,
+        *,
+        journal: Journal | None = None,
+        detectors: Mapping[str, ChangeDetector] | None = None,
+        concurrency: int = 1,
+        **more: Any,
+    ) -> None:
         self.source = Source()
         self.steady = 1000.0
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
-            RefreshSettings(CountingRules(7 * 86_400.0), concurrency=1, **more),
+            RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
             now=lambda: NOW + self.steady,
             monotonic=lambda: self.steady,
+            journal=journal,
+            detectors=detectors,
         )
 
     def scrape(self) -> dict[tuple[str, str], int] | None:
@@ -294,6 +315,82 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
 
     assert len({id(snapshot.figures) for snapshot in before}) == 1
     assert len({id(snapshot.instance) for snapshot in before}) == 1
+
+
+class RenamingJournal(NoJournal):
+    """Saves nothing, but does something while a state is being saved."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] | None = None
+
+    def save(self, instance_id: str, state: InstanceState) -> None:
+        """Do it once."""
+        del instance_id, state
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            act()
+
+
+def test_a_name_that_changes_while_counts_are_saved(scene: Callable[..., Scene]) -> None:
+    """A count that was to be shown under the old name is not the first value of the new one."""
+    journal = RenamingJournal()
+    here = scene(journal=journal)
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    new = [Target(Instance("i0", "new", "prod"), here.source)]
+    journal.meanwhile = lambda: here.refresher.retarget(new)
+    found = here.scrape()
+
+    assert found is not None
+    assert found[series()] == 0
+    assert here.refresher.snapshots()[0].instance.name == "new"
+    assert (found := here.scrape()) is not None
+    assert found[series()] == 1
+
+
+def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
+    """It shows first what was seen of it before it left, and then what was counted."""
+    here = scene()
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    here.refresher.retarget([])
+    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(2)]
+
+    assert seen == [0, 1]
+
+
+def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
+    """A read that a probe began goes on as one read when the centre spares the instance."""
+    answer = threading.Event()
+
+    def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        assert answer.wait(PATIENCE)
+        return (), False
+
+    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
+    detector = ChangeDetector("prod", listing, 3000.0, **clock)
+    here = scene(2, detectors={"prod": detector}, concurrency=2)
+    answer.set()
+    here.scrape()
+    answer.clear()
+    here.source.permits = threading.Semaphore(0)
+    here.steady += 15
+    everything = here.refresher.refresh()
+    probe = here.refresher.refresh({"i0"})
+    here.source.wait_for_the_begin(3)
+    answer.set()
+    here.refresher.refresh({"i1"}).result(PATIENCE)
+    joined = here.refresher.refresh({"i0"})
+    is_early = joined.done()
+    here.source.permits.release(10)
+    for future in (everything, probe, joined):
+        future.result(PATIENCE)
+
+    assert not is_early
+    assert here.source.read.count("i0") == 2
 
 
 class Pass:

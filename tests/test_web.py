@@ -171,6 +171,20 @@ def test_time_for_the_answer_itself(source: FakeSource) -> None:
     assert source.budgets == pytest.approx([9.5, 9.5 - 2 * 0.25 - 2, 9.5 - 0.25])
 
 
+def test_small_scrapes_do_not_wear_the_memory_away(source: FakeSource) -> None:
+    """How long a whole scrape takes to hand over is remembered over any number of small ones."""
+    source.size = 100_000_000
+    header = {"X-Prometheus-Scrape-Timeout-Seconds": "10"}
+    with serving(source, timer=lambda: 0.0) as client:
+        client.get("/metrics", headers=header)
+        source.size = 100
+        for _ in range(30):
+            client.get("/metrics?name[]=dcs_instance_up", headers=header)
+        client.get("/metrics", headers=header)
+
+    assert source.budgets[-1] == pytest.approx(9.5 - 2)
+
+
 def test_renders_after_the_refresh(client: Client) -> None:
     """A scrape shows what its own refresh brought."""
     assert "dcs_tasks_finished_total 1.0" in client.get("/metrics").text
