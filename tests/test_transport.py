@@ -51,9 +51,11 @@ class TlsServer(ThreadingHTTPServer):
         except ssl.SSLError:
             return
         self.protocols.append(tls.selected_alpn_protocol())
-        super().finish_request(tls, address)
-        tls.close()
-        self.handled.release()
+        try:
+            super().finish_request(tls, address)
+        finally:
+            tls.close()
+            self.handled.release()
 
     def handle_error(self, *_: object) -> None:
         """Say nothing of clients that hang up."""
