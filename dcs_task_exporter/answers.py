@@ -57,6 +57,11 @@ class AnswerMemory(Generic[Parsed]):
     def __init__(self) -> None:
         self._latest: tuple[int, int, Parsed] | None = None
 
+    @property
+    def latest(self) -> Parsed | None:
+        """What the latest answer was parsed to."""
+        return None if self._latest is None else self._latest[2]
+
     def recall(self, body: bytes) -> Parsed | None:
         """Return what these bytes were parsed to, if they are those of the latest answer."""
         latest = self._latest

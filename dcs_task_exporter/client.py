@@ -24,6 +24,7 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.models import (
     CenterTask,
+    Identified,
     Instance,
     Listing,
     Progress,
@@ -56,7 +57,7 @@ MAX_INSTANCES: Final = 50_000
 
 _MISSING: Final = object()
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=Identified)
 Parsed = TypeVar("Parsed")
 
 
@@ -74,6 +75,7 @@ class ClientSettings:
     page_size: int = 100
     max_pages: int = 50
     start_parameter: str = "start_time"
+    personal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class DcsClient:
         self._look_up_failure: tuple[float, ApiError] | None = None
         self._page_size = settings.page_size
         self._memories: dict[str, AnswerMemory[TaskPage[Task]]] = {}
-        self._parser = TaskParser()
+        self._parser = TaskParser(personal=settings.personal)
         self._totals: frozenset[str] = frozenset()
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
@@ -241,7 +243,9 @@ class DcsClient:
             dict.fromkeys(START_PARAMETERS[self._settings.start_parameter], start),
             offset,
             listing.deadline,
-            lambda data: TaskPage.from_json(data, parse, first=offset == 0),
+            lambda data: TaskPage.from_json(data, parse, first=offset == 0).sharing(
+                memory.latest if memory is not None else None
+            ),
             memory,
         )
 

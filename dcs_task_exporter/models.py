@@ -12,7 +12,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.json_values import (
@@ -50,6 +50,19 @@ NO_STATUS: Final = "UNKNOWN"
 
 GIBIBYTE: Final = 2**30
 """The API's GB are binary: its specification codes call 0.25 GB 256 MB."""
+
+PERSONAL_DETAILS: Final = frozenset(
+    {
+        "account_name",
+        "node_name",
+        "public_ip_address",
+        "public_ip_id",
+        "replica_ip",
+        "source_ip",
+        "target_ip",
+    }
+)
+"""The details that say who, or from which address; nothing keeps them unless they are wanted."""
 
 MAX_SHARED_DETAILS: Final = 1000
 """Most different details that a parser remembers before it begins anew."""
@@ -249,9 +262,15 @@ class Task:
 
     @classmethod
     def from_json(
-        cls, data: object, details: Callable[[object], TaskDetails] = TaskDetails.from_json
+        cls,
+        data: object,
+        details: Callable[[object], TaskDetails] = TaskDetails.from_json,
+        *,
+        personal: bool = True,
     ) -> Task:
         """Parse one element of `tasks` (table 4), and its `details` by a parser of their own.
+
+        The user's name is only taken when it is `personal`.
 
         Raises `InvalidResponseError` when it is no object or has no `id`: without one, a task
         could be counted twice.
@@ -264,7 +283,7 @@ class Task:
             created_at=parse_time(row.get("created_at")),
             updated_at=parse_time(row.get("updated_at")),
             details=details(row.get("details")),
-            user_name=word_of(row.get("user_name")),
+            user_name=word_of(row.get("user_name")) if personal else "",
             enable_show=bool(boolean_of(row.get("enable_show"))),
             error_code=text_of(row.get("error_code")).replace(" ", ""),
         )
@@ -282,15 +301,17 @@ class Task:
 class TaskParser:
     """Parses tasks; those with the same details hold them together, parsed once.
 
-    Most tasks of a project say the same in their details, or nothing. Safe to use from threads.
+    Most tasks of a project say the same in their details, or nothing, beside the names and
+    addresses that are left out unless they are wanted (`personal`). Safe to use from threads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, personal: bool = True) -> None:
+        self._personal = personal
         self._known: dict[tuple[object, ...], TaskDetails] = {}
 
     def task(self, data: object) -> Task:
         """Parse one element of `tasks`; raises `InvalidResponseError` as `Task.from_json` does."""
-        return Task.from_json(data, self._details)
+        return Task.from_json(data, self._details, personal=self._personal)
 
     @property
     def remembered(self) -> int:
@@ -300,6 +321,8 @@ class TaskParser:
     def _details(self, data: object) -> TaskDetails:
         if not isinstance(data, Mapping):
             return TaskDetails()
+        if not self._personal:
+            data = {key: value for key, value in data.items() if key not in PERSONAL_DETAILS}
         types = tuple(map(type, data.values()))
         if list in types or dict in types:
             return TaskDetails.from_json(data)  # what cannot be looked up
@@ -360,7 +383,16 @@ class Progress:
         return cls(ratio, None if remaining is None else max(remaining, 0.0))
 
 
-Row = TypeVar("Row")
+class Identified(Protocol):
+    """What has an id."""
+
+    @property
+    def id(self) -> str:
+        """The id."""
+        ...
+
+
+Row = TypeVar("Row", bound=Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +425,20 @@ class TaskPage(Generic[Row]):
             message = f"tasks is {type(tasks).__name__}, not a list"
             raise InvalidResponseError(message)
         return cls(tuple(parse(task) for task in tasks), count)
+
+    def sharing(self, before: TaskPage[Row] | None) -> TaskPage[Row]:
+        """Return the same with the rows of an earlier page where they are equal.
+
+        What is kept of tasks by their ids then holds them, and their texts, only once.
+        """
+        if before is None:
+            return self
+        known = {row.id: row for row in before.tasks}
+        rows = (
+            old if (old := known.get(row.id)) is not None and old == row else row
+            for row in self.tasks
+        )
+        return TaskPage(tuple(rows), self.task_count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector
-from dcs_task_exporter.counting import CountingRules
+from dcs_task_exporter.counting import CountingRules, Series
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.progress import ProgressReader
@@ -251,14 +251,21 @@ class Refresher:
         """Remember that a scraper has these, whole and rendered."""
         with self._lock:
             now = self._monotonic()
+            # Most instances show the same series: they hold one mapping together.
+            first: dict[tuple[Series, ...], Mapping[Series, float]] = {}
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
                 entry = self._entries.get(snapshot.instance.id)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
-                since = entry.witnessed_since
-                entry.witnessed_since = {series: since.get(series, now) for series in shown}
                 entry.witnessed = shown
+                since = entry.witnessed_since
+                if not since:
+                    entry.witnessed_since = first.setdefault(
+                        tuple(shown), dict.fromkeys(shown, now)
+                    )
+                elif since.keys() != shown.keys():
+                    entry.witnessed_since = {key: since.get(key, now) for key in shown}
 
     def attempted(self) -> bool:
         """Whether every instance was read, or tried, at least once."""

@@ -159,6 +159,7 @@ def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> Clie
         page_size=collector.page_size,
         max_pages=collector.max_pages,
         start_parameter=collector.start_parameter,
+        personal=collector.personal_labels,
     )
 
 

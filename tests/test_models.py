@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -88,3 +89,41 @@ def test_contradiction(body: object) -> None:
 def test_no_tasks(body: object) -> None:
     """An answer without tasks is one: beyond the last page a total may stand beside it."""
     assert TaskPage.from_json(body, Task.from_json).tasks == ()
+
+
+def test_equal_tasks_are_held_once() -> None:
+    """Of two pages the later holds the earlier one's tasks, but for those that changed."""
+
+    def page(*statuses: str) -> TaskPage[Task]:
+        rows = [{"id": str(at), "status": status} for at, status in enumerate(statuses)]
+        return TaskPage.from_json({"tasks": rows}, Task.from_json)
+
+    before = page("SUCCESS", "EXECUTING")
+    after = page("SUCCESS", "FAILED", "CREATED")
+    shared = after.sharing(before)
+
+    assert shared == after
+    assert shared.tasks[0] is before.tasks[0]
+    assert after.sharing(None) is after
+
+
+def test_nothing_personal_is_kept() -> None:
+    """Unless it is wanted, neither the user nor an account nor an address is kept."""
+    row = {
+        "id": "a",
+        "user_name": "alice",
+        "details": {
+            "account_name": "bob",
+            "source_ip": "192.0.2.1",
+            "target_ip": "192.0.2.2",
+            "node_name": "node-192.0.2.3",
+            "replica_ip": "192.0.2.4",
+            "public_ip_address": "192.0.2.5",
+            "new_port": 6380,
+        },
+    }
+    kept = TaskParser(personal=False).task(row)
+
+    assert not re.search(r"alice|bob|192\.0\.2", repr(kept))
+    assert kept.details.new_port == 6380
+    assert len(re.findall(r"192\.0\.2", repr(TaskParser().task(row)))) == 5

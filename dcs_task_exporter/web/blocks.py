@@ -13,7 +13,8 @@ import itertools
 import operator
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -60,7 +61,7 @@ class _Packed:
 
     text: bytes
     identity: bytes
-    ends: tuple[int, ...]
+    ends: array[int]
 
     @classmethod
     def of(cls, blocks: Blocks) -> _Packed:
@@ -68,7 +69,8 @@ class _Packed:
         found = next(filter(None, map(IDENTITY.search, blocks)), None)
         identity = found[0] if found else MARK
         packed = [block.replace(identity, MARK) for block in blocks]
-        return cls(b"".join(packed), identity, (0, *itertools.accumulate(map(len, packed))))
+        ends = array("I", (0, *itertools.accumulate(map(len, packed))))
+        return cls(b"".join(packed), identity, ends)
 
     def block(self, at: int) -> bytes:
         """Return one of them as it was."""
@@ -129,7 +131,7 @@ class InstanceBlocks:
     def render(self, snapshots: Sequence[Snapshot], encoder: Encoder, content_type: str) -> bytes:
         """Return the exposition of `snapshots`, without the mark that ends OpenMetrics."""
         form = self._format(encoder, content_type)
-        kept = [self._of(form, snapshot, encoder) for snapshot in one_each(snapshots)]
+        kept = self._of(form, one_each(snapshots), encoder)
         body = io.BytesIO()  # written family by family: the text is large, and there only once
         for at, header in enumerate(form.steady):
             body.write(header)
@@ -149,7 +151,7 @@ class InstanceBlocks:
         groups: list[_Group] = []
         for start in range(0, max(1, len(shown)), self._group_size):
             some = shown[start : start + self._group_size]
-            kept = [self._of(form, snapshot, encoder) for snapshot in some]
+            kept = self._of(form, some, encoder)
             passing += [one.passing for one in kept]
             headers = form.steady if start == 0 else [b""] * len(form.steady)
             known = before.pop() if before else None
@@ -178,22 +180,39 @@ class InstanceBlocks:
                 del self._formats[old]
             return form
 
-    def _of(self, form: _Format, snapshot: Snapshot, encoder: Encoder) -> _Kept:
-        """Return the blocks of one instance, written anew where they show something else."""
+    def _of(
+        self, form: _Format, snapshots: Sequence[Snapshot], encoder: Encoder
+    ) -> Sequence[_Kept]:
+        """Return the blocks of each instance, written anew where they show something else."""
+        kept: dict[str, _Kept] = {}
+        stale: list[Snapshot] = []
+        for snapshot in snapshots:
+            known = form.kept.get(snapshot.instance.id)
+            if known is not None and known.snapshot is snapshot.token:
+                kept[snapshot.instance.id] = known
+            else:
+                stale.append(snapshot)
+        if stale:
+            families = self._collector.passing(stale)
+            passing = _by_instance(families, _blocks(families, form.passing, encoder), stale)
+            for snapshot, own in zip(stale, passing, strict=True):
+                written = self._written(form, snapshot, own, encoder)
+                kept[snapshot.instance.id] = form.kept[snapshot.instance.id] = written
+        return [kept[snapshot.instance.id] for snapshot in snapshots]
+
+    def _written(
+        self, form: _Format, snapshot: Snapshot, passing: Blocks, encoder: Encoder
+    ) -> _Kept:
+        """Return the blocks of an instance that was refreshed, of which most may be right still."""
         instance = snapshot.instance
         figures = snapshot.figures and snapshot.figures.token
         kept = form.kept.get(instance.id)
-        if kept is not None and kept.snapshot is snapshot.token:
-            return kept
-        if kept is None or kept.figures is not figures or kept.instance is not instance:
-            written = self._collector.steady((snapshot,))
-            steady = _Packed.of(_blocks(written, form.steady, encoder))
-        else:
+        if kept is not None and kept.figures is figures and kept.instance is instance:
             steady = kept.steady
-        passing = _blocks(self._collector.passing((snapshot,)), form.passing, encoder)
-        kept = _Kept(instance, figures, steady, snapshot.token, passing)
-        form.kept[instance.id] = kept
-        return kept
+        else:
+            families = self._collector.steady((snapshot,))
+            steady = _Packed.of(_blocks(families, form.steady, encoder))
+        return _Kept(instance, figures, steady, snapshot.token, passing)
 
 
 def _group(members: Sequence[_Packed], headers: Blocks, known: _Group | None) -> _Group:
@@ -241,6 +260,19 @@ def _blocks(
         blocks.append(block)
     blocks.reverse()
     return tuple(blocks)
+
+
+def _by_instance(
+    families: Sequence[Metric], blocks: Blocks, snapshots: Sequence[Snapshot]
+) -> Sequence[Blocks]:
+    """Cut blocks of families whose every sample is one line of one instance."""
+    lines: list[Mapping[str, bytes]] = []
+    for family, block in zip(families, blocks, strict=True):
+        ids = [sample.labels["dcs_instance_id"] for sample in family.samples]
+        # Not by splitlines(), which also cuts where label values may hold a line separator.
+        lines.append(dict(zip(ids, block.split(b"\n")[:-1], strict=True)))
+    ids = [snapshot.instance.id for snapshot in snapshots]
+    return [tuple(b"%b\n" % own[key] if key in own else b"" for own in lines) for key in ids]
 
 
 def _written(families: Sequence[Metric], encoder: Encoder) -> bytes:
