@@ -43,7 +43,7 @@ unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py
 
-bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 20 minutes
+bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
 	$(BIN)/python bench/performance.py
 
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests

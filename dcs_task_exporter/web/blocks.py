@@ -3,7 +3,7 @@
 The library writes every line. What it wrote of an instance is kept, cut into one block for each
 family, as long as what it shows is the same object; a scrape joins blocks. What was compressed of
 a group of instances is kept too. At 100,000 series of which 1 % changed that takes about a
-twentieth of the time (docs/performance.md).
+twelfth of the time (docs/performance.md).
 """
 
 from __future__ import annotations
