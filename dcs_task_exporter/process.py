@@ -13,7 +13,7 @@ def tune_garbage_collection() -> None:
     """Spare what lives as long as the process, and look through the rest less often.
 
     Nearly all that is kept is immutable and without cycles. With the defaults a look through all of
-    it stops every thread for 70 ms at 1,000 instances, several times a minute (measured; see
+    it stops every thread for 65 ms at 1,000 instances, every few refreshes (measured; see
     docs/performance.md).
     """
     gc.collect()
