@@ -288,6 +288,8 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
 def _is_timeout(error: BaseException) -> bool:
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, urllib3.exceptions.NewConnectionError):
+            return False  # refused, or no such host: urllib3 takes that for a timeout
         reason = getattr(seen, "reason", None)
         inner = [arg for arg in seen.args if isinstance(arg, BaseException)]
         if isinstance(seen, TimeoutError | urllib3.exceptions.TimeoutError):
@@ -312,5 +314,6 @@ def _cause(error: BaseException) -> str:
         # Its own text holds what was read: tasks, with the names of people.
         return f"the answer was cut after {len(seen.partial)} bytes"
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
-    text = text.rsplit(": ", 1)[-1] if " object at 0x" in text else text
+    if " object at 0x" in text or isinstance(seen, urllib3.exceptions.NewConnectionError):
+        text = text.rsplit(": ", 1)[-1]
     return text[:MAX_CAUSE_LENGTH]

@@ -142,6 +142,17 @@ def test_insecure(start: Callable[..., TlsServer]) -> None:
     assert transport(insecure=True).get(start("other.example").url, AUTH).status == 200
 
 
+def test_no_connection() -> None:
+    """A refused connection is told as that, and not as a timeout."""
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ApiConnectionError) as raised:
+        transport().get(f"https://{HOST}:{port}/v2/x", AUTH)
+
+    assert raised.value.message == "the connection failed: [Errno 111] Connection refused"
+
+
 def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """That certificates are not checked is said once, at the start."""
     with world() as here:
