@@ -182,9 +182,11 @@ class Discovery:
             if listed:
                 self._empty_since = None
             self._known = known = {**kept, **admitted}
-            self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
         self._tell(before, known)
+        # First what is watched, then the word that it is: else a list would seem empty for a while.
         self._found(tuple(known.values()))
+        with self._lock:
+            self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
 
     def _tell(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
         changes = [("an instance is watched", known[key]) for key in known.keys() - before.keys()]

@@ -19,7 +19,7 @@ from dcs_task_exporter.workers import WorkerPool
 logger = logging.getLogger(__name__)
 
 PATIENCE: Final = 2.0
-"""Seconds after which no further question about the same instance is begun."""
+"""Seconds after its listing in which the questions about an instance must have begun."""
 
 PAUSE: Final = 60.0
 """Seconds for which nothing is asked of a project that did not answer."""
@@ -47,13 +47,20 @@ class ProgressReader:
     """Asks for the progress of tasks that offer it, in threads of its own."""
 
     def __init__(
-        self, statuses: StatusTable, lock: threading.Lock, monotonic: Callable[[], float]
+        self,
+        statuses: StatusTable,
+        lock: threading.Lock,
+        monotonic: Callable[[], float],
+        *,
+        threads: int = THREADS,
     ) -> None:
         self._statuses = statuses
+        self._threads = threads
         self._lock = lock
         self._monotonic = monotonic
         self._pools: dict[str, WorkerPool[_Question]] = {}
         self._silent_until: dict[str, float] = {}
+        self._stopped = False
 
     def ask(self, entry: Watched, done: Callable[[], None]) -> None:
         """Ask for the progress of an instance's active tasks, and call `done` after that."""
@@ -62,39 +69,45 @@ class ProgressReader:
             for task in entry.state.active.values()
             if task.enable_show and self._statuses.outcome(task.status) is Outcome.ACTIVE
         ]
-        if not tasks:
+        with self._lock:
+            if not tasks or self._stopped:
+                pool = None
+            else:
+                pool = self._pools.get(entry.project) or WorkerPool(
+                    f"{entry.project}-progress", self._threads
+                )
+                self._pools[entry.project] = pool
+        if pool is None:
             done()
             return
-        with self._lock:
-            pool = self._pools.get(entry.project)
-            if pool is None:
-                pool = WorkerPool(f"{entry.project}-progress", THREADS)
-                self._pools[entry.project] = pool
-        for question in pool.submit([_Question(partial(self._run, entry, tasks), done)]):
+        # From now on, not from when its turn comes: until then the instance is not read again.
+        deadline = self._monotonic() + PATIENCE
+        for question in pool.submit([_Question(partial(self._run, entry, tasks, deadline), done)]):
             question.done()
 
     def stop(self) -> None:
         """Ask no more."""
         with self._lock:
+            self._stopped = True
             pools = list(self._pools.values())
         for pool in pools:
             for question in pool.stop():
                 question.done()
 
-    def _run(self, entry: Watched, tasks: list[str]) -> None:
+    def _run(self, entry: Watched, tasks: list[str], deadline: float) -> None:
         try:
-            found = self._asked(entry, tasks)
+            found = self._asked(entry, tasks, deadline)
         except StoppedError:
             return
         with self._lock:
             self._show(entry, found)
 
-    def _asked(self, entry: Watched, tasks: list[str]) -> Mapping[str, Progress]:
+    def _asked(self, entry: Watched, tasks: list[str], deadline: float) -> Mapping[str, Progress]:
         """Return what is told; of what is not, nothing is shown."""
         found: dict[str, Progress] = {}
-        deadline = self._monotonic() + PATIENCE
         for key in tasks:
-            if self._monotonic() < self._silent_until.get(entry.project, 0.0):
+            now = self._monotonic()
+            if now > deadline or now < self._silent_until.get(entry.project, 0.0):
                 break
             try:
                 found[key] = entry.target.source.task_progress(entry.id, key, deadline)

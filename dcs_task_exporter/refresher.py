@@ -183,24 +183,26 @@ class Refresher:
         kept = set(map(id, quiet))
         self._submit_reads(project, [entry for entry in due if id(entry) not in kept])
         if quiet:
-            job = _Job(tuple(quiet), AT_ONCE, partial(self._ask_centre, project, quiet))
+            # Each with what its waiters wait for: a probe may read it meanwhile, and more.
+            asked = [(entry, entry.in_flight) for entry in quiet]
+            job = _Job(tuple(quiet), AT_ONCE, partial(self._ask_centre, project, asked))
             self._submit(project, [job])
 
-    def _ask_centre(self, project: str, quiet: Sequence[Watched]) -> None:
+    def _ask_centre(self, project: str, asked: Sequence[_Asked]) -> None:
         """Ask once for many instances; runs in a worker thread."""
-        waiting: Sequence[Watched] = quiet
+        waiting = asked
         try:
-            changed = self._changed(project, quiet)
+            changed = self._changed(project, asked)
             self._submit_reads(project, changed)
             queued = set(map(id, changed))
-            waiting = [entry for entry in quiet if id(entry) not in queued]
+            waiting = [(entry, future) for entry, future in asked if id(entry) not in queued]
         except StoppedError:
             pass
         finally:
-            for entry in waiting:
-                self._finish(entry, unless_reading=True)
+            for entry, future in waiting:
+                self._finish(entry, unless_reading=True, only=future)
 
-    def _changed(self, project: str, quiet: Sequence[Watched]) -> Sequence[Watched]:
+    def _changed(self, project: str, asked: Sequence[_Asked]) -> Sequence[Watched]:
         """Return those that must be read; the others are spared."""
         sparing = self._sparing[project]
         try:
@@ -213,11 +215,14 @@ class Refresher:
         with self._lock:
             own = [entry for entry in self._entries.values() if entry.project == project]
             sparing.suspect(changes, own)
-            changed = [entry for entry in quiet if entry.suspect_since is not None]
-            for entry in quiet:
+            still = [
+                entry for entry, future in asked if entry.in_flight is future and not entry.reading
+            ]
+            changed = [entry for entry in still if entry.suspect_since is not None]
+            for entry in still:
                 if entry.suspect_since is None:
                     entry.attempted_mono = self._monotonic()
-            sparing.spared += len(quiet) - len(changed)
+            sparing.spared += len(still) - len(changed)
         return changed
 
     @property
@@ -258,7 +263,7 @@ class Refresher:
                 entry = self._entries.get(snapshot.instance.id)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
-                entry.witnessed = shown
+                entry.saw(shown)
                 since = entry.witnessed_since
                 if not since:
                     entry.witnessed_since = first.setdefault(
@@ -317,19 +322,29 @@ class Refresher:
             entry.reading = True
             is_watched = self._entries.get(entry.id) is entry
         done = partial(self._finish, entry)
-        if is_watched and self._reader.read(entry) and self._settings.task_progress:
-            self._progress.ask(entry, done)
-        else:
-            done()
+        try:
+            if is_watched and self._reader.read(entry) and self._settings.task_progress:
+                self._progress.ask(entry, done)
+            else:
+                done()
+        except BaseException:
+            done()  # else it would never be read again
+            raise
 
-    def _finish(self, entry: Watched, *, unless_reading: bool = False) -> None:
+    def _finish(
+        self, entry: Watched, *, unless_reading: bool = False, only: Future[None] | None = None
+    ) -> None:
+        """Let those go on who wait for an instance; `only` if it is this that they wait for."""
         with self._lock:
-            if unless_reading and entry.reading:
+            if (unless_reading and entry.reading) or only not in (None, entry.in_flight):
                 return
             done, entry.in_flight = entry.in_flight, None
             entry.reading = entry.hurried = False
         if done is not None:
             done.set_result(None)
+
+
+_Asked = tuple[Watched, "Future[None] | None"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,15 @@ class Watched:
             if key in state.counted or key in state.active or key in state.missing
         )
 
+    def saw(self, shown: Mapping[Series, int]) -> None:
+        """Note what a scraper has; what an earlier scrape showed may be confirmed after a later."""
+        before = self.witnessed
+        if all(before.get(series, 0) <= number for series, number in shown.items()):
+            self.witnessed = shown
+        else:
+            highest = {key: max(number, before.get(key, 0)) for key, number in shown.items()}
+            self.witnessed = highest
+
     def settled(self) -> InstanceState:
         """Return the state whose counters show what a scrape has seen."""
         return replace(self.state, shown={**self.state.shown, **self.witnessed})

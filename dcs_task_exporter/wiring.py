@@ -29,6 +29,7 @@ from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
 from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.models import Instance
+from dcs_task_exporter.progress import THREADS as PROGRESS_THREADS
 from dcs_task_exporter.refresher import RefreshSettings
 from dcs_task_exporter.transport import TlsSettings, Transport
 
@@ -59,7 +60,8 @@ def client_of(
         )
     transport = Transport(
         timeout=collector.timeout,
-        connections=collector.concurrency,
+        # Discovery and progress have threads of their own.
+        connections=collector.concurrency + PROGRESS_THREADS + 1,
         user_agent=f"dcs-task-exporter/{__version__}",
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
         proxies=_proxies(project),

@@ -10,7 +10,7 @@ import pytest
 from clouds import PROJECT, Samples, World, scrape, value, world
 
 from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.discovery import DiscoveryRules
+from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.simulator import Quirks
@@ -115,6 +115,24 @@ def test_an_hour_of_empty_answers_is_believed() -> None:
         assert before == {"i0", "i1"}
         assert watched(exporter) == set()
         assert value(found, "dcs_discovery_instances", project="prod") == 0
+
+
+def test_nothing_is_known_before_it_is_watched() -> None:
+    """A search has not succeeded before what it found is watched."""
+    at_that_moment: list[float | None] = []
+    discovery = Discovery(
+        DiscoverySettings("prod", DiscoveryRules()),
+        lambda _: (ORDERS,),
+        lambda _: at_that_moment.append(discovery.status.last_success),
+        now=lambda: 1.0,
+        monotonic=lambda: 1.0,
+    )
+    pending = discovery.search()
+    assert pending is not None
+    pending.result(10)
+
+    assert at_that_moment == [None]
+    assert discovery.status.last_success == 1.0
 
 
 def test_a_project_without_instances() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from clouds import samples, scrape, value, world
 from prometheus_client import generate_latest
+from test_refresher import Source
 
+from dcs_task_exporter.counting import InstanceState
 from dcs_task_exporter.errors import InvalidResponseError
-from dcs_task_exporter.models import Progress
+from dcs_task_exporter.models import Instance, Progress, StatusTable, Task
+from dcs_task_exporter.progress import ProgressReader
+from dcs_task_exporter.watched import Target, Watched
 
 
 def test_progress_is_shown() -> None:
@@ -81,6 +86,56 @@ def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
         assert here.cloud.count("task_progress") == 2
     active = [number for (name, _), number in found.items() if name == "dcs_tasks_active"]
     assert active.count(1) >= 2
+
+
+def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], list[str]]:
+    """Ask for the progress of two instances, of which the first answers after some time.
+
+    Returns which were asked, and of which the read was ended.
+    """
+    steady = 0.0
+    asked: list[str] = []
+    done: list[str] = []
+    ended, both = threading.Semaphore(0), threading.Event()
+
+    class Slow(Source):
+        def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+            nonlocal steady
+            assert task_id
+            assert deadline
+            assert both.wait(30)
+            asked.append(instance_id)
+            steady += seconds
+            return Progress(0.5, 1.0)
+
+    def end(name: str) -> None:
+        done.append(name)
+        ended.release()
+
+    reader = ProgressReader(StatusTable(), threading.Lock(), lambda: steady, threads=1)
+    if stopped:
+        reader.stop()
+    task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)
+    for name in ("i0", "i1"):
+        target = Target(Instance(name, name, "prod"), Slow())
+        entry = Watched(target, InstanceState(active={"t": task}))
+        reader.ask(entry, partial(end, name))
+    both.set()
+    for _ in range(2):
+        assert ended.acquire(timeout=30)
+    reader.stop()
+    return asked, done
+
+
+def test_a_question_that_comes_too_late_is_not_asked() -> None:
+    """An instance whose turn comes late goes without progress, rather than be read late."""
+    assert asked_after(1.0) == (["i0", "i1"], ["i0", "i1"])
+    assert asked_after(10.0) == (["i0"], ["i0", "i1"])
+
+
+def test_nothing_is_asked_after_the_end() -> None:
+    """A read that ends after the exporter was stopped asks nothing more."""
+    assert asked_after(1.0, stopped=True) == ([], ["i0", "i1"])
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,39 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
     assert here.source.read.count("i0") == 2
 
 
+def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
+    """An answer of the centre ends nothing that became due after it was asked."""
+    answer = threading.Event()
+
+    def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        assert answer.wait(PATIENCE)
+        return (), False
+
+    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
+    detector = ChangeDetector("prod", listing, 3000.0, **clock)
+    here = scene(2, detectors={"prod": detector}, concurrency=2)
+    answer.set()
+    here.scrape()
+    answer.clear()
+    here.steady += 15
+    asking = here.refresher.refresh()
+    here.source.error = ApiTimeoutError("silence")
+    here.refresher.refresh({"i0"}).result(PATIENCE)
+    here.source.error = None
+    here.source.permits = threading.Semaphore(0)
+    here.steady += 16
+    again = here.refresher.refresh()
+    here.source.wait_for_the_begin(4)
+    answer.set()
+    asking.result(PATIENCE)
+    is_early = again.done()
+    here.source.permits.release(10)
+    again.result(PATIENCE)
+
+    assert not is_early
+    assert here.source.read.count("i0") == 3
+
+
 class Pass:
     """Scrapes every 15 s of which each has the budget for 10 of 100 instances: a pass takes 10."""
 

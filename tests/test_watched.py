@@ -134,3 +134,12 @@ def test_full_passes_are_spread() -> None:
 
     assert due[-1] == 1000
     assert all(60 <= late - early <= 140 for early, late in itertools.pairwise(due))
+
+
+def test_scrapes_that_are_confirmed_out_of_order() -> None:
+    """What an earlier scrape showed, confirmed after a later one, takes nothing back."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), InstanceState())
+    for number in (2, 1):
+        made.saw({("EXTEND", "FAILED"): number})
+
+    assert made.settled().shown == {("EXTEND", "FAILED"): 2}
