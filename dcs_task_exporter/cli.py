@@ -42,7 +42,7 @@ from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.sharding import choose_shard
 from dcs_task_exporter.state import StateLockedError
-from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer, parse_listen_address
 from dcs_task_exporter.web.toolkit import WebConfigFile
@@ -194,11 +194,13 @@ def _listen_address(text: str) -> tuple[str, int]:
 
 
 def _url_path(text: str) -> str:
-    taken = text in ("/", "/-/healthy", "/-/ready")
-    if not text.startswith("/") or taken or any(char in text for char in "{}?# "):
-        message = f"not a path for metrics: {text!r}; write it like /metrics"
+    message = f"not a path for metrics: {text!r}; write it like /metrics"
+    if text == "/":
         raise argparse.ArgumentTypeError(message)
-    return text
+    try:
+        return WebSettings(telemetry_path=text).telemetry_path
+    except ValueError:
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -571,3 +571,12 @@ def test_the_demo_starts_prometheus(
     assert len(groups) == 3
     with pytest.raises(requests.ConnectionError):
         requests.get(found[1], timeout=5)
+
+
+@pytest.mark.parametrize("path", ["/probe", "/sd", "/", "/-/ready", "metrics"])
+def test_a_path_that_is_taken(path: str) -> None:
+    """A path for the metrics that is none, or that has another answer, is refused by its name."""
+    done = run(f"--web.telemetry-path={path}")
+
+    assert done.returncode == 2
+    assert f"not a path for metrics: '{path}'; write it like /metrics" in done.stderr
