@@ -71,7 +71,6 @@ class ClientSettings:
     iam_endpoint: str
     project_id: str = ""
     iam_project_name: str = ""
-    retries: int = 2
     page_size: int = 100
     max_pages: int = 50
     start_parameter: str = "start_time"

@@ -123,7 +123,9 @@ class Exporter:
 
     async def discover(self, timeout: float, project: str | None = None) -> bool:
         """Search what is due, of one project or of all; return whether its instances are known."""
-        await asyncio.wait([asyncio.wrap_future(all_of(self._search(project)))], timeout=timeout)
+        await asyncio.wait(
+            [asyncio.wrap_future(all_of(self._search(project).values()))], timeout=timeout
+        )
         return all(
             item.status.last_success is not None
             for item in self.discoveries
@@ -172,7 +174,7 @@ class Exporter:
 
     def read_everything(self, patience: float) -> None:
         """Read every instance once: wait for `patience` seconds longer than the budget takes."""
-        wait(self._search(), patience)
+        wait(self._search().values(), patience)
         longest = max(self.pass_times().values(), default=0.0)
         wait([self._refresher.refresh()], patience + longest)
 
@@ -184,21 +186,16 @@ class Exporter:
 
     def _read_due(self) -> Future[None]:
         """Start reading what is known and due, and of each first search what it finds."""
-        searches = {
-            discovery.project: pending
-            for discovery in self.discoveries
-            if (pending := discovery.search()) is not None
-        }
         found = [
             and_then(pending, partial(self._refresher.refresh, project=project))
-            for project, pending in searches.items()
+            for project, pending in self._search().items()
         ]
         return all_of([self._refresher.refresh(), *found])
 
-    def _search(self, project: str | None = None) -> Sequence[Future[None]]:
-        """Search what is due, of one project or of all; return the first searches."""
+    def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
+        """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        return [pending for item in chosen if (pending := item.search()) is not None]
+        return {item.project: first for item in chosen if (first := item.search()) is not None}
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return what is known of every instance."""

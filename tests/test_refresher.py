@@ -362,8 +362,8 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
     assert seen == [0, 1]
 
 
-def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
-    """A read that a probe began goes on as one read when the centre spares the instance."""
+def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threading.Event]:
+    """Return two instances that were read once, and what lets the task centre answer."""
     answer = threading.Event()
 
     def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
@@ -376,6 +376,12 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
     answer.set()
     here.scrape()
     answer.clear()
+    return here, answer
+
+
+def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
+    """A read that a probe began goes on as one read when the centre spares the instance."""
+    here, answer = beside_a_silent_centre(scene)
     here.source.permits = threading.Semaphore(0)
     here.steady += 15
     everything = here.refresher.refresh()
@@ -395,18 +401,7 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
 
 def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
     """An answer of the centre ends nothing that became due after it was asked."""
-    answer = threading.Event()
-
-    def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
-        assert answer.wait(PATIENCE)
-        return (), False
-
-    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
-    detector = ChangeDetector("prod", listing, 3000.0, **clock)
-    here = scene(2, detectors={"prod": detector}, concurrency=2)
-    answer.set()
-    here.scrape()
-    answer.clear()
+    here, answer = beside_a_silent_centre(scene)
     here.steady += 15
     asking = here.refresher.refresh()
     here.source.error = ApiTimeoutError("silence")
