@@ -446,12 +446,14 @@ class Listing:
     """All pages of one instance's tasks: each id once, newest start first.
 
     `start` is the Unix time from which the tasks were asked for; `truncated` says that the page
-    cap cut the listing.
+    cap cut the listing. `answered_at` is the cloud's own time (Unix seconds), by the `Date` header
+    of its last page, where it has one.
     """
 
     tasks: tuple[Task, ...]
     start: float
     truncated: bool = False
+    answered_at: float | None = None
 
 
 _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(
