@@ -28,4 +28,5 @@ class Quirks:
     numeric_capacities: bool = False
     misspelt_cache_mode: bool = False
     deleted_instance: Literal["404", "empty"] = "404"
+    date: bool = True
     center: Literal["served", "named", "blind", "404", "403"] = "served"
