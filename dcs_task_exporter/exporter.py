@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.client import DcsClient
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.config import Config, ProjectConfig
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.refresher import Refresher
@@ -29,6 +30,7 @@ from dcs_task_exporter.state import NoJournal, StateFile, StateStatus
 from dcs_task_exporter.targets import Targets
 from dcs_task_exporter.telemetry import (
     ApiTelemetry,
+    ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
     register_process_metrics,
@@ -74,6 +76,11 @@ class Exporter:
         }
         self._state = self._state_file(options)
         journal = self._state or NoJournal()
+        self._timekeeper = Timekeeper(
+            options.clocks.now,
+            options.clocks.monotonic,
+            self._state.latest_refresh() if self._state is not None else None,
+        )
         self._retargeting = threading.Lock()
         self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
         self._refresher = Refresher(
@@ -82,7 +89,8 @@ class Exporter:
             now=options.clocks.now,
             monotonic=options.clocks.monotonic,
             journal=journal,
-            detectors=detectors_of(config, self.clients, options.clocks),
+            detectors=detectors_of(config, self.clients, options.clocks, self._timekeeper),
+            timekeeper=self._timekeeper,
         )
         self.discoveries = [
             discovery_of(
@@ -240,8 +248,14 @@ class Exporter:
         return self._state.status if self._state is not None else None
 
     def problems(self) -> Sequence[str]:
-        """Return what is wrong with discovery, in sentences for people."""
-        return [
+        """Return what is wrong with the clock and with discovery, in sentences for people."""
+        doubted = [
+            f"The clock of this machine is {doubt} (project {project}): set it right. "
+            "Until then nothing is forgotten."
+            for project, doubt in self._doubts().items()
+            if doubt
+        ]
+        return doubted + [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
             + (
                 "The last list stays."
@@ -251,6 +265,10 @@ class Exporter:
             for status in (discovery.status for discovery in self.discoveries)
             if status.problem
         ]
+
+    def _doubts(self) -> Mapping[str, str]:
+        """Return what is wrong with the clock, by project; empty where nothing is."""
+        return {project: self._timekeeper.moment(project).doubt for project in self.clients}
 
     def _client(self, project: ProjectConfig, environ: Mapping[str, str]) -> DcsClient:
         collector = self._config.collector
@@ -271,6 +289,7 @@ class Exporter:
         registry = CollectorRegistry(support_collectors_without_names=True)
         registry.register(self._api)
         registry.register(self._own)
+        registry.register(ClockTelemetry(self._doubts))
         registry.register(
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.discoveries],

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.counting import CountingRules, Series
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.models import Instance
@@ -65,6 +66,7 @@ class Refresher:
         monotonic: Callable[[], float],
         journal: Journal | None = None,
         detectors: Mapping[str, ChangeDetector] | None = None,
+        timekeeper: Timekeeper | None = None,
     ) -> None:
         self._settings = settings
         self._journal = journal or NoJournal()
@@ -86,6 +88,7 @@ class Refresher:
             self._lock,
             now=now,
             monotonic=monotonic,
+            timekeeper=timekeeper,
         )
         self._progress = ProgressReader(settings.rules.statuses, self._lock, monotonic)
         self._stopping = False

@@ -46,7 +46,9 @@ class Watched:
     Changed only under the refresher's lock. `in_flight` is there from the moment at which the
     instance is due until it is read, `reading` while a thread reads it. `era` grows when the series
     that a scrape saw end: what was counted before that must not be published after it.
-    `suspect_since` is when something was seen to change that a later read must show.
+    `suspect_since` is when something was seen to change that a later read must show. `listed` is
+    what was counted last, `window` where its look-back window began, and `doubted` whether the
+    clock was in doubt.
     """
 
     def __init__(self, target: Target, state: InstanceState) -> None:
@@ -54,6 +56,8 @@ class Watched:
         self.state = state
         self.snapshot = Snapshot(target.instance)
         self.listed: tuple[Task, ...] | None = None
+        self.window = -math.inf
+        self.doubted = False
         self.progress: Mapping[str, Progress] = {}
         self.witnessed: Mapping[Series, int] = {}
         self.witnessed_since: Mapping[Series, float] = {}
@@ -88,15 +92,22 @@ class Watched:
     def shows(self, listing: Listing, window: float) -> bool:
         """Whether a listing is what the snapshot shows already: the usual case, and cheap.
 
-        `window` is the Unix time at which the look-back window begins.
+        `window` is the Unix time at which the look-back window begins. What was counted while the
+        clock was in doubt is counted anew: something may be left to forget.
         """
+        low, high = sorted((window, self.window))
         return (
-            listing.tasks == self.listed
-            and all((task.created_at or window) >= window for task in listing.tasks)
+            not self.doubted
+            and listing.tasks == self.listed
+            and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self.snapshot.figures is not None
             and self.snapshot.truncated == listing.truncated is False
             and is_settled(self.state)
         )
+
+    def counted(self, listing: Listing, window: float, *, doubt: str) -> None:
+        """Note what was counted, under which window, and whether the clock was in doubt."""
+        self.listed, self.window, self.doubted = listing.tasks, window, bool(doubt)
 
     def knows(self, task_ids: Collection[str]) -> frozenset[str]:
         """Return those of these tasks that are this instance's, as far as it was read."""

@@ -24,6 +24,7 @@ from dcs_task_exporter.client import (
     ClientSettings,
     DcsClient,
 )
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.config import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
@@ -94,15 +95,19 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 
 
 def detectors_of(
-    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks
+    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks, timekeeper: Timekeeper
 ) -> Mapping[str, ChangeDetector]:
     """Return the change detectors of those projects whose task centre is used."""
+
+    def time_of(project: str) -> Callable[[], float]:
+        return lambda: timekeeper.moment(project).earliest
+
     return {
         project.name: ChangeDetector(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
-            now=clocks.now,
+            now=time_of(project.name),
             monotonic=clocks.monotonic,
         )
         for project in config.projects

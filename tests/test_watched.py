@@ -46,7 +46,7 @@ def watched(state: InstanceState, listing: Listing, now: float) -> Watched:
     made.snapshot = Snapshot(
         made.target.instance, up=True, figures=figures(state, listing, now, RULES), refreshed_at=now
     )
-    made.listed = listing.tasks
+    made.counted(listing, now - WEEK, doubt="")
     return made
 
 
