@@ -266,7 +266,8 @@ class Refresher:
                 entry = self._entries.get(snapshot.instance.id)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
-                entry.saw(shown)
+                if shown:  # what is too old to be shown takes back nothing of what was seen
+                    entry.saw(shown)
                 since = entry.witnessed_since
                 if not since:
                     entry.witnessed_since = first.setdefault(
