@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from dcs_task_exporter.answers import AnswerMemory, read_json
+from dcs_task_exporter.answers import AnswerMemory, date_of, read_json
 from dcs_task_exporter.auth import AuthGate, request_auth
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.credentials import Credential, CredentialSource
@@ -76,6 +76,7 @@ class _Request(Generic[Parsed]):
     project_id: str
     parse: Callable[[Any], Parsed]
     memory: AnswerMemory[Parsed]
+    heard: Callable[[float | None], None] | None = None
 
 
 class ApiCaller:
@@ -106,6 +107,14 @@ class ApiCaller:
         """Close the idle connections."""
         self._transport.close()
 
+    def now(self) -> float:
+        """Return the Unix time."""
+        return self._around.now()
+
+    def count_error(self, operation: str, error: ApiError) -> None:
+        """Count an error that no single answer shows."""
+        self._observer.error(self._project, operation, error.reason)
+
     def get(
         self,
         operation: str,
@@ -116,14 +125,18 @@ class ApiCaller:
         *,
         project_id: str = "",
         memory: AnswerMemory[Parsed] | None = None,
+        subject: str = "",
+        heard: Callable[[float | None], None] | None = None,
     ) -> Parsed:
         """Return what `parse` makes of the answer, asking again where that can help.
 
         No request starts after `deadline` (monotonic). An answer that `memory` knows is not parsed
-        again. Raises `ApiError`.
+        again. `heard` is told the cloud's time (Unix seconds) of each answer, where it has one.
+        Raises `ApiError`.
         """
+        del subject
         where = f"{url}?{canonical_query(query.items())}" if query else url
-        request = _Request(operation, where, project_id, parse, memory or AnswerMemory())
+        request = _Request(operation, where, project_id, parse, memory or AnswerMemory(), heard)
         attempt = 0
         while True:
             try:
@@ -209,6 +222,8 @@ class ApiCaller:
         try:
             answer = self._transport.get(request.url, auth)
             code = str(answer.status)
+            if request.heard is not None:
+                request.heard(date_of(answer.headers))
             parsed = _parsed(answer, request, credential, self._around.now())
         except ApiError as error:
             self._observer.error(project, operation, error.reason)

@@ -17,6 +17,7 @@ The tree, so that a caller knows what to catch::
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
         InvalidResponseError      an answer that is not what the API documents
+        IncompleteListingError    a listing that may lack the newest tasks
         StoppedError              the exporter is shutting down
 """
 
@@ -163,6 +164,12 @@ class InvalidResponseError(ApiError):
     retryable = True
 
 
+class IncompleteListingError(ApiError):
+    """A listing that the page cap cut, and that may lack the newest tasks."""
+
+    reason = "incomplete_listing"
+
+
 class StoppedError(ApiError):
     """The exporter is shutting down, so the call was not made."""
 
@@ -180,5 +187,6 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     ApiTimeoutError,
     ApiConnectionError,
     InvalidResponseError,
+    IncompleteListingError,
 )
 """The errors that `dcs_api_errors_total` counts: one `reason` each."""
