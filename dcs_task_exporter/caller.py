@@ -107,10 +107,6 @@ class ApiCaller:
         """Close the idle connections."""
         self._transport.close()
 
-    def now(self) -> float:
-        """Return the Unix time."""
-        return self._around.now()
-
     def count_error(self, operation: str, error: ApiError) -> None:
         """Count an error that no single answer shows."""
         self._observer.error(self._project, operation, error.reason)

@@ -137,14 +137,19 @@ class _Heard:
 
 
 class DcsClient:
-    """Reads one project through the documented API; safe to use from several threads."""
+    """Reads one project through the documented API; safe to use from several threads.
+
+    `latest_time` returns the latest time (Unix seconds) that it may be, where no answer tells.
+    """
 
     def __init__(
         self,
         settings: ClientSettings,
         caller: ApiCaller,
         monotonic: Callable[[], float],
+        latest_time: Callable[[], float],
     ) -> None:
+        self._latest_time = latest_time
         self._settings = settings
         self._caller = caller
         self._monotonic = monotonic
@@ -179,7 +184,7 @@ class DcsClient:
         def fetch(offset: int, names: tuple[str, ...]) -> tuple[TaskPage[Task], int]:
             first = memory.first_page if offset == 0 else None
             page = self._task_page(listing, offset, names, heard, first)
-            latest = self._caller.now() if heard.at is None else heard.at
+            latest = self._latest_time() if heard.at is None else heard.at
             return self._with_plausible_times(page, latest, instance_id), self._page_size
 
         rows, truncated = self._tasks.read(fetch, window)

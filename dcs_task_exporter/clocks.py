@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from dcs_task_exporter.counting import EARLIEST_TIME, SKEW_MARGIN
+from dcs_task_exporter.counting import SKEW_MARGIN
+from dcs_task_exporter.models import EARLIEST_TIME
 
 MAX_GAP: Final = 90 * 86_400.0
 """Seconds without any refresh after which a start is rather taken for one by a wrong clock."""

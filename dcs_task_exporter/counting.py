@@ -15,7 +15,9 @@ from itertools import product
 from typing import Final
 
 from dcs_task_exporter.models import (
+    EARLIEST_TIME,
     KNOWN_TASK_NAMES,
+    LATEST_AHEAD,
     Listing,
     Outcome,
     StatusTable,
@@ -33,12 +35,6 @@ MAX_STATUSES: Final = 20
 
 SKEW_MARGIN: Final = 900.0
 """Seconds by which the cloud's clock may differ from ours: its gateway refuses more."""
-
-EARLIEST_TIME: Final = 1_262_304_000.0
-"""The beginning of 2010 (Unix seconds): what claims to be from before is of an unknown time."""
-
-FUTURE_MARGIN: Final = 86_400.0
-"""Seconds by which a time may be ahead of ours; what is later still is an unknown time."""
 
 Series = tuple[str, str]
 """The (task_name, status) of a series of one instance."""
@@ -284,7 +280,7 @@ def _possible(times: Mapping[str, float], now: float) -> Mapping[str, float]:
 
 
 def _is_possible(at: float, now: float) -> bool:
-    return EARLIEST_TIME <= at <= now + FUTURE_MARGIN
+    return EARLIEST_TIME <= at <= now + LATEST_AHEAD + SKEW_MARGIN
 
 
 def _remembered(

@@ -71,16 +71,14 @@ class Exporter:
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
-        self.clients = {
-            project.name: self._client(project, options.environ) for project in config.projects
-        }
         self._state = self._state_file(options)
         journal = self._state or NoJournal()
         self._timekeeper = Timekeeper(
-            options.clocks.now,
-            options.clocks.monotonic,
-            self._state.latest_refresh() if self._state is not None else None,
+            options.clocks.now, options.clocks.monotonic, journal.latest_refresh()
         )
+        self.clients = {
+            project.name: self._client(project, options.environ) for project in config.projects
+        }
         self._retargeting = threading.Lock()
         self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
         self._refresher = Refresher(
@@ -273,7 +271,15 @@ class Exporter:
     def _client(self, project: ProjectConfig, environ: Mapping[str, str]) -> DcsClient:
         collector = self._config.collector
         self._api.prepare(project.name, operations_of(project, collector))
-        return client_of(project, collector, self._api, self._stopping, self._clocks, environ)
+        return client_of(
+            project,
+            collector,
+            self._api,
+            self._stopping,
+            self._clocks,
+            self._timekeeper,
+            environ,
+        )
 
     def _state_file(self, options: Options) -> StateFile | None:
         path = self._config.state.path

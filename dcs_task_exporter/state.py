@@ -72,6 +72,10 @@ class Journal(Protocol):
 class NoJournal:
     """Keeps nothing: counts live as long as the process."""
 
+    def latest_refresh(self) -> float | None:
+        """Return nothing."""
+        return None
+
     def load(self, instance_id: str) -> InstanceState:
         """Return an empty state."""
         del instance_id

@@ -51,6 +51,7 @@ def client_of(
     observer: ApiObserver,
     stopping: threading.Event,
     clocks: Clocks,
+    timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
     """Return the client of a project, with connections, key and request budget of its own."""
@@ -79,7 +80,8 @@ def client_of(
         observer,
         Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
     )
-    return DcsClient(_client_settings(project, collector), caller, clocks.monotonic)
+    settings = _client_settings(project, collector)
+    return DcsClient(settings, caller, clocks.monotonic, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
