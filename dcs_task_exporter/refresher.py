@@ -67,8 +67,10 @@ class Refresher:
         journal: Journal | None = None,
         detectors: Mapping[str, ChangeDetector] | None = None,
         timekeeper: Timekeeper | None = None,
+        pool_of: Callable[[str, int], WorkerPool[_Job]] | None = None,
     ) -> None:
         self._settings = settings
+        self._pool_of = pool_of or WorkerPool[_Job]
         self._journal = journal or NoJournal()
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -122,7 +124,7 @@ class Refresher:
         for name in dict.fromkeys(target.instance.project for target in targets):
             if name not in self._pools:
                 # A new mapping: others may be looking at the one before.
-                pool: WorkerPool[_Job] = WorkerPool(name, self._settings.concurrency)
+                pool = self._pool_of(name, self._settings.concurrency)
                 self._pools = {**self._pools, name: pool}
 
     def refresh(
