@@ -36,7 +36,7 @@ from dcs_task_exporter.telemetry import (
     register_process_metrics,
 )
 from dcs_task_exporter.web.app import WebSettings
-from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, Shown
 from dcs_task_exporter.web.rendering import Rendering
 from dcs_task_exporter.wiring import (
     Clocks,
@@ -151,9 +151,9 @@ class Exporter:
         """Render what a scrape asks for."""
         return self._rendering.exposition(request)
 
-    def confirm_scrape(self) -> None:
-        """Note that a scraper gets what this thread just rendered, its counters included."""
-        self._refresher.witness(self._rendering.taken())
+    def confirm_scrape(self, shown: Shown) -> None:
+        """Note that a scraper was sent these counters, whole."""
+        self._refresher.witness(shown.snapshots, shown.number)
 
     def observe_scrape(self, seconds: float) -> None:
         """Note how long a scrape took."""

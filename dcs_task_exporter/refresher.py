@@ -257,8 +257,11 @@ class Refresher:
             instances = [entry.target.instance for entry in self._entries.values()]
         return tuple(instance for instance in instances if instance.name == target)
 
-    def witness(self, snapshots: Iterable[Snapshot]) -> None:
-        """Remember that a scraper has these, whole and rendered."""
+    def witness(self, snapshots: Iterable[Snapshot], number: int | None = None) -> None:
+        """Remember that a scraper has these, whole.
+
+        Answers with a `number` may be confirmed in any order: it grows from one to the next.
+        """
         with self._lock:
             now = self._monotonic()
             # Most instances show the same series: they hold one mapping together.
@@ -268,8 +271,9 @@ class Refresher:
                 entry = self._entries.get(snapshot.instance.id)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
-                if shown:  # what is too old to be shown takes back nothing of what was seen
-                    entry.saw(shown)
+                # What is too old to be shown takes back nothing of what was seen.
+                if shown and not entry.saw(shown, number):
+                    continue
                 since = entry.witnessed_since
                 if not since:
                     entry.witnessed_since = first.setdefault(

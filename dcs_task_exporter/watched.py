@@ -61,6 +61,7 @@ class Watched:
         self.progress: Mapping[str, Progress] = {}
         self.witnessed: Mapping[Series, int] = {}
         self.witnessed_since: Mapping[Series, float] = {}
+        self.witnessed_number = -1
         self.era = 0
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
@@ -118,14 +119,25 @@ class Watched:
             if key in state.counted or key in state.active or key in state.missing
         )
 
-    def saw(self, shown: Mapping[Series, int]) -> None:
-        """Note what a scraper has; what an earlier scrape showed may be confirmed after a later."""
+    def saw(self, shown: Mapping[Series, int], number: int | None = None) -> bool:
+        """Note what a scraper has; return whether its series may be others than before.
+
+        What an earlier answer showed may be confirmed after a later one, by `number`: that says
+        which values were seen, but not which series a scraper has now.
+        """
         before = self.witnessed
-        if all(before.get(series, 0) <= number for series, number in shown.items()):
+        if number is not None and number < self.witnessed_number:
+            self.witnessed = {key: max(shown.get(key, 0), before[key]) for key in before}
+            return False
+        if number is not None:
+            self.witnessed_number = number
+        if shown is before:  # usual, and cheap
+            return False
+        if all(before.get(series, 0) <= value for series, value in shown.items()):
             self.witnessed = shown
         else:
-            highest = {key: max(number, before.get(key, 0)) for key, number in shown.items()}
-            self.witnessed = highest
+            self.witnessed = {key: max(value, before.get(key, 0)) for key, value in shown.items()}
+        return True
 
     def settled(self) -> InstanceState:
         """Return the state whose counters show what a scrape has seen."""

@@ -22,6 +22,7 @@ from world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import ApiCaller, Surroundings
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.client import ClientSettings, DcsClient
 from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.credentials import AccessKey, Credential
@@ -284,9 +285,11 @@ class World:
             page_size=semantics.page_size,
             max_pages=semantics.max_pages,
         )
-        self.client = DcsClient(settings, caller, lambda: self.steady)
         path = Path(self.folder.name) / "state.db"
-        self.file = DyingFile(StateFile(path, now=self.now, monotonic=lambda: self.steady))
+        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        self.file = DyingFile(file)
+        timekeeper = Timekeeper(self.now, lambda: self.steady, file.latest_refresh)
+        self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
         self.refresher = Refresher(
             [
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
@@ -302,6 +305,7 @@ class World:
             monotonic=lambda: self.steady,
             journal=self.file,
             pool_of=lambda *_: SerialPool(chance),
+            timekeeper=timekeeper,
         )
         self.rendering = Rendering(
             self.refresher.snapshots, CollectorRegistry(), personal=False, tags=()
@@ -452,8 +456,10 @@ class World:
         """Refresh, and let each scraper scrape."""
         self.refresh_all()
         for scraper in self.scrapers:
-            text = self.text()
-            self.refresher.witness(self.rendering.taken())
+            exposition = self.rendering.exposition(ScrapeRequest())
+            assert exposition.shown is not None
+            self.refresher.witness(exposition.shown.snapshots, exposition.shown.number)
+            text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)
 
