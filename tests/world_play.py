@@ -288,7 +288,7 @@ class World:
         path = Path(self.folder.name) / "state.db"
         file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
         self.file = DyingFile(file)
-        timekeeper = Timekeeper(self.now, lambda: self.steady, file.latest_refresh)
+        timekeeper = Timekeeper(self.now, lambda: self.steady, file.latest_refresh())
         self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
         self.refresher = Refresher(
             [
