@@ -88,8 +88,10 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
     known (whatever the clocks said and say: what is not known yet began after it), and to the start
     of the oldest task that is still followed.
     """
-    known = [at for at in state.counted.values() if at < math.inf]
-    newest = max(known, default=state.baseline_at)
+    newest = max(state.counted.values(), default=state.baseline_at)
+    if newest == math.inf:  # seldom
+        known = (at for at in state.counted.values() if at < math.inf)
+        newest = max(known, default=state.baseline_at)
     read = [at - SKEW_MARGIN for at in (state.refreshed_at, newest) if at is not None]
     followed = (*state.active.values(), *state.missing.values())
     starts = [task.created_at for task in followed if task.created_at is not None]
@@ -264,31 +266,27 @@ def _mended(state: InstanceState, now: float) -> InstanceState:
 
     A state that was saved under a wrong clock, or by an older version, may hold them.
     """
+    latest = now + LATEST_AHEAD + SKEW_MARGIN
+    odd = [key for key, at in state.counted.items() if not EARLIEST_TIME <= at <= latest]
     return replace(
         state,
         baseline_at=None if state.baseline_at is None else min(state.baseline_at, now),
-        last_success=_possible(state.last_success, now),
-        last_failure=_possible(state.last_failure, now),
-        counted=(
-            {key: at if _is_possible(at, now) else math.inf for key, at in state.counted.items()}
-        ),
+        last_success=_possible(state.last_success, latest),
+        last_failure=_possible(state.last_failure, latest),
+        counted={**state.counted, **dict.fromkeys(odd, math.inf)} if odd else state.counted,
     )
 
 
-def _possible(times: Mapping[str, float], now: float) -> Mapping[str, float]:
-    return {name: at for name, at in times.items() if _is_possible(at, now)}
-
-
-def _is_possible(at: float, now: float) -> bool:
-    return EARLIEST_TIME <= at <= now + LATEST_AHEAD + SKEW_MARGIN
+def _possible(times: Mapping[str, float], latest: float) -> Mapping[str, float]:
+    return {name: at for name, at in times.items() if EARLIEST_TIME <= at <= latest}
 
 
 def _remembered(
     state: InstanceState, finished: Iterable[Task], new: Iterable[Task]
 ) -> Mapping[str, float]:
     """Return the ids that are counted, with those that are new, or whose time is known now."""
-    known = {task.id: _start(task) for task in finished if state.counted.get(task.id) == math.inf}
-    return {**state.counted, **known, **{task.id: _start(task) for task in new}}
+    dated = [task for task in finished if state.counted.get(task.id) == math.inf]
+    return {**state.counted, **{task.id: _start(task) for task in (*dated, *new)}}
 
 
 def _without_unlisted(

@@ -92,19 +92,18 @@ class InstanceReader:
 
     def _listing(self, entry: Watched, deadline: float) -> Listing:
         """List an instance; once more when the answer tells that it had to begin earlier."""
-        start = self._start(entry)
-        listing = self._asked(entry, start, deadline)
-        needed = self._start(entry)
-        return listing if needed >= start - SKEW_MARGIN else self._asked(entry, needed, deadline)
+        moment = self._timekeeper.moment(entry.project)
+        listing = self._listed_by(moment, entry, deadline)
+        later = self._timekeeper.moment(entry.project)
+        if later.earliest >= moment.earliest - SKEW_MARGIN:
+            return listing
+        return self._listed_by(later, entry, deadline)
 
-    def _asked(self, entry: Watched, start: float, deadline: float) -> Listing:
+    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
+        start = listing_start(entry.state, moment.earliest, self._settings.rules.lookback)
         listing = entry.target.source.list_tasks(entry.id, start, deadline)
         self._timekeeper.hear(entry.project, listing.answered_at)
         return listing
-
-    def _start(self, entry: Watched) -> float:
-        now = self._timekeeper.moment(entry.project).earliest
-        return listing_start(entry.state, now, self._settings.rules.lookback)
 
     def _publish(self, entry: Watched, began: float, listing: Listing) -> None:
         rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)

@@ -133,6 +133,25 @@ def test_nobody_is_overtaken(scene: Callable[..., Scene]) -> None:
     assert here.source.read[:4] == ["i0", "i1", "i2", "i3"]
 
 
+def test_a_rename_while_data_are_old(scene: Callable[..., Scene]) -> None:
+    """A count that waits while data are too old to be shown starts at 0 under a new name."""
+    here = scene(1, max_staleness=60)
+    here.scrape()
+    here.steady += 15
+    here.source.tasks = [Task("a", "EXTEND", "FAILED", NOW + here.steady, NOW + here.steady)]
+    here.refresher.refresh().result(PATIENCE)  # counted, and scraped too late
+    here.steady += 61
+    here.source.error = ApiTimeoutError("silence")
+    here.scrape()
+    target = Target(Instance("i0", "renamed", "prod"), here.source)
+    here.refresher.retarget([target])
+    here.source.error = None
+
+    shown = [here.scrape() for _ in range(2)]
+
+    assert [counts and counts["EXTEND", "FAILED"] for counts in shown] == [0, 1]
+
+
 def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
     """Data older than max_staleness disappear, and the instance does not stay up without them."""
     here = scene(1, max_staleness=60)

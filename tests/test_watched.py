@@ -93,6 +93,24 @@ def test_a_new_task_takes_the_long_way() -> None:
     assert not entry.shows(Listing((replace(task, status="FAILED"),), NOW - WEEK), NOW - WEEK)
 
 
+def test_what_was_counted_in_doubt_takes_the_long_way() -> None:
+    """When the clock was in doubt, the same listing is counted once more: to forget, and mend."""
+    listing = Listing((Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW),), NOW - WEEK)
+    entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
+    entry.counted(listing, NOW - WEEK, doubt="2 days ahead of the cloud's")
+
+    assert not entry.shows(listing, NOW - WEEK)
+
+
+def test_a_task_before_the_window_takes_the_short_way() -> None:
+    """A task that was before the window already, and is listed all the same, changes nothing."""
+    task = Task("a", "EXTEND", "SUCCESS", NOW - 2 * WEEK, NOW - 2 * WEEK)
+    listing = Listing((task,), NOW - 3 * WEEK)
+    entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
+
+    assert entry.shows(listing, NOW - WEEK + 60)
+
+
 def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
     """When the window has moved past a task that is still listed, the figures are made anew."""
     task = Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW)
