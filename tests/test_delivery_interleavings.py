@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -357,9 +358,39 @@ ENDS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+def half_sent(end: str, after: list[Step]) -> Any:
+    """Return what is always played: the kernel takes the head of an answer, and some of its body."""
+    return example(
+        size=70_000,
+        room=10_000,
+        first="ask",
+        before=[("answer", 0)],
+        ends=(end, ""),
+        between=[],
+        after=after,
+    )
+
+
+TAKE_ALL = [("take all", 0)] * 3
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@settings(max_examples=250, deadline=None)
+@half_sent("", [])
+@half_sent("", TAKE_ALL)
+@half_sent("stop sending", TAKE_ALL)
+@half_sent("break", TAKE_ALL)
+@half_sent("cut", TAKE_ALL)
+@example(
+    size=0,
+    room=1_000_000,
+    first="ask",
+    before=[],
+    ends=("break", ""),
+    between=[("answer", 0)],
+    after=[],
+)
 @given(
-    tls=st.booleans(),
     size=st.sampled_from([0, 1000, 70_000, 600_000]),
     room=st.sampled_from([0, 100, 10_000, 1_000_000]),
     first=st.sampled_from(["ask", "ask once"]),
