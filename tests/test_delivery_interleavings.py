@@ -281,7 +281,8 @@ class Scene:
     def outstanding(self) -> bool:
         """Whether the latest answer has not left whole."""
         self.truth()
-        return end_of(len(self.answers) - 1) not in b"".join(self.plain.values())
+        left = b"".join(self.plain.values())
+        return bool(self.answers) and end_of(len(self.answers) - 1) not in left
 
     def truth(self) -> tuple[set[int], set[int]]:
         """Return which answers left whole before a disconnect was seen, and which were told.
@@ -359,7 +360,7 @@ ENDS = st.sampled_from(
 
 
 def half_sent(end: str, after: list[Step]) -> Any:
-    """Return what is always played: the kernel takes the head of an answer, and some of its body."""
+    """Return what is always played: the kernel takes a head, and some of the body."""
     return example(
         size=70_000,
         room=10_000,
@@ -418,5 +419,6 @@ def test_told_is_delivered(
         for what, number in [(first, 0), *before, (ends[0], 0), *between, (ends[1], 0), *after]:
             here.play(what, number)
         left, told = here.truth()
+        assert here.answers, "nobody asked"
         assert told == left
         assert not here.errors
