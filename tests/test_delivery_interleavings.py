@@ -372,6 +372,9 @@ def half_sent(end: str, after: list[Step]) -> Any:
     )
 
 
+PLENTY = 10_000_000
+"""Bytes for which the kernel has room: more than all answers have."""
+
 TAKE_ALL = [("take all", 0)] * 3
 
 
@@ -384,7 +387,7 @@ TAKE_ALL = [("take all", 0)] * 3
 @half_sent("cut", TAKE_ALL)
 @example(
     size=0,
-    room=1_000_000,
+    room=PLENTY,
     first="ask",
     before=[],
     ends=("break", ""),
@@ -393,7 +396,7 @@ TAKE_ALL = [("take all", 0)] * 3
 )
 @given(
     size=st.sampled_from([0, 1000, 70_000, 600_000]),
-    room=st.sampled_from([0, 100, 10_000, 1_000_000]),
+    room=st.sampled_from([0, 100, 10_000, PLENTY]),
     first=st.sampled_from(["ask", "ask once"]),
     before=GOING_ON,
     ends=st.tuples(ENDS, ENDS),
@@ -416,9 +419,12 @@ def test_told_is_delivered(
     """
     with scene(size, tls=tls) as here:
         here.tap.room = room
-        for what, number in [(first, 0), *before, (ends[0], 0), *between, (ends[1], 0), *after]:
+        steps = [(first, 0), *before, (ends[0], 0), *between, (ends[1], 0), *after]
+        for what, number in steps:
             here.play(what, number)
         left, told = here.truth()
         assert here.answers, "nobody asked"
-        assert told == left
+        # A TLS that we close says goodbye after the answer, and that must have left as well.
+        says_goodbye = tls and room < PLENTY and {("ask once", 0), ("stop", 0)} & set(steps)
+        assert told <= left if says_goodbye else told == left
         assert not here.errors
