@@ -113,9 +113,11 @@ class Client:
     def __init__(self, end: socket.socket, context: ssl.SSLContext | None) -> None:
         self._end = end
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context and context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname="localhost"
-        )
+        self._tls: ssl.SSLObject | None = None
+        if context is not None:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname="localhost"
+            )
 
     def shake_hands(self, server: Callable[[], bytes]) -> None:
         """Begin to speak TLS; `server` lets the server go on, and returns what it sent."""
@@ -174,11 +176,11 @@ class Scene:
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int, *, tls: bool) -> None:
         self._loop = loop
         self._size = size
-        self._server_tls, client_tls = contexts() if tls else (None, None)
+        self._server_tls = SERVER_TLS if tls else None
         end, other = socket.socketpair()
         self.tap = Tap(end)
         self.tap.setblocking(False)  # noqa: FBT003 - the only way to say it
-        self.client = Client(other, client_tls)
+        self.client = Client(other, CLIENT_TLS if tls else None)
         self.answers: list[asyncio.Future[None]] = []
         self.plain: dict[int, bytes] = {}
         self.ended = False
@@ -316,10 +318,6 @@ def end_of(number: int) -> bytes:
     return f"<the end of answer {number}>".encode()
 
 
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    return SERVER_TLS, CLIENT_TLS
-
-
 SERVER_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 AUTHORITY.issue_cert("localhost").configure_cert(SERVER_TLS)
 CLIENT_TLS = ssl.create_default_context()
@@ -359,7 +357,7 @@ ENDS = st.sampled_from(
 )
 
 
-def half_sent(end: str, after: list[Step]) -> Any:
+def half_sent(end: str, after: list[Step]) -> example:
     """Return what is always played: the kernel takes a head, and some of the body."""
     return example(
         size=70_000,
