@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import pytest
 import requests
 import trustme
 from clouds import World, samples, value, world
+from starlette.types import Message
 
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest
 from dcs_task_exporter.web.server import WebServer
 
@@ -130,3 +133,46 @@ def test_an_abandoned_scrape_is_no_witness(certificates: Certificates, *, tls: b
         client.close()
 
         assert [here.scrape(), here.scrape()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [
+        ("HEAD", ""),
+        ("GET", "?name[]=dcs_instance_up"),
+        ("GET", "?collect[]=exporter"),
+    ],
+)
+def test_no_counters_no_witness(method: str, query: str) -> None:
+    """An answer without the counters, though delivered, is no witness."""
+    with scene(None) as here:
+        assert here.scrape() is None  # seen for the first time
+        here.world.cloud.start_task("i0", "unheard-of", status="FAILED")
+        here.world.clock.advance(15)
+        requests.request(method, f"{here.server.url}/metrics{query}", timeout=PATIENCE)
+
+        assert [here.scrape(), here.scrape()] == [0, 1]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_another_server(*, gone: bool) -> None:
+    """A server that cannot tell delivers by sending, to a client that is not known to be gone."""
+    told: list[bool] = []
+    asked: list[bool] = []
+
+    async def receive() -> Message:
+        if gone:
+            return {"type": "http.disconnect"}
+        if asked:
+            await asyncio.Event().wait()
+        asked.append(True)
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        del message
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    answer = DeliveredResponse(b"", {}, lambda: told.append(True))
+    asyncio.run(answer(scope, receive, send))
+
+    assert told == ([] if gone else [True])

@@ -161,3 +161,21 @@ def test_scrapes_that_are_confirmed_out_of_order() -> None:
         made.saw({("EXTEND", "FAILED"): number})
 
     assert made.settled().shown == {("EXTEND", "FAILED"): 2}
+
+
+def test_a_late_confirmation_takes_no_series_away() -> None:
+    """A series that a later scrape showed first stays seen, when an earlier scrape is confirmed."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), InstanceState())
+    made.saw({("EXTEND", "FAILED"): 2, ("new", "FAILED"): 0}, 2)
+    made.saw({("EXTEND", "FAILED"): 3}, 1)
+
+    assert made.witnessed == {("EXTEND", "FAILED"): 3, ("new", "FAILED"): 0}
+
+
+def test_a_late_confirmation_brings_no_series_back() -> None:
+    """A series that a later scrape did not show is not seen, when an earlier one is confirmed."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), InstanceState())
+    made.saw({}, 2)
+    made.saw({("EXTEND", "FAILED"): 3}, 1)
+
+    assert made.witnessed == {}

@@ -77,6 +77,11 @@ class Wire:
         """Whether the socket is neither closing nor broken."""
         return not self._lowest.is_closing()
 
+    def abort(self) -> None:
+        """Close it at once, without what is unsent."""
+        self._upper.abort()
+        self._lowest.abort()  # a TLS that was closed twice does not pass it on
+
 
 class Delivery:
     """Who is to be told when the answers of one connection are delivered.

@@ -299,6 +299,13 @@ class _Connection(H11Protocol):
         half_a_request = bool(self.conn.trailing_data[0])
         self._follow(between=not half_a_request)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; in the middle of an answer there is no room for a refusal."""
+        if self._is_answering():
+            self.cut()
+        else:
+            super().send_400_response(msg)
+
     def eof_received(self) -> None:
         """Take a client that sends no more, and lacks some of its answer, for one that is gone."""
         if self._is_answering() or self._wire.unsent:
@@ -318,7 +325,7 @@ class _Connection(H11Protocol):
         """End the connection at once; what was not sent by now never will be."""
         self._delivery.abandon()
         self.config.waiting.pop(self, None)
-        self.transport.abort()
+        self._wire.abort()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that was idle for too long, read or not."""
