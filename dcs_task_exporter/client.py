@@ -85,6 +85,7 @@ class _Listing:
     url: str
     start: float
     deadline: float
+    subject: str = ""
 
 
 class DcsClient:
@@ -117,7 +118,7 @@ class DcsClient:
         url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
         memory = self._memory_of(instance_id)
         rows, truncated = self._all_pages(
-            _Listing(LIST_TASKS, url, start, deadline), self._parser.task, memory
+            _Listing(LIST_TASKS, url, start, deadline, instance_id), self._parser.task, memory
         )
         tasks = {task.id: task for task in rows}  # of two reads, the later is the truer
         kept = [
@@ -150,6 +151,7 @@ class DcsClient:
             deadline,
             Progress.from_json,
             project_id=self._project_id,
+            subject=instance_id,
         )
 
     def list_instances(self, deadline: float) -> tuple[Instance, ...]:
@@ -246,6 +248,7 @@ class DcsClient:
                 memory.latest if memory is not None else None
             ),
             memory,
+            listing.subject,
         )
 
     def _page(
@@ -257,19 +260,27 @@ class DcsClient:
         deadline: float,
         parse: Callable[[object], Parsed],
         memory: AnswerMemory[Parsed] | None = None,
+        subject: str = "",
     ) -> Parsed:
         """Return one page of a listing, of the size that the cloud takes."""
         paged = {**query, "limit": str(self._page_size), "offset": str(offset)}
         try:
             return self._caller.get(
-                operation, url, paged, deadline, parse, project_id=self._project_id, memory=memory
+                operation,
+                url,
+                paged,
+                deadline,
+                parse,
+                project_id=self._project_id,
+                memory=memory,
+                subject=subject,
             )
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise
             # What the largest page is in older regions is not published.
             self._page_size = SAFE_PAGE_SIZE
-            return self._page(operation, url, query, offset, deadline, parse, memory)
+            return self._page(operation, url, query, offset, deadline, parse, memory, subject)
 
     def _instances(self, data: object) -> tuple[Instance, ...]:
         settings = self._settings

@@ -7,16 +7,14 @@ import traceback
 from pathlib import Path
 
 import pytest
-from clouds import ACCESS_KEY, SECRET_KEY, World, world
+from clouds import World, world
 from test_client import exporter_of
 
 from dcs_task_exporter import transport
-from dcs_task_exporter.auth import AuthGate
 from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE
-from dcs_task_exporter.credentials import AccessKey, EnvironmentKey
+from dcs_task_exporter.credentials import EnvironmentKey
 from dcs_task_exporter.errors import (
     ApiError,
-    AuthError,
     CredentialsError,
     InvalidResponseError,
     ThrottledError,
@@ -128,42 +126,6 @@ def test_a_secret_that_no_header_carries(tmp_path: Path, content: str) -> None:
 
     for caught in (from_file, from_environment):
         assert content not in "".join(traceback.format_exception(caught.value))
-
-
-KEY = AccessKey(ACCESS_KEY, SECRET_KEY)
-
-
-def enter(gate: AuthGate, outcome: Exception | None = None) -> None:
-    """Send one request past the gate."""
-    with gate.passage(KEY, 0):
-        if outcome is not None:
-            raise outcome
-
-
-def test_a_bug_proves_no_key() -> None:
-    """An error of our own does not pass for an accepted key: the fan-out stays narrow."""
-    gate = AuthGate(lambda: 0.0)
-    with pytest.raises(ZeroDivisionError):
-        enter(gate, ZeroDivisionError())
-
-    with gate.passage(KEY, 0), gate.passage(KEY, 0), pytest.raises(ApiError):
-        enter(gate)
-
-
-def test_after_the_pause_one_request_tries() -> None:
-    """After a refusal nothing leaves for the pause, then one request, and then all if it passes."""
-    now = [0.0]
-    gate = AuthGate(lambda: now[0], pause=310)
-    with pytest.raises(AuthError):
-        enter(gate, AuthError("refused", status=401))
-    with pytest.raises(AuthError, match="next try in 310 s"):
-        enter(gate)
-
-    now[0] = 311.0
-    with gate.passage(KEY, 0), pytest.raises(ApiError):
-        enter(gate)
-    with gate.passage(KEY, 0), gate.passage(KEY, 0), gate.passage(KEY, 0):
-        pass
 
 
 def test_every_fault_is_survived() -> None:
