@@ -172,8 +172,8 @@ class Admission:
         everyones = self._everyones
         if everyones is not None and self._others_asked:
             return max(known.until, everyones.until + everyones.pause)
-        if self._suspects and subject in self._own:
-            return known.until + known.pause
+        if subject in self._own:
+            return max(one.until for one in (known, *self._suspects.values()))
         return known.until
 
     def _accept(self, subject: str) -> Verdict:
