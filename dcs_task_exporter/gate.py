@@ -145,6 +145,7 @@ class Admission:
         self._suspects: dict[str, Refusal] = {}
         self._own: dict[str, Refusal] = {}
         self._everyones: Refusal | None = None
+        self._tried: set[str] = set()  # that tried first after a pause, in vain
         self._others_asked = False
 
     def _has_room(self) -> bool:
@@ -157,7 +158,7 @@ class Admission:
         """Return the error of a refusal that still stands for this request."""
         known, everyones = self._known(subject), self._everyones
         if everyones is not None:
-            self._others_asked |= known is None
+            self._others_asked |= subject not in self._tried
             if now < everyones.until:
                 return everyones.still("the key", now)
         if known is not None and now < self._may_ask_at(subject, known):
@@ -168,10 +169,10 @@ class Admission:
         return self._suspects.get(subject) or self._own.get(subject)
 
     def _may_ask_at(self, subject: str, known: Refusal) -> float:
-        """Return when a refused instance may ask: first those that were not refused, if any."""
+        """Return when a refused instance may ask: others first, for they say more."""
         everyones = self._everyones
-        if everyones is not None and self._others_asked:
-            return max(known.until, everyones.until + everyones.pause)
+        if everyones is not None and subject in self._tried and self._others_asked:
+            return everyones.until + everyones.pause
         if subject in self._own:
             return max(one.until for one in (known, *self._suspects.values()))
         return known.until
@@ -180,7 +181,8 @@ class Admission:
         found = {key: refusal for key, refusal in self._suspects.items() if key != subject}
         self._own.update(found)
         self._own.pop(subject, None)
-        self._suspects, self._everyones, self._others_asked = {}, None, False
+        self._suspects, self._everyones = {}, None
+        self._tried, self._others_asked = set(), False
         self._is_proven = self._is_accepted = True
         return Verdict(found) if found else NO_VERDICT
 
@@ -209,8 +211,9 @@ class Admission:
         return Refusal(error, found_at, now + pause, pause, repeats)
 
     def _suspect(self, subject: str, refusal: Refusal, *, was_alone: bool) -> None:
-        if was_alone and self._everyones is not None and not self._others_asked:
-            self._suspects = {}  # all were refused in turn: begin again with the others
+        if was_alone and self._everyones is not None:
+            # When all tried in turn, they begin again.
+            self._tried = {subject} | (self._tried if self._others_asked else set())
         self._own.pop(subject, None)
         self._suspects[subject] = refusal
         self._admitted.clear()
