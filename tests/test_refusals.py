@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,16 +28,21 @@ def refresh(here: World, exporter: Exporter, after: float = 15) -> dict[str, boo
     return ups(exporter)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(10))
 def test_half_of_the_answers(seed: int) -> None:
-    """With half of the answers 401, a few instances are asked, and then nobody."""
-    with world(20) as here, here.exporter() as exporter:
+    """With half of the answers 401, nothing is sent after the third of them came.
+
+    Only what was under way then comes to it: 7 others, at a concurrency of 8.
+    """
+    chance = random.Random(seed)  # noqa: S311 - the same chance as the cloud has
+    refused = [number for number in range(1, 50) if chance.random() < 0.5]
+    with world(20) as here, here.exporter(concurrency=8) as exporter:
         here.cloud.faults._random.seed(seed)  # noqa: SLF001 - chance, held still
         here.cloud.faults.add("bad_signature", probability=0.5)
         for _ in range(5):
             refresh(here, exporter)
 
-        assert here.cloud.count() <= 14
+        assert here.cloud.count() <= refused[2] + 7
 
 
 @pytest.mark.parametrize("fault", ["bad_signature", "dcs_401", "iam_throttled"])
