@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clouds import ACCESS_KEY, NOW, SECRET_KEY, World, world
@@ -159,10 +160,10 @@ class Calls:
     def current(self) -> AccessKey:
         return self.key
 
-    def get(self, url: str, _: object) -> Answer:
+    def get(self, url: str, auth: Any) -> Answer:
         """Answer a request, as the transport does."""
         self.sent.append(url)
-        self.signed.append(self.key.secret_key)
+        self.signed.append(auth._key.secret_key)  # noqa: SLF001 - what it is signed with
         answers = self.script.get(url)
         return answers.pop(0) if answers else Answer(200, {}, b"{}")
 
