@@ -222,6 +222,7 @@ class DcsClient:
             deadline,
             Progress.from_json,
             project_id=self._project_id,
+            subject=instance_id,
         )
 
     def list_instances(self, deadline: float) -> tuple[Instance, ...]:

@@ -12,6 +12,7 @@ The tree, so that a caller knows what to catch::
         NotFoundError             404: no such instance, or no such API here
         BadRequestError           other 4xx: the API refuses what we ask
         ThrottledError            429: ask later
+          ThrottledEarlierError   it was throttled a moment ago; no request was sent
           BudgetExhaustedError    our own limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
@@ -128,6 +129,12 @@ class ThrottledError(ApiError):
 
     reason = "throttled"
     retryable = True
+
+
+class ThrottledEarlierError(ThrottledError):
+    """The instance or the project was throttled a moment ago, so the call was not made."""
+
+    retryable = False
 
 
 class BudgetExhaustedError(ThrottledError):

@@ -59,7 +59,7 @@ class Scripted:
             page_size=self.page_size,
             max_pages=self.max_pages,
         )
-        self.client = DcsClient(settings, caller, lambda: 0.0)
+        self.client = DcsClient(settings, caller, lambda: 0.0, lambda: NOW)
 
     def get(self, url: str, auth: object) -> Answer:
         del auth

@@ -22,8 +22,8 @@ from world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import ApiCaller, Surroundings
-from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.client import ClientSettings, DcsClient
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.credentials import AccessKey, Credential
 from dcs_task_exporter.models import Instance
