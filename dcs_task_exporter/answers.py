@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -24,12 +24,16 @@ from dcs_task_exporter.errors import (
     ServerError,
     ThrottledError,
 )
+from dcs_task_exporter.texts import Redactor
 from dcs_task_exporter.transport import Answer
 
 Parsed = TypeVar("Parsed")
 
 MAX_MESSAGE_LENGTH: Final = 300
 """The cloud's messages are cut to this many characters."""
+
+MAX_KIND_LENGTH: Final = 100
+MAX_REQUEST_ID_LENGTH: Final = 80
 
 _CLASSES: Final[Mapping[int, type[ApiError]]] = {
     401: AuthError,
@@ -74,25 +78,25 @@ class AnswerMemory(Generic[Parsed]):
         self._latest = (len(body), hash(body), parsed)
 
 
-def read_json(answer: Answer, redact: Callable[[str], str], now: float) -> object:
+def read_json(answer: Answer, redact: Redactor, now: float) -> object:
     """Return the parsed body of a good answer.
 
-    Raises the `ApiError` that the answer stands for otherwise. `redact` takes secrets out of
-    text; `now` (Unix seconds) dates a Retry-After that is a date.
+    Raises the `ApiError` that the answer stands for otherwise. `redact` takes secrets out of the
+    body and of what errors say; `now` (Unix seconds) dates a Retry-After that is a date.
     """
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise error_of(answer, redact, now)
     try:
-        return json.loads(answer.body)
+        return redact.json(answer.body)
     except (ValueError, RecursionError):
-        kind = answer.headers.get("Content-Type", "no content type")
+        kind = redact(answer.headers.get("Content-Type", "no content type"))[:MAX_KIND_LENGTH]
         message = f"the answer is not JSON ({kind}, {len(answer.body)} bytes)"
         raise InvalidResponseError(
-            redact(message), status=answer.status, request_id=_request_id(answer, {})
+            message, status=answer.status, request_id=_request_id(answer, {}, redact)
         ) from None
 
 
-def error_of(answer: Answer, redact: Callable[[str], str], now: float) -> ApiError:
+def error_of(answer: Answer, redact: Redactor, now: float) -> ApiError:
     """Return the error that an answer with a bad status stands for."""
     body = _body(answer)
     code, text = _code_and_message(body)
@@ -104,7 +108,7 @@ def error_of(answer: Answer, redact: Callable[[str], str], now: float) -> ApiErr
         message or f"HTTP {answer.status} without an explanation",
         status=answer.status,
         error_code=redact(code.replace(" ", ""))[:40],
-        request_id=redact(_request_id(answer, body))[:80],
+        request_id=_request_id(answer, body, redact),
         retry_after=_retry_after(answer, text, now) if kind.retryable else None,
     )
 
@@ -141,13 +145,14 @@ def _plain(value: object) -> str:
     return "" if value is None or isinstance(value, Mapping | list) else str(value)
 
 
-def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
+def _request_id(answer: Answer, body: Mapping[str, Any], redact: Redactor) -> str:
     headers = answer.headers
-    return (
+    found = (
         headers.get("X-Request-Id")
         or _plain(body.get("request_id"))
         or headers.get("X-IAM-Trace-Id", "")
     )
+    return redact(found)[:MAX_REQUEST_ID_LENGTH]
 
 
 def _retry_after(answer: Answer, message: str, now: float) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,8 +20,7 @@ from dcs_task_exporter.config import (
 from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.json_values import parse_time
 from dcs_task_exporter.secret_files import read_secret, sendable
-
-REDACTED: Final = "[redacted]"
+from dcs_task_exporter.texts import Redactor
 
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
@@ -39,10 +39,12 @@ class AccessKey:
     secret_key: str = field(repr=False)
     security_token: str = field(default="", repr=False)
     expires_at: float | None = None
+    others: tuple[str, ...] = field(default=(), repr=False)
 
-    def redact(self, text: str) -> str:
-        """Return `text` without any part of this key: the cloud's errors echo the access key."""
-        return _redact(text, (self.secret_key, self.security_token, self.access_key))
+    @property
+    def redact(self) -> Redactor:
+        """What takes this key and `others` out of a text: the cloud's errors echo the key."""
+        return _redactor((self.secret_key, self.security_token, self.access_key, *self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,12 @@ class Token:
 
     token: str = field(repr=False)
     expires_at: float | None = None
+    others: tuple[str, ...] = field(default=(), repr=False)
 
-    def redact(self, text: str) -> str:
-        """Return `text` without the token."""
-        return _redact(text, (self.token,))
+    @property
+    def redact(self) -> Redactor:
+        """What takes the token and `others` out of a text."""
+        return _redactor((self.token, *self.others))
 
 
 Credential = AccessKey | Token
@@ -77,6 +81,7 @@ class ConfiguredKey:
 
     config: AccessKeyCredentials
     read: Callable[[Path], str]
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the key as it is now in the configuration and its files."""
@@ -86,6 +91,7 @@ class ConfiguredKey:
             secret_key=self._secret("secret_key"),
             security_token=self._secret("security_token"),
             expires_at=parse_time(config.expires_at),
+            others=self.others,
         )
 
     def _secret(self, name: str) -> str:
@@ -98,12 +104,14 @@ class ConfiguredToken:
 
     config: TokenCredentials
     read: Callable[[Path], str]
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the token as it is now in the configuration or its file."""
         return Token(
             token=_secret(self.config, "token", self.read),
             expires_at=parse_time(self.config.expires_at),
+            others=self.others,
         )
 
 
@@ -112,6 +120,7 @@ class EnvironmentKey:
     """The access key of the environment, under the SDK's names or those of the API's samples."""
 
     environ: Mapping[str, str] = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the first complete pair that the environment holds."""
@@ -124,6 +133,7 @@ class EnvironmentKey:
                     sendable(access_key, access_name),
                     sendable(secret_key, secret_name),
                     sendable(token, SECURITY_TOKEN_NAME),
+                    others=self.others,
                 )
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
@@ -138,13 +148,17 @@ def has_key(environ: Mapping[str, str]) -> bool:
 def credential_source(
     config: AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
     environ: Mapping[str, str],
+    others: tuple[str, ...] = (),
 ) -> CredentialSource:
-    """Return the source that the configuration asks for."""
+    """Return the source that the configuration asks for.
+
+    `others` are secrets beside the key, such as a proxy's password, which are redacted with it.
+    """
     if isinstance(config, AccessKeyCredentials):
-        return ConfiguredKey(config, read_secret)
+        return ConfiguredKey(config, read_secret, others)
     if isinstance(config, TokenCredentials):
-        return ConfiguredToken(config, read_secret)
-    return EnvironmentKey(environ)
+        return ConfiguredToken(config, read_secret, others)
+    return EnvironmentKey(environ, others)
 
 
 def _secret(
@@ -157,8 +171,7 @@ def _secret(
     return "" if value is None else str(value.get_secret_value())
 
 
-def _redact(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, REDACTED)
-    return text
+@lru_cache(maxsize=64)
+def _redactor(secrets: tuple[str, ...]) -> Redactor:
+    """Return the redactor of these secrets, made once: each request reads its key anew."""
+    return Redactor(secrets)

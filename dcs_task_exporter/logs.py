@@ -1,7 +1,7 @@
 """Log lines in logfmt or JSON, from the standard library's logging.
 
 A message is a constant text; what varies is in ``extra={"fields": {...}}``, so that lines can be
-searched by field.
+searched by field. Every text in a line is valid, bounded, and without control characters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
 from urllib3.exceptions import InsecureRequestWarning
+
+from dcs_task_exporter.texts import shown, shown_lines
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
@@ -28,12 +30,14 @@ class _FieldFormatter(logging.Formatter):
         found: dict[str, Any] = {
             "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
-            "msg": record.getMessage(),
+            "msg": shown(record.getMessage()),
         }
         given = getattr(record, "fields", {})
-        found.update({key: value for key, value in given.items() if value not in (None, "")})
+        found.update(
+            {key: _bounded(value) for key, value in given.items() if value not in (None, "")}
+        )
         if record.exc_info:
-            found["exception"] = self.formatException(record.exc_info)
+            found["exception"] = shown_lines(self.formatException(record.exc_info))
         return found
 
 
@@ -68,6 +72,11 @@ def set_up_logging(level: str, form: str, stream: TextIO) -> None:
     logging.getLogger("dcs_task_exporter").setLevel(number)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("ignore", InsecureRequestWarning)
+
+
+def _bounded(value: object) -> object:
+    """Return a number as it is, and the text of anything else as a line can hold it."""
+    return value if value is None or isinstance(value, int | float) else shown(str(value))
 
 
 def _logfmt(value: object) -> str:

@@ -9,6 +9,7 @@ and the Huawei Cloud SDK's models.
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from dcs_task_exporter.json_values import (
     texts_of,
     word_of,
 )
+from dcs_task_exporter.texts import identity, label, shown
 
 KNOWN_TASK_NAMES: Final = (
     "EXTEND",
@@ -75,6 +77,9 @@ LATEST_AHEAD: Final = 86_400.0
 
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
+
+MAX_WORDS: Final = 100
+"""Most texts of one list that are kept."""
 
 
 class Outcome(enum.Enum):
@@ -149,16 +154,16 @@ class Instance:
         """
         row = object_of(data, "an instance")
         return cls(
-            id=required(row, "instance_id", "an instance"),
-            name=text_of(row.get("name")),
+            id=identity(required(row, "instance_id", "an instance")),
+            name=_label(row.get("name")),
             project=project,
             project_id=project_id,
             region=region,
-            engine=text_of(row.get("engine")),
-            engine_version=text_of(row.get("engine_version")),
-            spec_code=text_of(row.get("spec_code")),
-            status=text_of(row.get("status")).upper(),
-            tags=tags_of(row.get("tags")),
+            engine=_label(row.get("engine")),
+            engine_version=_label(row.get("engine_version")),
+            spec_code=_label(row.get("spec_code")),
+            status=label(text_of(row.get("status")).upper()),
+            tags={label(key): label(value) for key, value in tags_of(row.get("tags")).items()},
         )
 
 
@@ -283,15 +288,15 @@ class Task:
         """
         row = object_of(data, "a task")
         return cls(
-            id=required(row, "id", "a task"),
-            name=word_of(text_of(row.get("name"))[:MAX_LABEL_LENGTH]) or UNNAMED,
-            status=word_of(text_of(row.get("status")).upper()[:MAX_LABEL_LENGTH]) or NO_STATUS,
+            id=identity(required(row, "id", "a task")),
+            name=_name(text_of(row.get("name"))) or UNNAMED,
+            status=_name(text_of(row.get("status")).upper()) or NO_STATUS,
             created_at=parse_time(row.get("created_at")),
             updated_at=parse_time(row.get("updated_at")),
             details=details(row.get("details")),
-            user_name=word_of(row.get("user_name")) if personal else "",
+            user_name=_word(row.get("user_name")) if personal else "",
             enable_show=bool(boolean_of(row.get("enable_show"))),
-            error_code=text_of(row.get("error_code")).replace(" ", ""),
+            error_code=label(text_of(row.get("error_code")).replace(" ", "")),
         )
 
     @property
@@ -373,10 +378,10 @@ class CenterTask:
         """Parse one element of `tasks`; raises `InvalidResponseError` when it has no `id`."""
         row = object_of(data, "a task")
         return cls(
-            id=required(row, "id", "a task"),
-            status=text_of(row.get("status")).upper(),
-            updated_at=text_of(row.get("updated_at")),
-            instance_id=text_of(row.get("instance_id")),
+            id=identity(required(row, "id", "a task")),
+            status=_name(text_of(row.get("status")).upper()),
+            updated_at=_label(row.get("updated_at")),
+            instance_id=identity(text_of(row.get("instance_id"))),
             created_at=parse_time(row.get("created_at")),
         )
 
@@ -407,7 +412,7 @@ def refuse_error(row: Mapping[str, Any]) -> None:
     """Raise `InvalidResponseError` when a good answer holds an error beside its data."""
     code, text = text_of(row.get("error_code")), text_of(row.get("error_msg"))
     if code or text:
-        message = f"the answer holds data and an error: {code or text}"
+        message = f"the answer holds data and an error: {shown(code or text)}"
         raise InvalidResponseError(message)
 
 
@@ -486,14 +491,31 @@ class Listing:
     answered_at: float | None = None
 
 
+def _label(value: object) -> str:
+    return label(text_of(value))
+
+
+def _name(text: str) -> str:
+    """Return a name or a status, which many tasks have in common: they hold one together."""
+    return sys.intern(shown(text, MAX_LABEL_LENGTH))
+
+
+def _word(value: object) -> str:
+    return label(word_of(value))
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(map(label, texts_of(value)[:MAX_WORDS]))
+
+
 _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         item.name: {
             "float | None": number_of,
             "int | None": integer_of,
             "bool | None": boolean_of,
-            "tuple[str, ...]": texts_of,
-            "str": word_of,
+            "tuple[str, ...]": _words,
+            "str": _word,
         }[str(item.type)]
         for item in fields(TaskDetails)
     }

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from dcs_task_exporter.models import Outcome, StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.texts import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def status_environment() -> Environment:
         loader=PackageLoader("dcs_task_exporter", "web"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -122,6 +125,11 @@ def _counted(
     """Return name, status, both counts of each series that is not all zero."""
     rows = ((*key, finished.get(key, 0), recent.get(key, 0)) for key in {**finished, **recent})
     return sorted(row for row in rows if row[2] or row[3])
+
+
+def _shown(value: object) -> object:
+    """Return what the page shows of a value; what the template made itself stays."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _outcome(statuses: StatusTable, task: Task | str) -> str:
