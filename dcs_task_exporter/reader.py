@@ -95,12 +95,12 @@ class InstanceReader:
         moment = self._timekeeper.moment(entry.project)
         listing = self._listed_by(moment, entry, deadline)
         later = self._timekeeper.moment(entry.project)
-        if later.earliest >= moment.earliest - SKEW_MARGIN:
+        if later.at >= moment.at - SKEW_MARGIN:
             return listing
         return self._listed_by(later, entry, deadline)
 
     def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
-        start = listing_start(entry.state, moment.earliest, self._settings.rules.lookback)
+        start = listing_start(entry.state, moment.at, self._settings.rules.lookback)
         listing = entry.target.source.list_tasks(entry.id, start, deadline)
         self._timekeeper.hear(entry.project, listing.answered_at)
         return listing
@@ -109,13 +109,13 @@ class InstanceReader:
         rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)
         before: Snapshot | None = None
         while before is None:
-            basis = self._basis(entry, listing, moment.earliest)
+            basis = self._basis(entry, listing, moment.at)
             state, shown = self._counted(basis, listing, moment)
             self._journal.save(entry.id, state)
             with self._lock:
                 if entry.era == basis.era:
                     before = entry.snapshot
-                    entry.counted(listing, moment.earliest - rules.lookback, doubt=moment.doubt)
+                    entry.counted(listing, moment.at - rules.lookback, doubt=moment.doubt)
                     self._show(entry, began, listing, state, shown)
         if before.failure is not None:
             logger.info("the instance is read again", extra={"fields": fields_of(entry)})
@@ -125,12 +125,12 @@ class InstanceReader:
         self, basis: _Basis, listing: Listing, moment: Moment
     ) -> tuple[InstanceState, TaskFigures | None]:
         """Return the state after a listing, and what is shown of it."""
-        now, in_doubt = moment.earliest, bool(moment.doubt)
+        now, in_doubt = moment.at, bool(moment.doubt)
         if basis.is_shown:
             refreshed_at = refresh_time(basis.state, now, in_doubt=in_doubt)
             return replace(basis.state, refreshed_at=refreshed_at), basis.shown
         rules = self._settings.rules
-        state = count(basis.state, listing, now, rules, by_cloud=moment.by_cloud, in_doubt=in_doubt)
+        state = count(basis.state, listing, now, rules, in_doubt=in_doubt)
         state = reveal(state, basis.witnessed)
         return state, figures(state, listing, now, rules, basis.progress)
 

@@ -102,7 +102,7 @@ def detectors_of(
     """Return the change detectors of those projects whose task centre is used."""
 
     def time_of(project: str) -> Callable[[], float]:
-        return lambda: timekeeper.moment(project).earliest
+        return lambda: timekeeper.moment(project).at
 
     return {
         project.name: ChangeDetector(
