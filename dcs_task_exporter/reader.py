@@ -91,11 +91,15 @@ class InstanceReader:
         return True
 
     def _listing(self, entry: Watched, deadline: float) -> Listing:
-        """List an instance; once more when the answer tells that it had to begin earlier."""
+        """List an instance; once more when the answer tells that our clock is wrong.
+
+        A window that begins too late lacks tasks, one that begins too early has some that were
+        forgotten, and would be counted again.
+        """
         moment = self._timekeeper.moment(entry.project)
         listing = self._listed_by(moment, entry, deadline)
         later = self._timekeeper.moment(entry.project)
-        if later.at >= moment.at - SKEW_MARGIN:
+        if abs(later.at - moment.at) <= SKEW_MARGIN:
             return listing
         return self._listed_by(later, entry, deadline)
 

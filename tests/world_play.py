@@ -133,7 +133,7 @@ class Truth:
     """What is true of one instance: which tasks must be, and may be, counted.
 
     `claimed` is when the exporter first said that it read the instance, whole; `unclear` is what
-    ended during that reading: it may be baseline, or not.
+    ended during that reading, or after a process died that may have read it: it may be baseline.
     """
 
     must: set[str] = field(default_factory=set)
@@ -144,6 +144,7 @@ class Truth:
     claimed_steady: float | None = None
     stamp: float | None = None
     unclear: set[str] = field(default_factory=set)
+    died_unclaimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,7 +533,7 @@ class World:
             was = before.get(task.id)
             lasts = was is not None and was == after.get(task.id)
             certain = lasts and not cut and task.began >= horizon
-            if first and lasts:
+            if first and lasts and not truth.died_unclaimed:
                 truth.baseline.add(task.id)
             elif first:
                 truth.unclear.add(task.id)
@@ -544,6 +545,7 @@ class World:
     def doubt(self, instance: str) -> None:
         """Note that the process may have read, and counted, before it died."""
         truth = self.truths[instance]
+        truth.died_unclaimed |= truth.claimed is None
         for task in self.cloud.tasks[instance].values():
             if task.finished:
                 truth.series[task.id] = (instance, task.name, task.status)
