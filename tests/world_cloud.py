@@ -114,6 +114,7 @@ class WorldCloud:
     weather: Weather = field(default_factory=Weather)
     tasks: dict[str, Tasks] = field(default_factory=dict)
     refuses_key: bool = False
+    refuses_one: tuple[str, str] = ("", "")
     requests: Counter[str] = field(default_factory=Counter)
     good: Counter[str] = field(default_factory=Counter)
     total: int = 0
@@ -145,6 +146,9 @@ class WorldCloud:
         if self.refuses_key:
             self.faults["401"] += 1
             return self._error(401, "APIGW.0301", "verify aksk signature fail")
+        if instance == self.refuses_one[0]:
+            self.faults[f"{self.refuses_one[1]} of one"] += 1
+            return self._fail(self.refuses_one[1])
         if self.weather.faults and self.chance.random() < self.weather.likelihood:
             fault = self.chance.choice(self.weather.faults)
             self.faults[fault] += 1

@@ -73,6 +73,7 @@ KINDS: Mapping[str, int] = {
     "die": 3,
     "restart": 2,
     "refuse the key": 1,
+    "refuse one": 1,
     "calm": 2,
 }
 
@@ -430,6 +431,29 @@ class World:
         for _ in range(3):
             self._scrape()
         self.cloud.refuses_key = False
+
+    def _refuse_one(self) -> None:
+        """Law 5: an instance that is refused alone takes no other one down."""
+        self._pass_the_pauses()
+        before = {instance for instance in self.instances if self.is_up(instance)}
+        one = self.chance.choice(self.instances)
+        self.cloud.refuses_one = (one, self.chance.choice(["401", "429"]))
+        for _ in range(3):
+            self._scrape()
+        for instance in sorted(before - {one}):
+            self.law(5, self.is_up(instance), f"{instance} is down, and {one} was refused")
+        self.law(5, not self.is_up(one), f"{one} is up, and was refused")
+        self.cloud.refuses_one = ("", "")
+        self._pass_the_pauses()
+
+    def _pass_the_pauses(self) -> None:
+        for _ in range(2):
+            self.wait(320)
+            self.round()
+
+    def is_up(self, instance: str) -> bool:
+        """Return whether an instance is shown as up."""
+        return bool(parsed(self.text()).value("dcs_instance_up", instance))
 
     def _calm(self) -> None:
         """All is well for a while; then what increased is what happened."""
