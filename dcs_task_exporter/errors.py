@@ -17,11 +17,13 @@ The tree, so that a caller knows what to catch::
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
         InvalidResponseError      an answer that is not what the API documents
+        InternalError             a fault of our own, or an answer that nobody foresaw
         StoppedError              the exporter is shutting down
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -82,6 +84,13 @@ class ApiError(ExporterError):
         self.request_id = request_id
         self.retry_after = retry_after
         super().__init__(message)
+
+    def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
+        """Change every text of the error: its `message`, and the others, each a `word`."""
+        self.message = message(self.message)
+        self.error_code = word(self.error_code)
+        self.request_id = word(self.request_id)
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         """Return the message with the facts that support staff ask for."""
@@ -163,6 +172,12 @@ class InvalidResponseError(ApiError):
     retryable = True
 
 
+class InternalError(ApiError):
+    """A fault of our own, or an answer that nobody foresaw; the log has it, once."""
+
+    reason = "internal"
+
+
 class StoppedError(ApiError):
     """The exporter is shutting down, so the call was not made."""
 
@@ -180,5 +195,6 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     ApiTimeoutError,
     ApiConnectionError,
     InvalidResponseError,
+    InternalError,
 )
 """The errors that `dcs_api_errors_total` counts: one `reason` each."""
