@@ -10,7 +10,7 @@ import http.client
 import io
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -235,12 +235,20 @@ def _body(response: urllib3.HTTPResponse) -> bytes:
         return _read(response)
     with response:
         parts, size = [], 0
-        for part in response.stream(CHUNK_SIZE, decode_content=True):
+        for part in _parts(response):
             parts.append(part)
             size += len(part)
             if size > MAX_BODY_SIZE:
                 raise _too_large(response)
         return b"".join(parts)
+
+
+def _parts(response: urllib3.HTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from response.stream(CHUNK_SIZE, decode_content=True)
+    except (ValueError, ArithmeticError):
+        message = "the answer's framing cannot be read"  # a chunk of less than nothing, say
+        raise InvalidResponseError(message, status=response.status) from None
 
 
 def _too_large(response: urllib3.HTTPResponse) -> InvalidResponseError:
