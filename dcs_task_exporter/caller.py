@@ -219,6 +219,14 @@ class ApiCaller:
             refusal = AuthError(str(error))
             self._report_refusal(refusal)
             raise refusal from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as ours
+            # No secret is known yet that could be taken out of its text.
+            fields = {"project": project, "operation": operation}
+            message = "the source of the key broke"
+            self._unforeseen.tell(message, error, fields, lambda _: "[withheld]")
+            self._observer.error(project, operation, InternalError.reason)
+            message = f"internal error ({type(error).__name__}): see the log"
+            raise InternalError(message) from None
         self._observer.credentials_expiry(project, credential.expires_at)
         return credential
 
