@@ -9,14 +9,16 @@ import json
 import logging
 import socket
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, world
+from clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
 from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
@@ -25,8 +27,9 @@ from test_caller import answer_with
 from dcs_task_exporter import answers
 from dcs_task_exporter.answers import date_of
 from dcs_task_exporter.cli import main
+from dcs_task_exporter.config import load_config
 from dcs_task_exporter.errors import ApiError, InvalidResponseError, ThrottledError
-from dcs_task_exporter.exporter import Exporter
+from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.json_values import id_of, integer_of, number_of, text_of
 from dcs_task_exporter.logs import JsonFormatter, LogfmtFormatter, traceback_of
 from dcs_task_exporter.models import TaskDetails
@@ -232,7 +235,7 @@ def test_ids_stay_different(ends: set[str], begin: str) -> None:
     assert identifier(id_of(ids[0])) == id_of(ids[0])
 
 
-SPELLINGS = {
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "plain": str,
     "percent": lambda text: quote(text, safe=""),
     "percent, lower case": lambda text: "".join(
@@ -316,18 +319,25 @@ def positions(secret: str) -> Iterator[tuple[str, bytes]]:
             yield f"{status} {sorted(errors)}", answer(status, json.dumps(errors))
 
 
-def bodies(secret: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yield good bodies, each with the secret in another field."""
-    task = {"id": "t", "name": "EXTEND", "status": "SUCCESS", "created_at": "2025-06-15T00:00:00Z"}
+def tasks_with(secret: str, now: float) -> Sequence[Mapping[str, object]]:
+    """Return tasks, each with the secret in another field."""
+    moment = datetime.fromtimestamp(now - 60, timezone.utc)
+    task = {"name": "EXTEND", "status": "SUCCESS", "created_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
     names = ("id", "name", "status", "created_at", "updated_at", "user_name", "user_id")
-    for name in (*names, "error_code", "params", "details"):
-        yield name, {"tasks": [{**task, name: secret}], "task_count": 1}
+    rows: list[dict[str, object]] = [
+        {"id": f"t-{name}", **task, name: secret}
+        for name in (*names, "error_code", "params", "details")
+    ]
     for name in TaskDetails.__dataclass_fields__:
         for item in (secret, [secret]):
-            details = {"old_capacity": "1", "new_capacity": "2", name: item}
+            details: dict[str, object] = {"old_capacity": "1", "new_capacity": "2", name: item}
             if name.startswith("old"):
                 details[f"new{name[3:]}"] = "other"
-            yield f"details.{name}", {"tasks": [{**task, "details": details}], "task_count": 1}
+            about = f"{name}{len(rows)}"  # of each name the latest task is on a label
+            rows.append(
+                {**task, "id": about, "name": about, "status": "FAILED", "details": details}
+            )
+    return rows
 
 
 @contextmanager
@@ -411,21 +421,26 @@ def test_a_secret_in_every_field(
     caplog.set_level(logging.DEBUG, "dcs_task_exporter")
     state = tmp_path / "state.db"
     config = tmp_path / "config.yml"
-    with world(1) as here:
-        text = here.config_text(collector={"personal_labels": "true"})
+    with world(1, clock=SettableClock(wall=time.time())) as here:  # the commands' own clock
+        settings = {"personal_labels": "true", "max_task_names": "100"}
+        text = here.config_text(collector=settings)
         config.write_text(f"{text}state: {{path: {state}}}\n")
-        names = []
-        for name, body in bodies(secret):
-            names.append(name)
-            here.cloud.serve_body("i0", json.dumps(body).encode())
-            if len(names) % 10 == 1:
-                main(["scrape", "--config.file", str(config)])
-                main(["tasks", "--config.file", str(config)])
-                main(["check", "--online", "--config.file", str(config)])
-            with here.exporter(personal_labels="true") as exporter:
-                exporter.refresh_and_wait(10)
-                told = generate_latest(exporter.registry).decode() + repr(exporter.snapshots())
-            assert secret not in told, name
+        rows = tasks_with(secret, here.clock.wall)
+        here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
+        for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
+            assert main([*command, "--config.file", str(config)]) == 0
+        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        exporter = Exporter(load_config(config, {}), options)
+        with contextlib.ExitStack() as stack:
+            stack.callback(exporter.stop)
+            exporter.refresh_and_wait(10)
+            page = exporter.snapshots()
+            told = generate_latest(exporter.registry).decode() + repr(page)
+        assert REDACTED in told
+        assert secret not in told
+        saved = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))
+        assert saved
+        assert secret.encode() not in saved
     printed = capsys.readouterr()
     assert secret not in printed.out + printed.err + logged(caplog)
 
