@@ -173,8 +173,10 @@ class Window(Generic[Row]):
 class _Reading(Generic[Row]):
     """The pages that have come; `rows` has each id once, in the order of the first page it was on.
 
-    `position` is the offset behind the latest page.
+    `position` is the offset behind the latest page; with `overlap`, the next one begins one before.
     """
+
+    overlap: bool = True
 
     rows: dict[str, Row] = field(default_factory=dict)
     pages: list[tuple[int, int | None]] = field(default_factory=list)
@@ -189,7 +191,12 @@ class _Reading(Generic[Row]):
 
     @property
     def _overlaps(self) -> bool:
-        return bool(self.pages) and self.pages[-1][0] > 1
+        return self.overlap and bool(self.pages) and self.pages[-1][0] > 1
+
+    @property
+    def lacks_its_end(self) -> bool:
+        """Whether the page that should have had the last row once more has none."""
+        return self.moved and not self.pages[-1][0]
 
     def take(self, page: TaskPage[Row], limit: int, offset: int) -> None:
         """Add a page; `ended` when it is the last one, `moved` when it does not go on from here.
@@ -200,7 +207,7 @@ class _Reading(Generic[Row]):
         rows = page.tasks
         new = [row for row in rows if row.id not in self.rows]
         again = len(rows) - len(new)
-        if self._overlaps:
+        if self._overlaps and (rows or page.task_count != len(self.rows)):
             # Rows that came before may come again, at the beginning: the list grew.
             self.moved = again == 0 or any(row.id not in self.rows for row in rows[:again])
         # All of a full page again: the cloud ignores the offset.
@@ -231,6 +238,7 @@ class WholeListing(Generic[Row]):
         self._start = start
         self._max_pages = max_pages
         self._failed = failed
+        self._overlap = True
 
     def read(
         self,
@@ -243,10 +251,12 @@ class WholeListing(Generic[Row]):
         limit that it was asked with. Raises `InvalidResponseError` when the listing contradicts
         itself twice, `IncompleteListingError` when it was cut and may lack the newest rows.
         """
-        problem = ""
+        problem, before = "", _Reading[Row]()
         for _ in range(READINGS):
             reading, cut = self._one_reading(fetch, window)
-            problem = _problem(reading, cut=cut)
+            if self._never_repeats(before, reading):
+                self._overlap, reading.moved = False, False
+            problem, before = _problem(reading, cut=cut), reading
             if reading.ended and not cut and not reading.moved:
                 self.total.judge(reading.pages, len(reading.rows))
                 self.total.saw_page(max(size for size, _ in reading.pages))
@@ -260,12 +270,12 @@ class WholeListing(Generic[Row]):
         window: Window[Row],
     ) -> tuple[_Reading[Row], bool]:
         """Read until the end, or the page cap; also say whether it cut."""
-        names, reading = self._start.names, _Reading[Row]()
+        names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
         while len(reading.pages) < self._max_pages:
             offset = reading.offset
             page, limit = fetch(offset, names)
             if _is_older(page.tasks, window.since) and self._start.ignored(names):
-                names, reading = self._start.names, _Reading[Row]()
+                names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
                 continue
             reading.take(page, limit, offset)
             if reading.moved or reading.ended:
@@ -278,6 +288,12 @@ class WholeListing(Generic[Row]):
         if _is_descending(reading.rows.values()):
             return reading, True
         raise self._failure(_incomplete(self._max_pages))
+
+    @staticmethod
+    def _never_repeats(before: _Reading[Row], reading: _Reading[Row]) -> bool:
+        """Whether this cloud has no rows behind an offset of which the list has some: a stub."""
+        both_lack = before.lacks_its_end and reading.lacks_its_end
+        return both_lack and before.rows.keys() == reading.rows.keys()
 
     def _is_total(self, reading: _Reading[Row], limit: int, window: Window[Row]) -> bool:
         """Whether the latest `task_count` says that this was the last page, and may be believed."""
@@ -319,7 +335,7 @@ class WholeListing(Generic[Row]):
         """Read the end of a list that begins with the oldest rows and is too long to be read."""
         size, count = first.pages[0]
         room = (self._max_pages - 2) * max(1, size - 1)
-        reading = _Reading[Row](position=max(size, (count or 0) - room))
+        reading = _Reading[Row](self._overlap, position=max(size, (count or 0) - room))
         while len(reading.pages) < self._max_pages - 1 and not (reading.ended or reading.moved):
             offset = reading.offset
             reading.take(*fetch(offset, names), offset)
