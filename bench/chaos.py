@@ -1,8 +1,11 @@
 """The chaos run: an exporter that is killed again and again must count every task once.
 
 A simulated cloud plays tasks and fails one request in ten; the exporter runs as a process with a
-state file and is killed with SIGKILL at random moments; a real Prometheus scrapes it every second.
-In the end Prometheus' own numbers must be what the cloud says happened.
+state file and is killed with SIGKILL at random moments; its clock jumps, by minutes and by more
+than a year, at restarts and in between, and the cloud tells its own time only at times; a real
+Prometheus scrapes it every second. Half of the instances are read with an access key, by a cloud
+that does not mind the date of a signature, and half with a token. In the end Prometheus' own
+numbers must be what the cloud says happened.
 
     python bench/chaos.py --seconds 180 --kills 20 --instances 20
 """
@@ -22,24 +25,30 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from jumping_exporter import set_clock  # noqa: E402 - found beside this file
 from real_prometheus import Prometheus, free_port, running  # noqa: E402 - found beside the tests
 
-from dcs_task_exporter.simulator import CloudServer, SimulatedCloud  # noqa: E402
+from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud  # noqa: E402
 
-PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
+PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")
 KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
+TOKEN = "chaos-token-0123456789abcdefghijklmnopqr"  # noqa: S105 - of a simulated cloud
 NAMES = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
 ENDINGS = ("SUCCESS", "SUCCESS", "FAILED", "CANCELLED")
 FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
 CHANCE_OF_EACH = 0.02
 PLAY_INTERVAL = 0.1
 QUIET_SCRAPES = 12
+HOUR, DAY = 3600.0, 86_400.0
+JUMPS = (0.0, HOUR, -HOUR, 5 * HOUR, -2 * DAY, 20 * DAY, 100 * DAY, -100 * DAY, 400 * DAY)
+"""By how many seconds the exporter's clock may be ahead of the cloud's."""
+
 COUNTER = "dcs_tasks_finished_total"
 
 Counts = dict[tuple[str, str], int]
@@ -53,6 +62,7 @@ class Result:
     increase: Counts
     samples: Counts
     kills: int
+    jumps: int
     requests: int
     failed: int
     intact: bool
@@ -65,16 +75,22 @@ class Result:
 
 def config_text(url: str, state: Path, instances: int) -> str:
     """Return the exporter's configuration."""
-    rows = "\n".join(f"      - {{id: i{n}, name: cache-{n}}}" for n in range(instances))
-    return f"""
-projects:
-  - name: prod
+    credentials = (
+        f"{{type: access_key, access_key: {KEY[0]}, secret_key: {KEY[1]}}}",
+        f"{{type: token, token: {TOKEN}}}",
+    )
+    projects = "".join(
+        f"""
+  - name: prod-{at}
     region: cn-north-4
-    project_id: {PROJECT}
+    project_id: {project}
     endpoint: {url}
-    credentials: {{type: access_key, access_key: {KEY[0]}, secret_key: {KEY[1]}}}
-    instances:
-{rows}
+    credentials: {credentials[at]}
+    instances: [{", ".join(f"{{id: i{n}, name: cache-{n}}}" for n in range(at, instances, 2))}]"""
+        for at, project in enumerate(PROJECTS)
+    )
+    return f"""
+projects:{projects}
 collector: {{min_refresh_interval: 500ms, requests_per_second: 500, retries: 1, timeout: 1s,
             first_value_hold: 1s}}
 state: {{path: {state}}}
@@ -87,12 +103,14 @@ class Life:
     def __init__(self, folder: Path, port: int) -> None:
         self._command = [
             sys.executable,
-            "-m",
-            "dcs_task_exporter",
+            str(Path(__file__).with_name("jumping_exporter.py")),
+            str(folder / "clock"),
             f"--config.file={folder / 'config.yml'}",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         self._log = (folder / "exporter.log").open("ab")
+        self._clock = folder / "clock"
+        self.set_clock(0.0)
         self.process = self._start()
 
     def kill(self) -> None:
@@ -100,6 +118,10 @@ class Life:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = self._start()
+
+    def set_clock(self, ahead: float) -> None:
+        """Set the clock of the machine that the process runs on."""
+        set_clock(self._clock, ahead)
 
     def end(self) -> None:
         """End the last one as an operator would."""
@@ -155,11 +177,13 @@ def run(
 ) -> Result:
     """Run it, and return what came out."""
     chance = random.Random(seed)  # noqa: S311 - likewise
-    cloud = SimulatedCloud(time.time, seed=seed)
-    cloud.add_project(PROJECT, "cn-north-4")
+    cloud = SimulatedCloud(time.time, Quirks(max_skew=float("inf")), seed=seed)
     cloud.access.add_key(*KEY)
+    cloud.access.add_token(TOKEN)
+    for project in PROJECTS:
+        cloud.add_project(project, "cn-north-4")
     for number in range(instances):
-        cloud.add_instance(PROJECT, f"i{number}", f"cache-{number}")
+        cloud.add_instance(PROJECTS[number % 2], f"i{number}", f"cache-{number}")
     story = Story(cloud, instances, seed)
     with (
         CloudServer(cloud) as server,
@@ -172,7 +196,10 @@ def run(
             cloud.faults.add(name, probability=CHANCE_OF_EACH)
         story.begin()
         for _ in range(kills):
-            time.sleep(seconds / kills * chance.uniform(0.5, 1.5))
+            for _ in range(2):  # once while it runs, once as it starts again
+                time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
+                cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
+                life.set_clock(chance.choice(JUMPS))
             life.kill()
         story.finish()
         cloud.faults.clear()
@@ -184,7 +211,16 @@ def run(
         increase, samples = _increase(prometheus, span), _from_samples(prometheus, span)
         requests = cloud.count()
         failed = _failed(prometheus, span)
-    return Result(dict(story.happened), increase, samples, kills, requests, failed, _intact(folder))
+    return Result(
+        happened=dict(story.happened),
+        increase=increase,
+        samples=samples,
+        kills=kills,
+        jumps=2 * kills,
+        requests=requests,
+        failed=failed,
+        intact=_intact(folder),
+    )
 
 
 @contextlib.contextmanager
@@ -251,8 +287,8 @@ def report(result: Result) -> str:
     twice = sum((Counter(result.samples) - Counter(result.happened)).values())
     lines += [
         (
-            f"{result.kills} kills, {result.requests} requests, {result.failed} seen to fail; "
-            f"state file intact: {result.intact}"
+            f"{result.kills} kills, {result.jumps} clocks set, {result.requests} requests, "
+            f"{result.failed} seen to fail; state file intact: {result.intact}"
         ),
         f"{happened} tasks ended, {counted} counted: {lost} lost, {twice} counted twice",
     ]

@@ -16,6 +16,7 @@ from clients import exporter, sweep_of
 from cloud import BenchCloud, Load
 from held import memory_now, memory_peak
 
+from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.web.exposition import ScrapeRequest
 
@@ -32,8 +33,7 @@ def peak(instances: int, load: Load, scrape: ScrapeRequest) -> tuple[float, ...]
         sweep = sweep_of(made)
         for _ in range(1 + REFRESHES):
             sweep()
-            made.exposition(scrape)
-            made.confirm_scrape()
+            scraped(made, scrape)
         return (memory_peak(),)
 
 
@@ -44,11 +44,17 @@ def growth(instances: int, load: Load, scrapes: int) -> tuple[float, ...]:
         sweep = sweep_of(made)
         for number in range(1, scrapes + 1):
             sweep()
-            made.exposition(SCRAPES["gzip"])
-            made.confirm_scrape()
+            scraped(made, SCRAPES["gzip"])
             if number % (scrapes // 10) == 0:
                 held.append(memory_now())
     return *held, time.monotonic() - start
+
+
+def scraped(made: Exporter, scrape: ScrapeRequest) -> None:
+    """Render an answer, and confirm it."""
+    shown = made.exposition(scrape).shown
+    if shown is not None:
+        made.confirm_scrape(shown)
 
 
 def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> str:

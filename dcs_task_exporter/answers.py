@@ -164,3 +164,11 @@ def _retry_after(answer: Answer, message: str, now: float) -> float | None:
     window = _THROTTLING.search(message)
     # The window's full length is the longest that it can take; most of it has often passed.
     return int(window[1]) * _SECONDS[window[2]] / 4 if window else None
+
+
+def date_of(headers: Mapping[str, str]) -> float | None:
+    """Return the ``Date`` of an answer as Unix seconds, where it has one."""
+    try:
+        return parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None

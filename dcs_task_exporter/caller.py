@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from dcs_task_exporter.answers import AnswerMemory, read_json
-from dcs_task_exporter.auth import AuthGate, request_auth
+from dcs_task_exporter.answers import AnswerMemory, date_of, read_json
+from dcs_task_exporter.auth import request_auth
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.credentials import Credential, CredentialSource
 from dcs_task_exporter.errors import (
@@ -22,6 +23,7 @@ from dcs_task_exporter.errors import (
     StoppedError,
     ThrottledError,
 )
+from dcs_task_exporter.gate import Gate, Verdict
 from dcs_task_exporter.signing import canonical_query
 from dcs_task_exporter.transport import Answer, Transport
 
@@ -76,6 +78,8 @@ class _Request(Generic[Parsed]):
     project_id: str
     parse: Callable[[Any], Parsed]
     memory: AnswerMemory[Parsed]
+    subject: str
+    heard: Callable[[float | None], None] | None = None
 
 
 class ApiCaller:
@@ -98,13 +102,18 @@ class ApiCaller:
         self._budget = budget
         self._observer = observer
         self._around = surroundings
-        self._gate = AuthGate(surroundings.monotonic)
+        self._gate = Gate(surroundings.monotonic, self._obey)
         self._log_lock = threading.Lock()
         self._refusal_told: tuple[int | None, str, str] | None = None
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Let no request wait, and close the idle connections."""
+        self._gate.close()
         self._transport.close()
+
+    def count_error(self, operation: str, error: ApiError) -> None:
+        """Count an error that no single answer shows."""
+        self._observer.error(self._project, operation, error.reason)
 
     def get(
         self,
@@ -116,14 +125,20 @@ class ApiCaller:
         *,
         project_id: str = "",
         memory: AnswerMemory[Parsed] | None = None,
+        subject: str = "",
+        heard: Callable[[float | None], None] | None = None,
     ) -> Parsed:
         """Return what `parse` makes of the answer, asking again where that can help.
 
-        No request starts after `deadline` (monotonic). An answer that `memory` knows is not parsed
-        again. Raises `ApiError`.
+        `subject` is the id of the instance that the request is for, if it is for one: a refusal
+        may be its own. No request starts after `deadline` (monotonic). An answer that `memory`
+        knows is not parsed again. `heard` is told the cloud's time (Unix seconds) of each answer,
+        where it has one. Raises `ApiError`.
         """
         where = f"{url}?{canonical_query(query.items())}" if query else url
-        request = _Request(operation, where, project_id, parse, memory or AnswerMemory())
+        request = _Request(
+            operation, where, project_id, parse, memory or AnswerMemory(), subject, heard
+        )
         attempt = 0
         while True:
             try:
@@ -152,22 +167,45 @@ class ApiCaller:
 
     def _backoff(self, error: ApiError, attempt: int) -> float:
         if isinstance(error, ThrottledError) and error.status is not None:
-            pause = min(MAX_THROTTLE_PAUSE, error.retry_after or min(MAX_BACKOFF, 2.0**attempt))
-            self._budget.pause(pause)  # for the whole project: the limit is shared
-            return pause
+            return _named_pause(error) or min(MAX_BACKOFF, 2.0**attempt)
         own = min(MAX_BACKOFF, 0.25 * 2.0**attempt) * (0.5 + self._around.jitter())
         return max(own, error.retry_after or 0.0)
 
     def _ask(self, request: _Request[Parsed], deadline: float) -> Parsed:
         """Send one request, past the gate and within the budget, and read its answer."""
-        credential = self._credential(request.operation)
-        patience = max(0.0, deadline - self._around.monotonic())
-        with self._gate.passage(credential, patience):
-            waited = self._budget.take(deadline)
-            if waited > 0:
-                self._observer.throttle_wait(self._project, waited)
-                self._gate.check()
+        read = partial(self._credential, request.operation)
+        while True:
+            with self._gate.passage(read, request.subject, deadline) as passage:
+                waited = self._budget.take(deadline)
+                if waited > 0:
+                    self._observer.throttle_wait(self._project, waited)
+                is_current = waited <= 0 or read() == passage.credential
+                if is_current and passage.start():
+                    return self._answered(request, passage.credential)
+
+    def _answered(self, request: _Request[Parsed], credential: Credential) -> Parsed:
+        try:
             return self._send(request, credential)
+        except ThrottledError as error:
+            # Before anybody else passes; for the whole project, because the limit is shared.
+            self._budget.pause(_named_pause(error))
+            raise
+
+    def _obey(self, verdict: Verdict) -> None:
+        """Hold the project back, or say which instances alone are refused."""
+        if verdict.pause:
+            self._budget.pause(verdict.pause)
+        for subject, refusal in verdict.own.items():
+            fields = {
+                "project": self._project,
+                "dcs_instance_id": subject,
+                **_said(refusal.error),
+            }
+            logger.warning(
+                "the cloud refuses this instance and takes the same key for another: "
+                "only this one waits until it is asked again",
+                extra={"fields": fields},
+            )
 
     def _credential(self, operation: str) -> Credential:
         project = self._project
@@ -188,18 +226,11 @@ class ApiCaller:
             if told == self._refusal_told:
                 return
             self._refusal_told = told
-        fields = {
-            "project": self._project,
-            "reason": error.reason,
-            "status": error.status,
-            "error_code": error.error_code,
-            "request_id": error.request_id,
-            "error": error.message,
-        }
         logger.error(
-            "the cloud refuses the credentials of this project: check them, and the clock; "
-            "nothing is asked for five minutes, or until they change",
-            extra={"fields": fields},
+            "the cloud refuses the credentials of this project, for all instances or for one: "
+            "check them, and the clock; what is refused is asked again after five minutes, or "
+            "when they change",
+            extra={"fields": {"project": self._project, **_said(error)}},
         )
 
     def _send(self, request: _Request[Parsed], credential: Credential) -> Parsed:
@@ -209,6 +240,8 @@ class ApiCaller:
         try:
             answer = self._transport.get(request.url, auth)
             code = str(answer.status)
+            if request.heard is not None:
+                request.heard(date_of(answer.headers))
             parsed = _parsed(answer, request, credential, self._around.now())
         except ApiError as error:
             self._observer.error(project, operation, error.reason)
@@ -219,6 +252,21 @@ class ApiCaller:
             self._observer.request(project, operation, code, time.perf_counter() - started)
         self._refusal_told = None
         return parsed
+
+
+def _named_pause(error: ThrottledError) -> float:
+    """Return the seconds that the cloud asks us to wait, 0 where it names none."""
+    return min(MAX_THROTTLE_PAUSE, error.retry_after or 0.0)
+
+
+def _said(error: ApiError) -> Mapping[str, object]:
+    return {
+        "reason": error.reason,
+        "status": error.status,
+        "error_code": error.error_code,
+        "request_id": error.request_id,
+        "error": error.message,
+    }
 
 
 def _parsed(

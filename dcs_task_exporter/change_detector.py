@@ -74,7 +74,8 @@ class ChangeDetector:
         if self._monotonic() < self._silent_until:
             return EVERYTHING
         try:
-            tasks, truncated = self._listing(self._since, self._monotonic() + TIME_LIMIT)
+            since = min(self._since, began - SKEW_MARGIN)  # the clock may have been ahead before
+            tasks, truncated = self._listing(since, self._monotonic() + TIME_LIMIT)
         except (NotFoundError, ForbiddenError, BadRequestError) as error:
             self._fall_back(error)
             return EVERYTHING

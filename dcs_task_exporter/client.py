@@ -1,17 +1,19 @@
 """The client of the DCS API: one project's background tasks and instances.
 
-Paging trusts neither the order, nor a short page, nor `task_count` until this cloud has shown
-that it is a total (`dcs-api.md` section 2). Every request takes a slot of the project's budget,
-passes the gate that a refused key closes, and is counted.
+How pages become a whole listing is `listing.py`'s affair. Every request takes a slot of the
+project's budget, passes the gate that a refused key closes, and is counted.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
+import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from dcs_task_exporter.answers import AnswerMemory
@@ -22,15 +24,24 @@ from dcs_task_exporter.errors import (
     InvalidResponseError,
     NotFoundError,
 )
+from dcs_task_exporter.json_values import integer_of
+from dcs_task_exporter.listing import (
+    CHECK_INTERVAL,
+    READINGS,
+    Listed,
+    StartParameter,
+    WholeListing,
+    Window,
+)
 from dcs_task_exporter.models import (
     CenterTask,
-    Identified,
     Instance,
     Listing,
     Progress,
     Task,
     TaskPage,
     TaskParser,
+    refuse_error,
 )
 
 LIST_TASKS: Final = "list_tasks"
@@ -38,13 +49,6 @@ LIST_INSTANCES: Final = "list_instances"
 LIST_PROJECTS: Final = "list_projects"
 LIST_CENTER_TASKS: Final = "list_center_tasks"
 TASK_PROGRESS: Final = "task_progress"
-
-START_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "start_time": ("start_time",),
-    "begin_time": ("begin_time",),
-    "both": ("start_time", "begin_time"),
-}
-"""The page's table says `start_time`, its example `begin_time`; which one is honoured is open."""
 
 LOOK_UP_PAUSE: Final = 10.0
 """Seconds for which a failed look-up of the project's id stands for all instances."""
@@ -55,9 +59,14 @@ SAFE_PAGE_SIZE: Final = 10
 MAX_INSTANCES: Final = 50_000
 """Instances of a project above which its listing is taken for one that never ends."""
 
+INSTANCE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}", re.ASCII)
+"""What an instance's id looks like: another one would ask for another path."""
+
 _MISSING: Final = object()
 
-Row = TypeVar("Row", bound=Identified)
+logger = logging.getLogger(__name__)
+
+Row = TypeVar("Row", bound=Listed)
 Parsed = TypeVar("Parsed")
 
 
@@ -78,24 +87,69 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listing:
-    """What is listed: by which operation, where, since when, until when."""
+class _Listing(Generic[Row]):
+    """What is listed: by which operation, of which instance, where, since when, until when."""
 
     operation: str
+    subject: str
     url: str
     start: float
     deadline: float
+    parse: Callable[[object], Row]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is remembered of an instance's listings; used by one thread at a time.
+
+    `tasks` are those of the latest whole one. One listing in `CHECK_INTERVAL` is exhaustive, each
+    instance's at a moment of its own.
+    """
+
+    first_page: AnswerMemory[TaskPage[Task]] = field(default_factory=AnswerMemory)
+    tasks: tuple[Task, ...] = ()
+    listings: int = 0
+
+    def is_exhaustive(self) -> bool:
+        """Count a listing, and return whether it is read to its end."""
+        self.listings += 1
+        return self.listings % CHECK_INTERVAL == 0
+
+
+@dataclass(frozen=True, slots=True)
+class _InstancePage:
+    """One page of the instances: those that can be read, its rows, and its ``instance_num``."""
+
+    instances: tuple[Instance, ...]
+    size: int
+    counted: int
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The cloud's time (Unix seconds) by its latest answer."""
+
+    at: float | None = None
+
+    def hear(self, at: float | None) -> None:
+        """Note the time of an answer."""
+        self.at = at
 
 
 class DcsClient:
-    """Reads one project through the documented API; safe to use from several threads."""
+    """Reads one project through the documented API; safe to use from several threads.
+
+    `latest_time` returns the latest time (Unix seconds) that it may be, where no answer tells.
+    """
 
     def __init__(
         self,
         settings: ClientSettings,
         caller: ApiCaller,
         monotonic: Callable[[], float],
+        latest_time: Callable[[], float],
     ) -> None:
+        self._latest_time = latest_time
         self._settings = settings
         self._caller = caller
         self._monotonic = monotonic
@@ -103,28 +157,42 @@ class DcsClient:
         self._project_id_lock = threading.Lock()
         self._look_up_failure: tuple[float, ApiError] | None = None
         self._page_size = settings.page_size
-        self._memories: dict[str, AnswerMemory[TaskPage[Task]]] = {}
+        self._memories: dict[str, _Memory] = {}
         self._parser = TaskParser(personal=settings.personal)
-        self._totals: frozenset[str] = frozenset()
+        self._start = {
+            operation: StartParameter(settings.start_parameter, self._say_of(operation))
+            for operation in (LIST_TASKS, LIST_CENTER_TASKS)
+        }
+        self._tasks: WholeListing[Task] = self._whole_listing(LIST_TASKS)
+        self._center_tasks: WholeListing[CenterTask] = self._whole_listing(LIST_CENTER_TASKS)
+        self._told_of_times = False
+        self._told_of_rows = False
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         """Return all tasks of an instance that started at `start` (Unix seconds) or later.
 
-        No request starts after `deadline` (monotonic). Tasks without a readable start are kept:
-        they cannot be said to be older. Raises `ApiError`.
+        No request starts after `deadline` (monotonic). Tasks without a start that can be are kept:
+        they cannot be said to be older. Raises `ApiError`; `InvalidResponseError` and
+        `IncompleteListingError` where the pages are no whole listing.
         """
         base = self._project_url(deadline)
         url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
-        memory = self._memory_of(instance_id)
-        rows, truncated = self._all_pages(
-            _Listing(LIST_TASKS, url, start, deadline), self._parser.task, memory
-        )
-        tasks = {task.id: task for task in rows}  # of two reads, the later is the truer
-        kept = [
-            task for task in tasks.values() if task.created_at is None or task.created_at >= start
-        ]
+        memory, heard = self._memory_of(instance_id), _Heard()
+        listing = _Listing(LIST_TASKS, instance_id, url, start, deadline, self._parser.task)
+        window = Window(start, memory.tasks, memory.is_exhaustive())
+
+        def fetch(offset: int, names: tuple[str, ...]) -> tuple[TaskPage[Task], int]:
+            first = memory.first_page if offset == 0 else None
+            page = self._task_page(listing, offset, names, heard, first)
+            latest = self._latest_time() if heard.at is None else heard.at
+            return self._with_plausible_times(page, latest, instance_id), self._page_size
+
+        rows, truncated = self._tasks.read(fetch, window)
+        kept = [task for task in rows if task.created_at is None or task.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
-        return Listing(tuple(kept), start, truncated=truncated)
+        tasks = tuple(kept)
+        memory.tasks = () if truncated else tasks
+        return Listing(tasks, start, truncated=truncated, answered_at=heard.at)
 
     def list_center_tasks(
         self, start: float, deadline: float
@@ -134,9 +202,13 @@ class DcsClient:
         The second value says that the page cap cut the listing. Raises `ApiError`.
         """
         url = f"{self._project_url(deadline)}/tasks"
-        rows, truncated = self._all_pages(
-            _Listing(LIST_CENTER_TASKS, url, start, deadline), CenterTask.from_json
-        )
+        heard = _Heard()
+        listing = _Listing(LIST_CENTER_TASKS, "", url, start, deadline, CenterTask.from_json)
+
+        def fetch(offset: int, names: tuple[str, ...]) -> tuple[TaskPage[CenterTask], int]:
+            return self._task_page(listing, offset, names, heard), self._page_size
+
+        rows, truncated = self._center_tasks.read(fetch, Window(start))
         return tuple(rows), truncated
 
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
@@ -150,20 +222,40 @@ class DcsClient:
             deadline,
             Progress.from_json,
             project_id=self._project_id,
+            subject=instance_id,
         )
 
     def list_instances(self, deadline: float) -> tuple[Instance, ...]:
-        """Return all instances of the project. Raises `ApiError`."""
+        """Return all instances of the project; a row that cannot be one costs itself.
+
+        Raises `ApiError`; `InvalidResponseError` when twice fewer are listed than are counted.
+        """
         url = f"{self._project_url(deadline)}/instances"
+        counted = listed = 0
+        for _ in range(READINGS):
+            found, listed, counted = self._all_instances(url, deadline)
+            if counted <= listed:
+                return found
+        message = f"the listing of instances counts {counted}, and lists {listed}"
+        error = InvalidResponseError(message)
+        self._caller.count_error(LIST_INSTANCES, error)
+        raise error
+
+    def _all_instances(self, url: str, deadline: float) -> tuple[tuple[Instance, ...], int, int]:
+        """Return the instances of all pages, how many rows these have, and the largest count."""
         found: dict[str, Instance] = {}
-        offset = 0
+        offset = unreadable = counted = 0
         while offset < MAX_INSTANCES:
             page = self._page(LIST_INSTANCES, url, {}, offset, deadline, self._instances)
-            new = [instance for instance in page if instance.id not in found]
-            if not new:  # nothing, or what a cloud that knows no offset lists again
-                return tuple(found.values())
-            found.update((instance.id, instance) for instance in page)
-            offset += len(page)
+            counted = max(counted, page.counted)
+            new = [instance for instance in page.instances if instance.id not in found]
+            # Nothing, or what a cloud that knows no offset lists again.
+            if not new and (page.instances or page.size < self._page_size):
+                unreadable += page.size - len(page.instances)
+                return tuple(found.values()), len(found) + unreadable, counted
+            found.update((instance.id, instance) for instance in page.instances)
+            unreadable += page.size - len(page.instances)
+            offset += page.size
         message = f"the listing of instances does not end after {MAX_INSTANCES}"
         raise InvalidResponseError(message)
 
@@ -199,9 +291,13 @@ class DcsClient:
         self._project_id = ids[0]
         return self._project_id
 
-    def _memory_of(self, instance_id: str) -> AnswerMemory[TaskPage[Task]]:
-        """Return the memory of an instance's first page, which seldom changes."""
-        return self._memories.setdefault(instance_id, AnswerMemory())
+    def _memory_of(self, instance_id: str) -> _Memory:
+        """Return the memory of an instance, whose first page seldom changes."""
+        memory = self._memories.get(instance_id)
+        if memory is None:
+            began = zlib.crc32(instance_id.encode(errors="replace")) % CHECK_INTERVAL
+            memory = self._memories.setdefault(instance_id, _Memory(listings=began))
+        return memory
 
     def forget_all_but(self, instance_ids: Collection[str]) -> None:
         """Keep nothing of the answers for other instances."""
@@ -212,41 +308,35 @@ class DcsClient:
         project_id = quote(self.project_id(deadline), safe="")
         return f"{self._settings.dcs_endpoint}/v2/{project_id}"
 
-    def _all_pages(
-        self,
-        listing: _Listing,
-        parse: Callable[[object], Row],
-        memory: AnswerMemory[TaskPage[Row]] | None = None,
-    ) -> tuple[list[Row], bool]:
-        """Return the rows of all pages, and whether the page cap cut them."""
-        rows: list[Row] = []
-        for _ in range(self._settings.max_pages):
-            page = self._task_page(listing, len(rows), parse, None if rows else memory)
-            rows += page.tasks
-            if self._is_last(listing.operation, page, len(rows)):
-                return rows, False
-        return rows, True
-
     def _task_page(
         self,
-        listing: _Listing,
+        listing: _Listing[Row],
         offset: int,
-        parse: Callable[[object], Row],
-        memory: AnswerMemory[TaskPage[Row]] | None,
+        names: tuple[str, ...],
+        heard: _Heard,
+        memory: AnswerMemory[TaskPage[Row]] | None = None,
     ) -> TaskPage[Row]:
         moment = datetime.fromtimestamp(max(0.0, listing.start), tz=timezone.utc)
         start = moment.strftime("%Y%m%d%H%M%S")
-        return self._page(
-            listing.operation,
-            listing.url,
-            dict.fromkeys(START_PARAMETERS[self._settings.start_parameter], start),
-            offset,
-            listing.deadline,
-            lambda data: TaskPage.from_json(data, parse, first=offset == 0).sharing(
-                memory.latest if memory is not None else None
-            ),
-            memory,
-        )
+        try:
+            return self._page(
+                listing.operation,
+                listing.url,
+                dict.fromkeys(names, start),
+                offset,
+                listing.deadline,
+                lambda data: TaskPage.from_json(data, listing.parse, first=offset == 0).sharing(
+                    memory.latest if memory is not None else None
+                ),
+                memory,
+                subject=listing.subject,
+                heard=heard.hear,
+            )
+        except BadRequestError:
+            parameter = self._start[listing.operation]
+            if not parameter.refused(names):
+                raise
+            return self._task_page(listing, offset, parameter.names, heard, memory)
 
     def _page(
         self,
@@ -257,44 +347,98 @@ class DcsClient:
         deadline: float,
         parse: Callable[[object], Parsed],
         memory: AnswerMemory[Parsed] | None = None,
+        *,
+        subject: str = "",
+        heard: Callable[[float | None], None] | None = None,
     ) -> Parsed:
         """Return one page of a listing, of the size that the cloud takes."""
         paged = {**query, "limit": str(self._page_size), "offset": str(offset)}
         try:
             return self._caller.get(
-                operation, url, paged, deadline, parse, project_id=self._project_id, memory=memory
+                operation,
+                url,
+                paged,
+                deadline,
+                parse,
+                project_id=self._project_id,
+                memory=memory,
+                subject=subject,
+                heard=heard,
             )
         except BadRequestError as error:
             if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                 raise
             # What the largest page is in older regions is not published.
             self._page_size = SAFE_PAGE_SIZE
-            return self._page(operation, url, query, offset, deadline, parse, memory)
+            return self._page(
+                operation, url, query, offset, deadline, parse, memory, subject=subject, heard=heard
+            )
 
-    def _instances(self, data: object) -> tuple[Instance, ...]:
+    def _instances(self, data: object) -> _InstancePage:
+        if isinstance(data, Mapping):
+            refuse_error(data)
+        rows = _rows(data, "instances")
+        found = [instance for row in rows if (instance := self._instance(row)) is not None]
+        counted = integer_of(data.get("instance_num")) if isinstance(data, Mapping) else None
+        return _InstancePage(tuple(found), len(rows), counted or 0)
+
+    def _instance(self, row: object) -> Instance | None:
+        """Return the instance of a row, or None of one that cannot be asked for."""
         settings = self._settings
-        return tuple(
-            Instance.from_json(
+        try:
+            instance = Instance.from_json(
                 row,
                 project=settings.project,
                 project_id=self._project_id,
                 region=settings.region,
             )
-            for row in _rows(data, "instances")
+        except InvalidResponseError as error:
+            self._tell_of_row(error.message)
+            return None
+        if INSTANCE_ID.fullmatch(instance.id):
+            return instance
+        self._tell_of_row(f"its id cannot be one: {instance.id[:64]!r}")
+        return None
+
+    def _tell_of_row(self, problem: str) -> None:
+        if not self._told_of_rows:
+            self._told_of_rows = True
+            logger.warning(
+                "the listing of instances has a row that cannot be read: it is left out",
+                extra={"fields": {"project": self._settings.project, "problem": problem}},
+            )
+
+    def _with_plausible_times(
+        self, page: TaskPage[Task], latest: float, instance_id: str
+    ) -> TaskPage[Task]:
+        """Return the page without the times that cannot be; say once that there were some."""
+        tasks = tuple(task.with_plausible_times(latest) for task in page.tasks)
+        odd = [new.id for old, new in zip(page.tasks, tasks, strict=True) if new is not old]
+        if not odd:
+            return page
+        if not self._told_of_times:
+            self._told_of_times = True
+            fields = {
+                "project": self._settings.project,
+                "dcs_instance_id": instance_id,
+                "task_id": odd[0],
+            }
+            logger.warning(
+                "a task has a time before 2010 or in the future: it counts as unknown",
+                extra={"fields": fields},
+            )
+        return TaskPage(tasks, page.task_count)
+
+    def _whole_listing(self, operation: str) -> WholeListing[Any]:
+        return WholeListing(
+            self._start[operation],
+            self._settings.max_pages,
+            lambda error: self._caller.count_error(operation, error),
         )
 
-    def _is_last(self, operation: str, page: TaskPage[Row], offset: int) -> bool:
-        """Whether a page ends its listing; `offset` is how many rows came until its end.
-
-        A `task_count` above the rows of its page can only be a total; until one was seen, one
-        more page is asked for.
-        """
-        if page.task_count is not None and page.task_count > len(page.tasks):
-            self._totals = self._totals | {operation}
-        if not page.tasks:
-            return True
-        total_is_known = operation in self._totals and page.task_count is not None
-        return total_is_known and offset >= (page.task_count or 0)
+    def _say_of(self, operation: str) -> Callable[[str], None]:
+        fields = {"project": self._settings.project, "operation": operation}
+        return lambda message: logger.warning(message, extra={"fields": fields})
 
 
 def _project_ids(data: object) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ from itertools import product
 from typing import Final
 
 from dcs_task_exporter.models import (
+    EARLIEST_TIME,
     KNOWN_TASK_NAMES,
+    LATEST_AHEAD,
     Listing,
     Outcome,
     StatusTable,
@@ -54,22 +56,27 @@ class CountingRules:
 class InstanceState:
     """All that counting remembers of one instance; a value, so that it can be saved.
 
-    `counted` maps the id of each task that is counted, or baseline, to its start (Unix seconds);
-    every id that started at `forgotten_until` or before and is not in there was counted once and
-    forgotten. `missing` are unfinished tasks that the
-    latest listing lacked: deleted, or hidden by a page that moved. `shown` is what the counters
-    showed last: it follows `counts` one scrape later where a series is new to the scraper.
+    `counted` maps the id of each task that is counted, or baseline, to its start (Unix seconds), or
+    else its end; one that has neither stands at infinity. Every id that started at
+    `forgotten_until` or before and is not in there was counted once and forgotten. `unlisted` are
+    those at infinity, and `missing` the unfinished tasks, that the latest listing lacked: deleted,
+    or hidden by a page that moved. `refreshed_at` is the latest refresh by a clock that was not in
+    doubt. `listed_since` is there while a task is followed whose start is unknown: it was listed in
+    a window that began then. `shown` is what the counters showed last: it follows `counts` one
+    scrape later where a series is new to the scraper.
     """
 
     baseline_at: float | None = None
     baseline_partial: bool = False
     refreshed_at: float | None = None
     forgotten_until: float | None = None
+    listed_since: float | None = None
     names: tuple[str, ...] = KNOWN_TASK_NAMES
     statuses: tuple[str, ...] = ZEROED_STATUSES
     counts: Mapping[Series, int] = field(default_factory=dict)
     shown: Mapping[Series, int] = field(default_factory=dict)
     counted: Mapping[str, float] = field(default_factory=dict)
+    unlisted: frozenset[str] = frozenset()
     active: Mapping[str, Task] = field(default_factory=dict)
     missing: Mapping[str, Task] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
@@ -79,47 +86,68 @@ class InstanceState:
 def listing_start(state: InstanceState, now: float, lookback: float) -> float:
     """Return the Unix time from which the tasks of an instance must be listed.
 
-    It reaches back over the look-back window, to the latest refresh, and to the start of the
-    oldest task that is still followed.
+    It reaches back over the look-back window, to the latest refresh, to the newest task that is
+    known (whatever the clocks said and say: what is not known yet began after it), and to the start
+    of the oldest task that is still followed.
     """
-    starts = [now - lookback]
-    if state.refreshed_at is not None:
-        starts.append(state.refreshed_at - SKEW_MARGIN)
+    newest = max(state.counted.values(), default=state.baseline_at)
+    if newest == math.inf:  # seldom
+        known = (at for at in state.counted.values() if at < math.inf)
+        newest = max(known, default=state.baseline_at)
+    read = [at - SKEW_MARGIN for at in (state.refreshed_at, newest) if at is not None]
+    read += [] if state.listed_since is None else [state.listed_since]
     followed = (*state.active.values(), *state.missing.values())
-    starts += [task.created_at for task in followed if task.created_at is not None]
-    return min(starts)
+    starts = [task.created_at for task in followed if task.created_at is not None]
+    return min([now - lookback, *(at for at in (*read, *starts) if at >= EARLIEST_TIME)])
 
 
 def count(
-    state: InstanceState, listing: Listing, now: float, rules: CountingRules
+    state: InstanceState,
+    listing: Listing,
+    now: float,
+    rules: CountingRules,
+    *,
+    in_doubt: bool = False,
 ) -> InstanceState:
     """Return the state after a listing that was read at `now` (Unix seconds).
 
-    The order of the listing does not matter, and reading the same listing again changes nothing
-    but `refreshed_at`.
+    When the clock is `in_doubt`, nothing is forgotten, and no time is mended. The order of the
+    listing does not matter, and reading the same listing again changes nothing but `refreshed_at`,
+    and what is forgotten.
     """
     if state.baseline_at is None:
         state = replace(state, baseline_partial=listing.truncated)
+    elif not in_doubt:
+        state = _mended(state, now)
     tasks = _unique(listing.tasks, rules)
     finished = [task for task in tasks if rules.statuses.outcome(task.status).finished]
     new = [task for task in finished if _is_new(state, task)]
     labelled = _with_labels(state, tasks, rules)
-    fresh = [task for task in new if not _is_baseline(state, task, now)]
-    remembered = {**state.counted, **{task.id: _start(task) for task in new}}
-    counted, forgotten_until = _forget(state, remembered, listing)
+    fresh = [task for task in new if not _is_baseline(state, task)]
+    counted, unlisted = _without_unlisted(state, _remembered(state, finished, new), listing)
+    forgotten_until = state.forgotten_until
+    if not (in_doubt or listing.truncated):
+        counted, forgotten_until = _forget(state, counted, listing)
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
     return replace(
         labelled,
         baseline_at=now if state.baseline_at is None else state.baseline_at,
-        refreshed_at=now,
+        refreshed_at=refresh_time(state, now, in_doubt=in_doubt),
         forgotten_until=forgotten_until,
         counts=_add(labelled, fresh),
         counted=counted,
+        unlisted=unlisted,
+        listed_since=_listed_since(state, listing, (*active.values(), *missing.values())),
         active=active,
         missing=missing,
         last_success=_latest_ends(labelled, finished, rules, Outcome.SUCCESS),
         last_failure=_latest_ends(labelled, finished, rules, Outcome.FAILURE),
     )
+
+
+def refresh_time(state: InstanceState, now: float, *, in_doubt: bool) -> float:
+    """Return the time of the latest refresh: one by a clock in doubt takes back no earlier one."""
+    return max(now, state.refreshed_at or now) if in_doubt else now
 
 
 def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState:
@@ -148,6 +176,8 @@ def handed_over(state: InstanceState) -> InstanceState:
         baseline_partial=False,
         forgotten_until=None,
         counted={},
+        unlisted=frozenset(),
+        listed_since=None,
         active={},
         missing={},
     )
@@ -159,7 +189,9 @@ def is_settled(state: InstanceState) -> bool:
     Then the same listing again, under the same window, changes nothing but `refreshed_at`, and
     what is forgotten.
     """
-    if state.active or state.missing or len(state.shown) < len(state.names) * len(ZEROED_STATUSES):
+    if state.active or state.missing or state.unlisted:
+        return False
+    if len(state.shown) < len(state.names) * len(ZEROED_STATUSES):
         return False
     return all(state.shown.get(series) == number for series, number in state.counts.items())
 
@@ -201,12 +233,12 @@ def _is_new(state: InstanceState, task: Task) -> bool:
     """
     if task.id in state.counted:
         return False
-    if _was_followed(state, task) or task.created_at is None or state.forgotten_until is None:
+    if _was_followed(state, task) or state.forgotten_until is None:
         return True
-    return task.created_at > state.forgotten_until
+    return _start(task) > state.forgotten_until
 
 
-def _is_baseline(state: InstanceState, task: Task, now: float) -> bool:
+def _is_baseline(state: InstanceState, task: Task) -> bool:
     """Whether a new task was over when the instance was first seen.
 
     All of the first listing are, and later those that it lacked although they were over then: cut
@@ -219,7 +251,7 @@ def _is_baseline(state: InstanceState, task: Task, now: float) -> bool:
         return False
     # The end is by the cloud's clock, the first listing by ours, which may have been wrong.
     margin = 0.0 if state.baseline_partial else SKEW_MARGIN
-    return end <= min(state.baseline_at, now) - margin
+    return end <= state.baseline_at - margin
 
 
 def _was_followed(state: InstanceState, task: Task) -> bool:
@@ -227,16 +259,60 @@ def _was_followed(state: InstanceState, task: Task) -> bool:
 
 
 def _start(task: Task) -> float:
-    """Return when a task began; one that does not say so may be listed for ever."""
-    return math.inf if task.created_at is None else task.created_at
+    """Return when a finished task began, or else when it had: one without a time stays for ever."""
+    known = task.updated_at if task.created_at is None else task.created_at
+    return math.inf if known is None else known
+
+
+def _mended(state: InstanceState, now: float) -> InstanceState:
+    """Return the state without the times that cannot be, by a clock that is not in doubt.
+
+    A state that was saved under a wrong clock, or by an older version, may hold them.
+    """
+    latest = now + LATEST_AHEAD + SKEW_MARGIN
+    odd = [key for key, at in state.counted.items() if not EARLIEST_TIME <= at <= latest]
+    return replace(
+        state,
+        baseline_at=None if state.baseline_at is None else min(state.baseline_at, now),
+        last_success=_possible(state.last_success, latest),
+        last_failure=_possible(state.last_failure, latest),
+        counted={**state.counted, **dict.fromkeys(odd, math.inf)} if odd else state.counted,
+    )
+
+
+def _possible(times: Mapping[str, float], latest: float) -> Mapping[str, float]:
+    return {name: at for name, at in times.items() if EARLIEST_TIME <= at <= latest}
+
+
+def _remembered(
+    state: InstanceState, finished: Iterable[Task], new: Iterable[Task]
+) -> Mapping[str, float]:
+    """Return the ids that are counted, with those that are new, or whose time is known now."""
+    dated = [task for task in finished if state.counted.get(task.id) == math.inf]
+    return {**state.counted, **{task.id: _start(task) for task in (*dated, *new)}}
+
+
+def _without_unlisted(
+    state: InstanceState, remembered: Mapping[str, float], listing: Listing
+) -> tuple[Mapping[str, float], frozenset[str]]:
+    """Drop the ids without a time that this and an earlier complete listing lack.
+
+    Return the others, and which of them this one lacks. No clock says when such a task may be
+    forgotten, and none is needed: it is listed until its record is deleted.
+    """
+    listed = {task.id for task in listing.tasks}
+    if listing.truncated:
+        return remembered, state.unlisted - listed
+    lacking = {key for key, at in remembered.items() if at == math.inf and key not in listed}
+    gone = lacking & state.unlisted
+    kept = {key: at for key, at in remembered.items() if key not in gone} if gone else remembered
+    return kept, frozenset(lacking - gone)
 
 
 def _forget(
     state: InstanceState, remembered: Mapping[str, float], listing: Listing
 ) -> tuple[Mapping[str, float], float | None]:
     """Drop the ids that are older than a complete listing reaches, and note up to when."""
-    if listing.truncated:
-        return remembered, state.forgotten_until
     listed = {task.id for task in listing.tasks}
     limit = listing.start - SKEW_MARGIN
     dropped = [start for key, start in remembered.items() if start < limit and key not in listed]
@@ -268,6 +344,13 @@ def _followed(
         still = {key: task for key, task in gone.items() if key in state.active}
         return {**still, **active}, {key: gone[key] for key in gone if key not in still}
     return active, {key: task for key, task in gone.items() if key in state.active}
+
+
+def _listed_since(state: InstanceState, listing: Listing, followed: Iterable[Task]) -> float | None:
+    """Return from when on tasks must be listed because one without a known start is followed."""
+    if all(task.created_at is not None for task in followed):
+        return None
+    return listing.start if state.listed_since is None else min(listing.start, state.listed_since)
 
 
 def _with_labels(

@@ -12,11 +12,13 @@ The tree, so that a caller knows what to catch::
         NotFoundError             404: no such instance, or no such API here
         BadRequestError           other 4xx: the API refuses what we ask
         ThrottledError            429: ask later
+          ThrottledEarlierError   it was throttled a moment ago; no request was sent
           BudgetExhaustedError    our own limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
         InvalidResponseError      an answer that is not what the API documents
+        IncompleteListingError    a listing that may lack the newest tasks
         StoppedError              the exporter is shutting down
 """
 
@@ -129,6 +131,12 @@ class ThrottledError(ApiError):
     retryable = True
 
 
+class ThrottledEarlierError(ThrottledError):
+    """The instance or the project was throttled a moment ago, so the call was not made."""
+
+    retryable = False
+
+
 class BudgetExhaustedError(ThrottledError):
     """Our own request budget has no slot in time, so the call was not made."""
 
@@ -163,6 +171,12 @@ class InvalidResponseError(ApiError):
     retryable = True
 
 
+class IncompleteListingError(ApiError):
+    """A listing that the page cap cut, and that may lack the newest tasks."""
+
+    reason = "incomplete_listing"
+
+
 class StoppedError(ApiError):
     """The exporter is shutting down, so the call was not made."""
 
@@ -180,5 +194,6 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     ApiTimeoutError,
     ApiConnectionError,
     InvalidResponseError,
+    IncompleteListingError,
 )
 """The errors that `dcs_api_errors_total` counts: one `reason` each."""

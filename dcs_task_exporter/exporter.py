@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.client import DcsClient
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.config import Config, ProjectConfig
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.refresher import Refresher
@@ -29,12 +30,13 @@ from dcs_task_exporter.state import NoJournal, StateFile, StateStatus
 from dcs_task_exporter.targets import Targets
 from dcs_task_exporter.telemetry import (
     ApiTelemetry,
+    ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
     register_process_metrics,
 )
 from dcs_task_exporter.web.app import WebSettings
-from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, Shown
 from dcs_task_exporter.web.rendering import Rendering
 from dcs_task_exporter.wiring import (
     Clocks,
@@ -69,11 +71,14 @@ class Exporter:
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
+        self._state = self._state_file(options)
+        journal = self._state or NoJournal()
+        self._timekeeper = Timekeeper(
+            options.clocks.now, options.clocks.monotonic, journal.latest_refresh()
+        )
         self.clients = {
             project.name: self._client(project, options.environ) for project in config.projects
         }
-        self._state = self._state_file(options)
-        journal = self._state or NoJournal()
         self._retargeting = threading.Lock()
         self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
         self._refresher = Refresher(
@@ -82,7 +87,8 @@ class Exporter:
             now=options.clocks.now,
             monotonic=options.clocks.monotonic,
             journal=journal,
-            detectors=detectors_of(config, self.clients, options.clocks),
+            detectors=detectors_of(config, self.clients, options.clocks, self._timekeeper),
+            timekeeper=self._timekeeper,
         )
         self.discoveries = [
             discovery_of(
@@ -145,9 +151,9 @@ class Exporter:
         """Render what a scrape asks for."""
         return self._rendering.exposition(request)
 
-    def confirm_scrape(self) -> None:
-        """Note that a scraper gets what this thread just rendered, its counters included."""
-        self._refresher.witness(self._rendering.taken())
+    def confirm_scrape(self, shown: Shown) -> None:
+        """Note that a scraper was sent these counters, whole."""
+        self._refresher.witness(shown.snapshots, shown.number)
 
     def observe_scrape(self, seconds: float) -> None:
         """Note how long a scrape took."""
@@ -240,8 +246,14 @@ class Exporter:
         return self._state.status if self._state is not None else None
 
     def problems(self) -> Sequence[str]:
-        """Return what is wrong with discovery, in sentences for people."""
-        return [
+        """Return what is wrong with the clock and with discovery, in sentences for people."""
+        doubted = [
+            f"The clock of this machine is {doubt} (project {project}): set it right. "
+            "Until then nothing is forgotten."
+            for project, doubt in self._doubts().items()
+            if doubt
+        ]
+        return doubted + [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
             + (
                 "The last list stays."
@@ -252,10 +264,22 @@ class Exporter:
             if status.problem
         ]
 
+    def _doubts(self) -> Mapping[str, str]:
+        """Return what is wrong with the clock, by project; empty where nothing is."""
+        return {project: self._timekeeper.moment(project).doubt for project in self.clients}
+
     def _client(self, project: ProjectConfig, environ: Mapping[str, str]) -> DcsClient:
         collector = self._config.collector
         self._api.prepare(project.name, operations_of(project, collector))
-        return client_of(project, collector, self._api, self._stopping, self._clocks, environ)
+        return client_of(
+            project,
+            collector,
+            self._api,
+            self._stopping,
+            self._clocks,
+            self._timekeeper,
+            environ,
+        )
 
     def _state_file(self, options: Options) -> StateFile | None:
         path = self._config.state.path
@@ -271,6 +295,7 @@ class Exporter:
         registry = CollectorRegistry(support_collectors_without_names=True)
         registry.register(self._api)
         registry.register(self._own)
+        registry.register(ClockTelemetry(self._doubts))
         registry.register(
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.discoveries],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -66,6 +66,12 @@ PERSONAL_DETAILS: Final = frozenset(
 
 MAX_SHARED_DETAILS: Final = 1000
 """Most different details that a parser remembers before it begins anew."""
+
+EARLIEST_TIME: Final = 1_262_304_000.0
+"""2010-01-01, before which no task of DCS can have begun: a time before it is unknown."""
+
+LATEST_AHEAD: Final = 86_400.0
+"""Seconds by which a task's time may be ahead of the cloud's clock; one beyond is unknown."""
 
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
@@ -297,6 +303,18 @@ class Task:
         seconds = round(self.updated_at - self.created_at, 3)
         return seconds if seconds >= 0 else None
 
+    def with_plausible_times(self, now: float) -> Task:
+        """Return the same task without the times that cannot be, `now` being the cloud's time."""
+        latest = now + LATEST_AHEAD
+        began, ended = self.created_at, self.updated_at
+        if (began is None or EARLIEST_TIME <= began <= latest) and (
+            ended is None or EARLIEST_TIME <= ended <= latest
+        ):
+            return self
+        return replace(
+            self, created_at=_plausible(began, latest), updated_at=_plausible(ended, latest)
+        )
+
 
 class TaskParser:
     """Parses tasks; those with the same details hold them together, parsed once.
@@ -348,6 +366,7 @@ class CenterTask:
     status: str
     updated_at: str
     instance_id: str = ""
+    created_at: float | None = None
 
     @classmethod
     def from_json(cls, data: object) -> CenterTask:
@@ -358,6 +377,7 @@ class CenterTask:
             status=text_of(row.get("status")).upper(),
             updated_at=text_of(row.get("updated_at")),
             instance_id=text_of(row.get("instance_id")),
+            created_at=parse_time(row.get("created_at")),
         )
 
 
@@ -381,6 +401,14 @@ class Progress:
             raise InvalidResponseError(message)
         ratio = None if percent is None else min(max(percent / 100, 0.0), 1.0)
         return cls(ratio, None if remaining is None else max(remaining, 0.0))
+
+
+def refuse_error(row: Mapping[str, Any]) -> None:
+    """Raise `InvalidResponseError` when a good answer holds an error beside its data."""
+    code, text = text_of(row.get("error_code")), text_of(row.get("error_msg"))
+    if code or text:
+        message = f"the answer holds data and an error: {code or text}"
+        raise InvalidResponseError(message)
 
 
 class Identified(Protocol):
@@ -409,16 +437,18 @@ class TaskPage(Generic[Row]):
         """Parse the body of *Querying Background Tasks* (table 3), each task by `parse`.
 
         A page that is not the first may have no `tasks` beside a total. Raises
-        `InvalidResponseError` when it is not such a body.
+        `InvalidResponseError` when it is not such a body, also for one task without an id: it may
+        be the one that failed.
         """
         row = object_of(data, "the answer")
+        refuse_error(row)
         if "tasks" not in row and "task_count" not in row:
             message = "the answer has neither tasks nor task_count"
             raise InvalidResponseError(message)
         tasks, count = row.get("tasks"), integer_of(row.get("task_count"))
         if tasks is None:
-            if (first and count) or text_of(row.get("error_code")):
-                message = "the answer has no tasks, but a task_count or an error_code"
+            if first and count:
+                message = "the answer has no tasks, but a task_count"
                 raise InvalidResponseError(message)
             tasks = []
         if not isinstance(tasks, list):
@@ -468,6 +498,10 @@ _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(
         for item in fields(TaskDetails)
     }
 )
+
+
+def _plausible(moment: float | None, latest: float) -> float | None:
+    return moment if moment is not None and EARLIEST_TIME <= moment <= latest else None
 
 
 def _change(what: str, old: float | str | None, new: float | str | None, unit: str = "") -> str:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dcs_task_exporter.clocks import Moment, Timekeeper
 from dcs_task_exporter.counting import (
+    SKEW_MARGIN,
     CountingRules,
     InstanceState,
     Series,
     count,
     listing_start,
+    refresh_time,
     reveal,
 )
 from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
@@ -60,7 +63,9 @@ class InstanceReader:
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        timekeeper: Timekeeper | None = None,
     ) -> None:
+        self._timekeeper = timekeeper or Timekeeper(now, monotonic)
         self._settings = settings
         self._journal = journal
         self._lock = lock
@@ -71,12 +76,9 @@ class InstanceReader:
     def read(self, entry: Watched) -> bool:
         """Read one instance and publish the result; return whether there was a listing."""
         began = self._monotonic()
-        settings, instance = self._settings, entry.target.instance
+        instance = entry.target.instance
         try:
-            start = listing_start(entry.state, self._now(), settings.rules.lookback)
-            deadline = began + settings.time_limit
-            listing = entry.target.source.list_tasks(instance.id, start, deadline)
-            self._publish(entry, began, listing)
+            self._publish(entry, began, self._listing(entry, began + self._settings.time_limit))
         except StoppedError:
             return False
         except ApiError as error:
@@ -88,24 +90,53 @@ class InstanceReader:
             return False
         return True
 
+    def _listing(self, entry: Watched, deadline: float) -> Listing:
+        """List an instance; once more when the answer tells that our clock is wrong.
+
+        A window that begins too late lacks tasks, one that begins too early has some that were
+        forgotten, and would be counted again.
+        """
+        moment = self._timekeeper.moment(entry.project)
+        listing = self._listed_by(moment, entry, deadline)
+        later = self._timekeeper.moment(entry.project)
+        if abs(later.at - moment.at) <= SKEW_MARGIN:
+            return listing
+        return self._listed_by(later, entry, deadline)
+
+    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
+        start = listing_start(entry.state, moment.at, self._settings.rules.lookback)
+        listing = entry.target.source.list_tasks(entry.id, start, deadline)
+        self._timekeeper.hear(entry.project, listing.answered_at)
+        return listing
+
     def _publish(self, entry: Watched, began: float, listing: Listing) -> None:
-        rules, now = self._settings.rules, self._now()
+        rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)
         before: Snapshot | None = None
         while before is None:
-            basis = self._basis(entry, listing, now)
-            if basis.is_shown:
-                state, shown = replace(basis.state, refreshed_at=now), basis.shown
-            else:
-                state = reveal(count(basis.state, listing, now, rules), basis.witnessed)
-                shown = figures(state, listing, now, rules, basis.progress)
+            basis = self._basis(entry, listing, moment.at)
+            state, shown = self._counted(basis, listing, moment)
             self._journal.save(entry.id, state)
             with self._lock:
                 if entry.era == basis.era:
                     before = entry.snapshot
+                    entry.counted(listing, moment.at - rules.lookback, doubt=moment.doubt)
                     self._show(entry, began, listing, state, shown)
         if before.failure is not None:
             logger.info("the instance is read again", extra={"fields": fields_of(entry)})
         self._report_unknown_words(entry, listing)
+
+    def _counted(
+        self, basis: _Basis, listing: Listing, moment: Moment
+    ) -> tuple[InstanceState, TaskFigures | None]:
+        """Return the state after a listing, and what is shown of it."""
+        now, in_doubt = moment.at, bool(moment.doubt)
+        if basis.is_shown:
+            refreshed_at = refresh_time(basis.state, now, in_doubt=in_doubt)
+            return replace(basis.state, refreshed_at=refreshed_at), basis.shown
+        rules = self._settings.rules
+        state = count(basis.state, listing, now, rules, in_doubt=in_doubt)
+        state = reveal(state, basis.witnessed)
+        return state, figures(state, listing, now, rules, basis.progress)
 
     def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
         with self._lock:
@@ -130,9 +161,8 @@ class InstanceReader:
         if entry.suspect_since is not None and entry.suspect_since <= began:
             entry.suspect_since = None
         entry.state = state
-        entry.listed = listing.tasks
         entry.attempted_mono = entry.refreshed_mono = began
-        now = state.refreshed_at
+        now = self._now()  # by the clock that Prometheus compares it with
         # The same object where nothing changed: what was rendered of it is still right.
         before = entry.snapshot.figures
         entry.snapshot = Snapshot(
@@ -147,6 +177,7 @@ class InstanceReader:
 
     def fail(self, entry: Watched, began: float, error: ApiError) -> None:
         """Publish that an instance could not be read; the last data stay."""
+        self._timekeeper.hear(entry.project, None)
         now = self._now()
         failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
         before: Snapshot | None = None

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final
 
 from dcs_task_exporter.change_detector import EVERYTHING, ChangeDetector
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.counting import CountingRules, Series
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.models import Instance
@@ -65,8 +66,11 @@ class Refresher:
         monotonic: Callable[[], float],
         journal: Journal | None = None,
         detectors: Mapping[str, ChangeDetector] | None = None,
+        timekeeper: Timekeeper | None = None,
+        pool_of: Callable[[str, int], WorkerPool[_Job]] | None = None,
     ) -> None:
         self._settings = settings
+        self._pool_of = pool_of or WorkerPool[_Job]
         self._journal = journal or NoJournal()
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -86,6 +90,7 @@ class Refresher:
             self._lock,
             now=now,
             monotonic=monotonic,
+            timekeeper=timekeeper,
         )
         self._progress = ProgressReader(settings.rules.statuses, self._lock, monotonic)
         self._stopping = False
@@ -119,7 +124,7 @@ class Refresher:
         for name in dict.fromkeys(target.instance.project for target in targets):
             if name not in self._pools:
                 # A new mapping: others may be looking at the one before.
-                pool: WorkerPool[_Job] = WorkerPool(name, self._settings.concurrency)
+                pool = self._pool_of(name, self._settings.concurrency)
                 self._pools = {**self._pools, name: pool}
 
     def refresh(
@@ -252,18 +257,27 @@ class Refresher:
             instances = [entry.target.instance for entry in self._entries.values()]
         return tuple(instance for instance in instances if instance.name == target)
 
-    def witness(self, snapshots: Iterable[Snapshot]) -> None:
-        """Remember that a scraper has these, whole and rendered."""
+    def witness(self, snapshots: Iterable[Snapshot], number: int | None = None) -> None:
+        """Remember that a scraper has these, whole.
+
+        Answers with a `number` may be confirmed in any order: it grows from one to the next.
+        """
+        raised: list[Watched] = []
         with self._lock:
             now = self._monotonic()
             # Most instances show the same series: they hold one mapping together.
             first: dict[tuple[Series, ...], Mapping[Series, float]] = {}
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
-                entry = self._entries.get(snapshot.instance.id)
+                key = snapshot.instance.id
+                entry = self._entries.get(key) or self._former.get(key)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
-                entry.saw(shown)
+                if entry.take_nothing_back(shown):
+                    raised.append(entry)
+                # What is too old to be shown takes back nothing of what was seen.
+                if (shown and not entry.saw(shown, number)) or key not in self._entries:
+                    continue
                 since = entry.witnessed_since
                 if not since:
                     entry.witnessed_since = first.setdefault(
@@ -271,6 +285,7 @@ class Refresher:
                     )
                 elif since.keys() != shown.keys():
                     entry.witnessed_since = {key: since.get(key, now) for key in shown}
+        self._save(raised)
 
     def attempted(self) -> bool:
         """Whether every instance was read, or tried, at least once."""

@@ -99,7 +99,8 @@ def figures(
     )
     ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
     last = _latest(recent, lambda task: series_of(state, task))
-    last_ended = _latest(ended, lambda task: series_of(state, task))
+    dated = (task for task in ended if task.updated_at is not None)
+    last_ended = _latest(dated, lambda task: series_of(state, task))
     active = Counter(label_of(state, task) for task in state.active.values())
     return TaskFigures(
         finished=state.shown,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -19,7 +20,14 @@ from typing import Final, Protocol
 
 from dcs_task_exporter.counting import InstanceState, handed_over
 from dcs_task_exporter.errors import ExporterError
-from dcs_task_exporter.state_schema import clear, prepare, read_state, write_changes
+from dcs_task_exporter.state_schema import (
+    age_of,
+    clear,
+    latest_refresh,
+    prepare,
+    read_state,
+    write_changes,
+)
 
 RETRY_INTERVAL: Final = 10.0
 """Seconds after which a file that could not be used is tried again."""
@@ -27,8 +35,11 @@ RETRY_INTERVAL: Final = 10.0
 REFRESH_TIME_INTERVAL: Final = 300.0
 """Seconds after which a state is saved though only the time of its refresh changed."""
 
+KEPT_FOR: Final = 86_400.0
+"""Seconds after which a state is saved in any case: who cannot be read is not forgotten."""
+
 FORGET_AFTER: Final = 90 * 86_400.0
-"""Seconds after its latest refresh when an instance that is not read any more is forgotten."""
+"""Seconds of running after which an instance that is not read any more is forgotten."""
 
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database."""
@@ -65,6 +76,10 @@ class Journal(Protocol):
 class NoJournal:
     """Keeps nothing: counts live as long as the process."""
 
+    def latest_refresh(self) -> float | None:
+        """Return nothing."""
+        return None
+
     def load(self, instance_id: str) -> InstanceState:
         """Return an empty state."""
         del instance_id
@@ -93,6 +108,8 @@ class StateFile:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._saved: dict[str, InstanceState] = {}
+        self._saved_at: dict[str, float] = {}
+        self._born = monotonic()
         self._retry_at = monotonic() + RETRY_INTERVAL
         self._status = StateStatus(str(path))
         try:
@@ -107,6 +124,15 @@ class StateFile:
         """Whether counts are saved."""
         with self._lock:
             return self._status
+
+    def latest_refresh(self) -> float | None:
+        """Return the time of the latest refresh that was saved (Unix seconds), if one was."""
+        with self._lock:
+            try:
+                return latest_refresh(self._connection) if self._connection is not None else None
+            except sqlite3.Error as error:
+                self._begin_anew(error)
+                return None
 
     def load(self, instance_id: str) -> InstanceState:
         """Return what was saved of an instance, or an empty state."""
@@ -127,12 +153,15 @@ class StateFile:
         """Commit what changed of an instance since it was saved last; log it when that fails."""
         with self._lock:
             before = self._saved.get(instance_id)
-            if before is not None and not _worth_saving(before, state):
+            lasts = self._monotonic() - self._saved_at.get(instance_id, -math.inf) < KEPT_FOR
+            if lasts and before is not None and not _worth_saving(before, state):
                 return
             try:
                 connection = self._connection or self._reopened()
                 if connection is not None:
-                    write_changes(connection, instance_id, before, state)
+                    age = self._monotonic() - self._born
+                    write_changes(connection, instance_id, before, state, age)
+                    self._saved_at[instance_id] = self._monotonic()
                     self._succeed(instance_id, state)
             except (OSError, sqlite3.Error, StateLockedError) as error:
                 self._give_up(error)
@@ -190,7 +219,8 @@ class StateFile:
             self._path, timeout=0, isolation_level=None, check_same_thread=False
         )
         try:
-            prepare(connection, forget_before=self._now() - FORGET_AFTER)
+            prepare(connection, forget_after=FORGET_AFTER)
+            self._born = self._monotonic() - age_of(connection)
         except sqlite3.Error as error:
             connection.close()
             if "locked" in str(error):
@@ -261,4 +291,5 @@ class StateFile:
 def _worth_saving(before: InstanceState, state: InstanceState) -> bool:
     if replace(before, refreshed_at=state.refreshed_at) != state:
         return True
-    return (state.refreshed_at or 0.0) - (before.refreshed_at or 0.0) >= REFRESH_TIME_INTERVAL
+    # A clock that went back counts as well: a time that is too late must not stay in the file.
+    return abs((state.refreshed_at or 0.0) - (before.refreshed_at or 0.0)) >= REFRESH_TIME_INTERVAL

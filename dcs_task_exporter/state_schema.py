@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -36,6 +37,10 @@ MIGRATIONS: Final = (
         PRIMARY KEY (instance_id, task_name, outcome)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE instance ADD COLUMN saved_at_age REAL NOT NULL DEFAULT 0;
+    ALTER TABLE instance ADD COLUMN listed_since REAL;
+    """,
 )
 """What leads from each version of the schema to the next, the first from an empty file."""
 
@@ -50,11 +55,12 @@ class UnusableStateError(sqlite3.DatabaseError):
     """The file is damaged, of another program, or of a later version of this one."""
 
 
-def prepare(connection: sqlite3.Connection, *, forget_before: float) -> None:
+def prepare(connection: sqlite3.Connection, *, forget_after: float) -> None:
     """Lock the file for this process, check it, and bring its schema up to date.
 
-    Instances whose latest refresh was before `forget_before` (Unix seconds) are forgotten. Raises
-    `UnusableStateError` when the file must be set aside, `sqlite3.Error` for all else.
+    Instances that were not saved in the last `forget_after` seconds of the file's age are
+    forgotten. Raises `UnusableStateError` when the file must be set aside, `sqlite3.Error` for all
+    else.
     """
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -63,13 +69,27 @@ def prepare(connection: sqlite3.Connection, *, forget_before: float) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN EXCLUSIVE")
         _migrate(connection)
-        _forget_instances(connection, forget_before)
+        _forget_instances(connection, age_of(connection) - forget_after)
         connection.execute("COMMIT")
     except (sqlite3.OperationalError, UnusableStateError):
         raise
     except sqlite3.DatabaseError as error:
         message = f"is damaged: {error}"
         raise UnusableStateError(message) from error
+
+
+def age_of(connection: sqlite3.Connection) -> float:
+    """Return for how many seconds processes have used the file, up to its latest save.
+
+    No wall clock is asked: one that is wrong must not make instances look old.
+    """
+    return float(connection.execute("SELECT max(saved_at_age) FROM instance").fetchone()[0] or 0.0)
+
+
+def latest_refresh(connection: sqlite3.Connection) -> float | None:
+    """Return the time of the latest refresh of all (Unix seconds), or None without any."""
+    found: float | None = connection.execute("SELECT max(refreshed_at) FROM instance").fetchone()[0]
+    return found
 
 
 def clear(connection: sqlite3.Connection) -> None:
@@ -83,7 +103,7 @@ def clear(connection: sqlite3.Connection) -> None:
 def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceState | None:
     """Return what is saved of an instance, or None."""
     own = connection.execute(
-        "SELECT baseline_at, baseline_partial, refreshed_at, forgotten_until, labels "
+        "SELECT baseline_at, baseline_partial, refreshed_at, forgotten_until, labels, listed_since "
         "FROM instance WHERE id = ?",
         (instance_id,),
     ).fetchone()
@@ -98,17 +118,20 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
         instance_id,
     )
     ends = _rows(connection, "task_name, outcome, ended_at", "latest_end", instance_id)
+    counted = _rows(connection, "task_id, started_at", "counted", instance_id)
     tasks = [(row[1], Task(row[0], row[2], row[3], row[4], row[5])) for row in followed]
     return InstanceState(
         baseline_at=own[0],
         baseline_partial=bool(own[1]),
         refreshed_at=own[2],
         forgotten_until=own[3],
+        listed_since=own[5],
         names=tuple(labels["names"]),
         statuses=tuple(labels["statuses"]),
         counts={(row[0], row[1]): row[2] for row in counters if row[2] is not None},
         shown={(row[0], row[1]): row[3] for row in counters if row[3] is not None},
-        counted=dict(_rows(connection, "task_id, started_at", "counted", instance_id)),
+        counted={key: abs(at) for key, at in counted},
+        unlisted=frozenset(key for key, at in counted if at == -math.inf),
         active={task.id: task for missing, task in tasks if not missing},
         missing={task.id: task for missing, task in tasks if missing},
         last_success={row[0]: row[2] for row in ends if row[1] == "success"},
@@ -121,15 +144,19 @@ def write_changes(
     instance_id: str,
     before: InstanceState | None,
     state: InstanceState,
+    age: float,
 ) -> None:
-    """Commit, in one transaction, the rows that differ; all of them when `before` is None."""
+    """Commit, in one transaction, the rows that differ; all of them when `before` is None.
+
+    `age` is that of the file, in seconds.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         if before is None:
             _delete_instance(connection, instance_id)
         labels = json.dumps({"names": state.names, "statuses": state.statuses})
         connection.execute(
-            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 instance_id,
                 state.baseline_at,
@@ -137,6 +164,8 @@ def write_changes(
                 state.refreshed_at,
                 state.forgotten_until,
                 labels,
+                age,
+                state.listed_since,
             ),
         )
         old, new = _all_rows(before or InstanceState()), _all_rows(state)
@@ -178,7 +207,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _forget_instances(connection: sqlite3.Connection, before: float) -> None:
-    old = connection.execute("SELECT id FROM instance WHERE refreshed_at < ?", (before,))
+    old = connection.execute("SELECT id FROM instance WHERE saved_at_age < ?", (before,))
     for (instance_id,) in old.fetchall():
         _delete_instance(connection, instance_id)
 
@@ -205,7 +234,10 @@ def _all_rows(state: InstanceState) -> Mapping[str, Rows]:
     ends = {"success": state.last_success, "failure": state.last_failure}
     return {
         "counter": {key: (state.counts.get(key), state.shown.get(key)) for key in series},
-        "counted": {(key,): (start,) for key, start in state.counted.items()},
+        "counted": {
+            (key,): (-start if key in state.unlisted else start,)
+            for key, start in state.counted.items()
+        },
         "followed": {
             (task.id,): (missing, task.name, task.status, task.created_at, task.updated_at)
             for missing, task in tasks

@@ -294,6 +294,28 @@ class DiscoveryTelemetry(Collector):
         return iter((up, instances, success, spared))
 
 
+class ClockTelemetry(Collector):
+    """Whether this machine's clock is to be believed, for each project."""
+
+    def __init__(self, doubts: Callable[[], Mapping[str, str]]) -> None:
+        self._doubts = doubts
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the family."""
+        return self.collect()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the family with its values."""
+        family = GaugeMetricFamily(
+            "dcs_clock_in_doubt",
+            "1 while this machine's clock is more than 15 minutes off the cloud's, or has jumped.",
+            labels=("project",),
+        )
+        for project, doubt in self._doubts().items():
+            family.add_metric((project,), float(bool(doubt)))
+        yield family
+
+
 def register_process_metrics(registry: CollectorRegistry) -> None:
     """Add the metrics of the process, the platform and the garbage collector."""
     ProcessCollector(registry=registry)

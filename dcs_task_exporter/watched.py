@@ -46,7 +46,9 @@ class Watched:
     Changed only under the refresher's lock. `in_flight` is there from the moment at which the
     instance is due until it is read, `reading` while a thread reads it. `era` grows when the series
     that a scrape saw end: what was counted before that must not be published after it.
-    `suspect_since` is when something was seen to change that a later read must show.
+    `suspect_since` is when something was seen to change that a later read must show. `listed` is
+    what was counted last, `window` where its look-back window began, and `doubted` whether the
+    clock was in doubt.
     """
 
     def __init__(self, target: Target, state: InstanceState) -> None:
@@ -54,9 +56,12 @@ class Watched:
         self.state = state
         self.snapshot = Snapshot(target.instance)
         self.listed: tuple[Task, ...] | None = None
+        self.window = -math.inf
+        self.doubted = False
         self.progress: Mapping[str, Progress] = {}
         self.witnessed: Mapping[Series, int] = {}
         self.witnessed_since: Mapping[Series, float] = {}
+        self.witnessed_number = -1
         self.era = 0
         self.attempted_mono: float | None = None
         self.refreshed_mono: float | None = None
@@ -88,15 +93,22 @@ class Watched:
     def shows(self, listing: Listing, window: float) -> bool:
         """Whether a listing is what the snapshot shows already: the usual case, and cheap.
 
-        `window` is the Unix time at which the look-back window begins.
+        `window` is the Unix time at which the look-back window begins. What was counted while the
+        clock was in doubt is counted anew: something may be left to forget.
         """
+        low, high = sorted((window, self.window))
         return (
-            listing.tasks == self.listed
-            and all((task.created_at or window) >= window for task in listing.tasks)
+            not self.doubted
+            and listing.tasks == self.listed
+            and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self.snapshot.figures is not None
             and self.snapshot.truncated == listing.truncated is False
             and is_settled(self.state)
         )
+
+    def counted(self, listing: Listing, window: float, *, doubt: str) -> None:
+        """Note what was counted, under which window, and whether the clock was in doubt."""
+        self.listed, self.window, self.doubted = listing.tasks, window, bool(doubt)
 
     def knows(self, task_ids: Collection[str]) -> frozenset[str]:
         """Return those of these tasks that are this instance's, as far as it was read."""
@@ -107,14 +119,38 @@ class Watched:
             if key in state.counted or key in state.active or key in state.missing
         )
 
-    def saw(self, shown: Mapping[Series, int]) -> None:
-        """Note what a scraper has; what an earlier scrape showed may be confirmed after a later."""
+    def saw(self, shown: Mapping[Series, int], number: int | None = None) -> bool:
+        """Note what a scraper has; return whether its series may be others than before.
+
+        What an earlier answer showed may be confirmed after a later one, by `number`: that says
+        which values were seen, but not which series a scraper has now.
+        """
         before = self.witnessed
-        if all(before.get(series, 0) <= number for series, number in shown.items()):
+        if number is not None and number < self.witnessed_number:
+            self.witnessed = {key: max(shown.get(key, 0), before[key]) for key in before}
+            return False
+        if number is not None:
+            self.witnessed_number = number
+        if shown is before:  # usual, and cheap
+            return False
+        if all(before.get(series, 0) <= value for series, value in shown.items()):
             self.witnessed = shown
         else:
-            highest = {key: max(number, before.get(key, 0)) for key, number in shown.items()}
-            self.witnessed = highest
+            self.witnessed = {key: max(value, before.get(key, 0)) for key, value in shown.items()}
+        return True
+
+    def take_nothing_back(self, shown: Mapping[Series, int]) -> bool:
+        """Show at least what a scraper has; return whether that is more than it was.
+
+        So it is where an answer was still on its way when the instance left.
+        """
+        own = self.state.shown
+        if shown is own or all(own.get(series, 0) >= value for series, value in shown.items()):
+            return False
+        raised = {series: max(value, own.get(series, 0)) for series, value in shown.items()}
+        self.state = replace(self.state, shown={**own, **raised})
+        self.era += 1
+        return True
 
     def settled(self) -> InstanceState:
         """Return the state whose counters show what a scrape has seen."""

@@ -24,6 +24,7 @@ from dcs_task_exporter.client import (
     ClientSettings,
     DcsClient,
 )
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.config import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.counting import CountingRules
 from dcs_task_exporter.credentials import credential_source
@@ -50,6 +51,7 @@ def client_of(
     observer: ApiObserver,
     stopping: threading.Event,
     clocks: Clocks,
+    timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
     """Return the client of a project, with connections, key and request budget of its own."""
@@ -78,7 +80,8 @@ def client_of(
         observer,
         Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
     )
-    return DcsClient(_client_settings(project, collector), caller, clocks.monotonic)
+    settings = _client_settings(project, collector)
+    return DcsClient(settings, caller, clocks.monotonic, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
@@ -94,15 +97,19 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 
 
 def detectors_of(
-    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks
+    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks, timekeeper: Timekeeper
 ) -> Mapping[str, ChangeDetector]:
     """Return the change detectors of those projects whose task centre is used."""
+
+    def time_of(project: str) -> Callable[[], float]:
+        return lambda: timekeeper.moment(project).at
+
     return {
         project.name: ChangeDetector(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
-            now=clocks.now,
+            now=time_of(project.name),
             monotonic=clocks.monotonic,
         )
         for project in config.projects

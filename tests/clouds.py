@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dcs_task_exporter.config import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+from dcs_task_exporter.web.exposition import ScrapeRequest
 from dcs_task_exporter.wiring import Clocks
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
@@ -113,9 +113,10 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     if clock is not None:
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
-    text = generate_latest(exporter.registry).decode()
-    exporter.confirm_scrape()
-    return samples(text)
+    made = exporter.exposition(ScrapeRequest())
+    assert made.shown is not None
+    exporter.confirm_scrape(made.shown)
+    return samples(made.body.decode())
 
 
 def samples(text: str) -> Samples:

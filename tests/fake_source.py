@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateStatus
-from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, render
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, Shown, render
 
 
 class QuietSource:
@@ -20,7 +20,7 @@ class QuietSource:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.confirmed = 0
+        self.confirmed: list[int] = []
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing."""
@@ -63,9 +63,9 @@ class QuietSource:
         """Return a fixed moment."""
         return self.moment
 
-    def confirm_scrape(self) -> None:
-        """Count it."""
-        self.confirmed += 1
+    def confirm_scrape(self, shown: Shown) -> None:
+        """Keep its number."""
+        self.confirmed.append(shown.number)
 
     def observe_scrape(self, seconds: float) -> None:
         """Ignore it."""

@@ -69,9 +69,14 @@ def test_finishing() -> None:
     with BenchCloud(load) as cloud, exporter(cloud, INSTANCES, THREADS, setup="saving") as made:
         for _ in range(4):
             sweep_of(made)()
-            made.exposition(ScrapeRequest())
-            made.confirm_scrape()
+            seen_scrape(made)
         assert finished(made) >= 2 * INSTANCES
+
+
+def seen_scrape(made: Exporter) -> None:
+    shown = made.exposition(ScrapeRequest()).shown
+    assert shown is not None
+    made.confirm_scrape(shown)
 
 
 def test_nothing_finishes_elsewhere() -> None:
@@ -79,8 +84,7 @@ def test_nothing_finishes_elsewhere() -> None:
     with BenchCloud(Load(changing=1.0)) as cloud, exporter(cloud, 3, THREADS) as made:
         for _ in range(3):
             sweep_of(made)()
-            made.exposition(ScrapeRequest())
-            made.confirm_scrape()
+            seen_scrape(made)
         assert finished(made) == 0
 
 

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import gzip
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from clouds import ACCESS_KEY, SECRET_KEY, World, world
+from clouds import ACCESS_KEY, NOW, SECRET_KEY, World, world
 from test_client import exporter_of
 
 from dcs_task_exporter import transport
-from dcs_task_exporter.auth import AuthGate
-from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE, ApiCaller, Surroundings
 from dcs_task_exporter.credentials import AccessKey, EnvironmentKey
 from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
+    BudgetExhaustedError,
     CredentialsError,
     InvalidResponseError,
+    RefusedEarlierError,
     ThrottledError,
 )
 from dcs_task_exporter.secret_files import read_secret
 from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
+from dcs_task_exporter.telemetry import ApiTelemetry
+from dcs_task_exporter.transport import Answer
 
 
 def answer_with(here: World, reply: Reply) -> None:
@@ -130,40 +138,135 @@ def test_a_secret_that_no_header_carries(tmp_path: Path, content: str) -> None:
         assert content not in "".join(traceback.format_exception(caught.value))
 
 
-KEY = AccessKey(ACCESS_KEY, SECRET_KEY)
+@dataclass
+class Calls:
+    """A caller whose answers are scripted, and whose sleeps move the clock."""
+
+    key: AccessKey = field(default_factory=lambda: AccessKey(ACCESS_KEY, SECRET_KEY))
+    now: float = 0.0
+    script: dict[str, list[Answer]] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+    signed: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        budget = RequestBudget(10, monotonic=lambda: self.now, wait=self.wait)
+        around = Surroundings(lambda: NOW, lambda: self.now, self.wait, lambda: 0.5)
+        observer = ApiTelemetry()
+        observer.prepare("prod", ["list_tasks"])
+        self.caller = ApiCaller("prod", 1, self, self, budget, observer, around)  # type: ignore[arg-type]
+
+    def current(self) -> AccessKey:
+        return self.key
+
+    def get(self, url: str, auth: Any) -> Answer:
+        """Answer a request, as the transport does."""
+        self.sent.append(url)
+        self.signed.append(auth._key.secret_key)  # noqa: SLF001 - what it is signed with
+        answers = self.script.get(url)
+        return answers.pop(0) if answers else Answer(200, {}, b"{}")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep: the clock moves, and what happens meanwhile happens once."""
+        self.slept.append(seconds)
+        self.now += seconds
+        done, self.meanwhile = self.meanwhile, lambda: None
+        done()
+        return False
+
+    def ask(self, subject: str, *, patience: float = 60) -> object:
+        return self.caller.get(
+            "list_tasks", subject, {}, self.now + patience, lambda data: data, subject=subject
+        )
 
 
-def enter(gate: AuthGate, outcome: Exception | None = None) -> None:
-    """Send one request past the gate."""
-    with gate.passage(KEY, 0):
-        if outcome is not None:
-            raise outcome
+REFUSED = Answer(401, {}, b'{"error_code": "APIGW.0301", "error_msg": "no"}')
+THROTTLED = Answer(429, {}, b'{"error_code": "IAM.0012", "error_msg": "too many"}')
+UNAVAILABLE = Answer(503, {}, b"")
 
 
-def test_a_bug_proves_no_key() -> None:
-    """An error of our own does not pass for an accepted key: the fan-out stays narrow."""
-    gate = AuthGate(lambda: 0.0)
-    with pytest.raises(ZeroDivisionError):
-        enter(gate, ZeroDivisionError())
+def test_a_retry_does_not_slip_past_the_gate() -> None:
+    """A request that is asked again is not sent when the key was refused meanwhile."""
+    calls = Calls(script={"a": [UNAVAILABLE], "b": [REFUSED], "c": [REFUSED]})
 
-    with gate.passage(KEY, 0), gate.passage(KEY, 0), pytest.raises(ApiError):
-        enter(gate)
+    def refused() -> None:
+        for name in "bc":
+            with pytest.raises(AuthError):
+                calls.ask(name)
+
+    calls.meanwhile = refused
+    with pytest.raises(RefusedEarlierError):
+        calls.ask("a")
+    assert calls.sent == ["a", "b", "c"]
 
 
-def test_after_the_pause_one_request_tries() -> None:
-    """After a refusal nothing leaves for the pause, then one request, and then all if it passes."""
-    now = [0.0]
-    gate = AuthGate(lambda: now[0], pause=310)
-    with pytest.raises(AuthError):
-        enter(gate, AuthError("refused", status=401))
-    with pytest.raises(AuthError, match="next try in 310 s"):
-        enter(gate)
+def test_a_new_key_is_taken_after_a_pause() -> None:
+    """A request that waited for its turn is signed with the key as it is then."""
+    calls = Calls()
+    calls.ask("a")
+    new = AccessKey(ACCESS_KEY, "another")
+    calls.meanwhile = lambda: setattr(calls, "key", new)
+    calls.ask("b")
 
-    now[0] = 311.0
-    with gate.passage(KEY, 0), pytest.raises(ApiError):
-        enter(gate)
-    with gate.passage(KEY, 0), gate.passage(KEY, 0), gate.passage(KEY, 0):
-        pass
+    assert calls.slept
+    assert calls.signed == [SECRET_KEY, "another"]
+
+
+def test_what_waits_for_its_turn_is_stopped_by_a_refusal() -> None:
+    """A request that waits for the budget is not sent when the key is refused meanwhile."""
+    calls = Calls(script={"b": [REFUSED], "c": [REFUSED]})
+    calls.ask("a")
+
+    def refused() -> None:
+        for name in "bc":
+            with pytest.raises(AuthError):
+                calls.ask(name)
+
+    calls.meanwhile = refused
+    with pytest.raises(RefusedEarlierError):
+        calls.ask("d")
+    assert calls.sent == ["a", "b", "c"]
+
+
+def test_throttled_together_all_wait() -> None:
+    """When two instances are throttled, without a time, the whole project is held back."""
+    calls = Calls(script={"a": [THROTTLED] * 2, "b": [THROTTLED]})
+    calls.ask("x")
+    with pytest.raises(ThrottledError):
+        calls.ask("a", patience=0.5)
+    with pytest.raises(ThrottledError):
+        calls.ask("b", patience=0.5)
+    began = calls.now
+    calls.ask("c")
+
+    assert calls.now - began == pytest.approx(1)
+
+
+def test_throttled_alone_nobody_else_waits() -> None:
+    """When one instance is throttled, without a time, the others are asked at the even pace."""
+    calls = Calls(script={"a": [THROTTLED] * 9})
+    for name in "xab":
+        with suppress(ThrottledError):
+            calls.ask(name, patience=0.5)
+
+    assert calls.sent == ["x", "a", "b"]
+    assert calls.now == pytest.approx(0.2)
+    with pytest.raises(ThrottledError, match="this instance was refused, next try in 1 s"):
+        calls.ask("a", patience=0.5)
+
+
+def test_a_named_time_holds_all() -> None:
+    """A 429 that names a time holds back the whole project for it, whoever it came for."""
+    named = Answer(429, {"Retry-After": "20"}, b"{}")
+    calls = Calls(script={"a": [named]})
+    with pytest.raises(ThrottledError):
+        calls.ask("a", patience=10)
+    with pytest.raises(BudgetExhaustedError):
+        calls.ask("b", patience=10)
+    calls.ask("b")
+
+    assert calls.now == pytest.approx(20)
 
 
 def test_every_fault_is_survived() -> None:

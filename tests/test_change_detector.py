@@ -260,6 +260,22 @@ def test_clocks_that_differ() -> None:
     assert asked == [1000 - 900, 1000 - 900, 1060 - 900]
 
 
+def test_a_clock_that_was_ahead() -> None:
+    """When the clock went back since the centre was asked, it is asked from the earlier moment."""
+    asked: list[float] = []
+    moment = 1e6
+
+    def listing(start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        asked.append(start)
+        return (), False
+
+    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: 0.0)
+    moment = 1000.0
+    detector.changes()
+
+    assert asked == [1000 - 900]
+
+
 def test_a_change_during_a_read() -> None:
     """A change that is seen while the instance is being read is looked for once more."""
     steady = 1000.0

@@ -1,7 +1,8 @@
 """Law 2 and law 3 together: what Prometheus sees increase is what happened, whatever happens.
 
 The real refresher counts the tasks of a cloud that is only a dictionary, and keeps its state in a
-real file; a model of Prometheus' increase() watches the scrapes. Processes end at every moment.
+real file; a model of Prometheus' increase() watches the scrapes. Processes end at every moment, and
+their clock jumps, with and without the cloud's own time in its answers.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.refresher import Refresher, RefreshSettings
-from dcs_task_exporter.state import FORGET_AFTER, StateFile
+from dcs_task_exporter.state import StateFile
 from dcs_task_exporter.watched import Target
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
@@ -32,6 +34,12 @@ HISTORY = st.lists(
     st.tuples(NAMES, ENDINGS, st.floats(1000, 20 * DAY))
     | st.tuples(NAMES, st.just("EXECUTING"), st.floats(1000, 6 * DAY)),
     max_size=4,
+)
+JUMPS = (
+    st.just(0.0)
+    | st.floats(-3 * 3600, 3 * 3600)
+    | st.floats(-20 * DAY, 20 * DAY)
+    | st.floats(-400 * DAY, 400 * DAY)
 )
 LOOKBACKS = st.sampled_from([1 * DAY, 7 * DAY, 30 * DAY])
 EXAMPLES = int(os.environ.get("COUNTED_ONCE_EXAMPLES", "300"))
@@ -62,17 +70,20 @@ class Increase:
         return any(snapshot.figures for snapshot in snapshots)
 
 
-LONGEST_IDLE = FORGET_AFTER / DAY - 10
-
-
 class Cloud:
-    """The tasks of one instance, and how the next listing of them goes wrong."""
+    """The tasks of one instance, and how the next listing of them goes wrong.
+
+    `time` is the true one; answers tell it when they are `dated`.
+    """
 
     def __init__(self) -> None:
+        self.time = NOW
+        self.dated = True
         self.tasks: dict[str, Task] = {}
         self.fails = False
         self.shuffle: Callable[[list[Task]], list[Task]] = list
         self.listed: list[Task] = []
+        self.hidden: set[str] = set()
 
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
         del deadline
@@ -80,14 +91,15 @@ class Cloud:
         raise AssertionError(message)
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
-        """List what began since `start`."""
+        """List what began since `start`; what does not say when it began always comes."""
         del instance_id, deadline
         if self.fails:
             message = "silence"
             raise ApiTimeoutError(message)
-        found = [task for task in self.tasks.values() if (task.created_at or 0) >= start]
+        found = [task for task in self.tasks.values() if (task.created_at or start) >= start]
         self.listed = self.shuffle(found)
-        return Listing(tuple(self.listed), start)
+        self.hidden |= {task.id for task in found} - {task.id for task in self.listed}
+        return Listing(tuple(self.listed), start, answered_at=self.time if self.dated else None)
 
 
 class DyingJournal:
@@ -123,24 +135,29 @@ class InstanceLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(dir=fast_folder())
-        self.time, self.steady, self.skew = NOW, 1000.0, 0.0
+        self.steady, self.skew = 1000.0, 0.0
         self.cloud = Cloud()
         self.prometheus = Increase()
         self.expected: Counter[tuple[str, str]] = Counter()
         self.seen: set[str] = set()
         self.torn = False
         self.scraped = False
-        self.idle = 0.0
         self.numbers = iter(range(1_000_000))
         self.lookback, self.name = 7 * DAY, "orders"
         self.life()
 
-    @initialize(history=HISTORY)
-    def first_seen(self, history: list[tuple[str, str, float]]) -> None:
-        """The instance is seen for the first time, with a history."""
+    @initialize(history=HISTORY, jump=JUMPS)
+    def first_seen(self, history: list[tuple[str, str, float]], jump: float) -> None:
+        """The instance is seen for the first time, with a history, perhaps by a wrong clock.
+
+        That clock is found out by the cloud's time. Without it, nothing could tell.
+        """
+        if jump:
+            self.skew = jump
+            self.restart(self.lookback, killed=True)
         for name, status, age in history:
             key = f"t{next(self.numbers)}"
-            began = self.time - age
+            began = self.cloud.time - age
             self.cloud.tasks[key] = Task(key, name, status, began, began + 1)
             if status != "EXECUTING":
                 self.seen.add(key)
@@ -157,6 +174,7 @@ class InstanceLife(RuleBasedStateMachine):
             now=self.now,
             monotonic=lambda: self.steady,
             journal=self.journal,
+            timekeeper=Timekeeper(self.now, lambda: self.steady, file.latest_refresh()),
         )
 
     def end_life(self, *, killed: bool) -> None:
@@ -167,38 +185,53 @@ class InstanceLife(RuleBasedStateMachine):
 
     def now(self) -> float:
         """Return what the process's clock says."""
-        return self.time + self.skew
+        return self.cloud.time + self.skew
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; the clock that only goes forward does so as well."""
+        self.cloud.time += seconds
+        self.steady += seconds
 
     def pass_over(self) -> None:
-        """Refresh and scrape; what a committed refresh lists as ended is counted from then on."""
-        self.steady += 20
+        """Refresh and scrape; what has ended by a committed refresh is counted from then on.
+
+        All of it, whatever our clock made of the window that was asked for; of what a torn listing
+        hid, what is listed.
+        """
+        self.pass_time(20)
         self.refresher.refresh().result(timeout=60)
         if not self.cloud.fails and self.journal.dies != "before":
-            for task in self.cloud.listed:
-                if task.status != "EXECUTING" and task.id not in self.seen:
+            listed = {task.id for task in self.cloud.listed}
+            for task in self.cloud.tasks.values():
+                has_come = task.id in listed or task.id not in self.cloud.hidden
+                if task.status != "EXECUTING" and task.id not in self.seen and has_come:
                     self.seen.add(task.id)
                     self.expected[task.name, task.status] += 1
-        if not (self.cloud.fails or self.journal.dies):
-            self.idle = 0.0
         if not self.journal.dead:
             self.scraped = self.prometheus.observe(self.refresher) or self.scraped
 
     @rule(name=NAMES, gap=st.floats(0.001, 3600), number=st.integers(1, 2))
     def start(self, name: str, gap: float, number: int) -> None:
         """A task starts, or two at the same moment."""
-        self.time += gap
+        self.pass_time(gap)
         for _ in range(number):
-            task = Task(f"t{next(self.numbers)}", name, "EXECUTING", self.time)
+            task = Task(f"t{next(self.numbers)}", name, "EXECUTING", self.cloud.time)
             self.cloud.tasks[task.id] = task
+
+    @rule(name=NAMES, status=ENDINGS)
+    def fail_at_an_unknown_time(self, name: str, status: str) -> None:
+        """A task is over that does not say when it began, nor when it ended."""
+        task = Task(f"t{next(self.numbers)}", name, status)
+        self.cloud.tasks[task.id] = task
 
     @precondition(lambda self: self.running())
     @rule(status=ENDINGS, data=st.data())
     def end(self, status: str, data: st.DataObject) -> None:
         """A task ends."""
         key = data.draw(st.sampled_from(self.running()))
-        self.time += 1
+        self.pass_time(1)
         task = self.cloud.tasks[key]
-        self.cloud.tasks[key] = replace(task, status=status, updated_at=self.time)
+        self.cloud.tasks[key] = replace(task, status=status, updated_at=self.cloud.time)
 
     @precondition(lambda self: self.cloud.tasks)
     @rule(data=st.data())
@@ -206,12 +239,13 @@ class InstanceLife(RuleBasedStateMachine):
         """A user deletes a record; one that nobody read can never be counted."""
         del self.cloud.tasks[data.draw(st.sampled_from(sorted(self.cloud.tasks)))]
 
-    @rule(days=st.floats(0, 20))
-    def wait(self, days: float) -> None:
-        """Nobody scrapes for a while, but less long than it takes to forget an instance."""
-        if self.idle + days < LONGEST_IDLE:
-            self.idle += days
-            self.time += days * DAY
+    @rule(days=st.floats(0, 20) | st.floats(80, 200), suspended=st.booleans())
+    def wait(self, days: float, *, suspended: bool) -> None:
+        """Nobody scrapes for a while; a machine that is suspended does not even count the time."""
+        steady = self.steady
+        self.pass_time(days * DAY)
+        if suspended:
+            self.steady = steady
 
     @rule()
     def refresh(self) -> None:
@@ -219,12 +253,28 @@ class InstanceLife(RuleBasedStateMachine):
         self.torn = False
         self.pass_over()
 
-    @rule(jump=st.floats(-2 * DAY, 400 * DAY))
+    @rule(jump=JUMPS)
     def refresh_with_a_wrong_clock(self, jump: float) -> None:
         """A scrape while our clock is wrong."""
-        self.skew = jump
+        before, self.skew = self.skew, jump
         self.pass_over()
-        self.skew = 0.0
+        self.skew = before
+
+    @rule(jump=JUMPS)
+    def set_the_clock(self, jump: float) -> None:
+        """Our clock is set, wrong or right, and stays so."""
+        self.skew = jump
+
+    @rule(jump=JUMPS, killed=st.booleans())
+    def restart_with_another_clock(self, jump: float, *, killed: bool) -> None:
+        """The machine starts again, and its clock is another."""
+        self.skew = jump
+        self.restart(self.lookback, killed=killed)
+
+    @rule()
+    def lose_the_date(self) -> None:
+        """A proxy takes the cloud's time away from its answers, or stops doing so."""
+        self.cloud.dated = not self.cloud.dated
 
     @rule()
     def refresh_in_vain(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from clouds import DAY, NOW
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from dcs_task_exporter.counting import (
     CountingRules,
     InstanceState,
     count,
+    is_settled,
     listing_start,
     reveal,
 )
@@ -57,7 +59,10 @@ def test_twice_is_once(before: list[Task], tasks: list[Task]) -> None:
     first = count(InstanceState(), listing(before), NOW, RULES)
     once = count(first, listing(tasks), NOW, RULES)
 
-    assert count(once, listing(tasks), NOW, RULES) == replace(once, missing={})
+    kept = {key: at for key, at in once.counted.items() if key not in once.unlisted}
+    gone = replace(once, missing={}, counted=kept, unlisted=frozenset())
+    again = count(once, listing(tasks), NOW, RULES)
+    assert again == replace(gone, listed_since=again.listed_since)
 
 
 @given(TASKS, TASKS, st.randoms(use_true_random=False))
@@ -246,3 +251,177 @@ def test_task_without_a_start_is_counted_once() -> None:
         state = count(state, Listing(tuple(found), later - 7 * DAY), later, RULES)
 
     assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
+
+
+def test_waiting_since_an_unknown_time() -> None:
+    """A task that waits, and does not say since when, is active."""
+    waiting = Task("a", "EXTEND", "WAITING")
+    state = count(InstanceState(), listing([waiting]), NOW, RULES)
+
+    assert figures(state, listing([waiting]), NOW, RULES).active["EXTEND"] == 1
+
+
+@pytest.mark.parametrize("began", [None, NOW + 60])
+def test_failed_at_an_unknown_time(began: float | None) -> None:
+    """A failure that does not say when it ended is counted."""
+    state = count(InstanceState(), listing([]), NOW, RULES)
+
+    state = count(state, listing([Task("a", "EXTEND", "FAILED", began)]), NOW + 9999, RULES)
+
+    assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
+
+
+@given(st.permutations([0, 1, 2]))
+def test_an_unknown_time_wins_no_last(order: list[int]) -> None:
+    """Tasks without times hide no end, start or duration of those that have them."""
+    known = Task("b", "EXTEND", "FAILED", NOW - 60, NOW - 30)
+    endless = Task("c", "EXTEND", "FAILED", NOW - 10)
+    tasks = [known, endless, Task("z", "EXTEND", "FAILED")]
+    found = listing([tasks[at] for at in order])
+    state = count(InstanceState(), found, NOW, RULES)
+
+    shown = figures(state, found, NOW, RULES)
+
+    assert dict(shown.last_end) == {("EXTEND", "FAILED"): NOW - 30}
+    assert dict(shown.last_duration) == {("EXTEND", "FAILED"): 30}
+    assert dict(shown.last_start) == {("EXTEND", "FAILED"): NOW - 10}
+
+
+def test_ends_that_nobody_knows_are_no_last_failure() -> None:
+    """A failure without any time changes nothing of when the last one was."""
+    found = listing([Task("a", "EXTEND", "FAILED"), Task("b", "EXTEND", "SUCCESS")])
+
+    state = count(InstanceState(), found, NOW, RULES)
+
+    assert (dict(state.last_failure), dict(state.last_success)) == ({}, {})
+
+
+TIMELESS = Task("a", "EXTEND", "FAILED")
+ABSENT = listing([])
+CUT = listing([], truncated=True)
+
+
+def counted_after(*listings: Listing, in_doubt: bool = False) -> InstanceState:
+    state = count(InstanceState(), listing([TIMELESS]), NOW, RULES)
+    for found in listings:
+        state = count(state, found, NOW, RULES, in_doubt=in_doubt)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("listings", "remembered"),
+    [
+        ([ABSENT], True),
+        ([ABSENT, ABSENT], False),
+        ([CUT, CUT, CUT], True),
+        ([ABSENT, CUT], True),
+        ([ABSENT, CUT, ABSENT], False),
+        ([ABSENT, listing([TIMELESS]), ABSENT], True),
+        ([ABSENT, listing([TIMELESS], truncated=True), ABSENT], True),
+    ],
+)
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_id_of_an_unknown_time(
+    listings: list[Listing], *, remembered: bool, in_doubt: bool
+) -> None:
+    """An id without a time is forgotten once two whole listings in a row lack it, by any clock."""
+    assert ("a" in counted_after(*listings, in_doubt=in_doubt).counted) == remembered
+
+
+def test_a_time_that_is_known_later() -> None:
+    """An id whose time was unknown is remembered by its time as soon as a listing tells it."""
+    known = replace(TIMELESS, created_at=NOW - 60)
+
+    assert counted_after(listing([known])).counted == {"a": NOW - 60}
+
+
+def test_not_settled_while_an_id_is_unlisted() -> None:
+    """The short way for a listing that shows nothing new is not taken until the id is forgotten."""
+    shown = reveal(counted_after(ABSENT), {})
+    gone = reveal(counted_after(ABSENT, ABSENT), {})
+
+    assert (is_settled(shown), is_settled(gone)) == (False, True)
+
+
+@pytest.mark.parametrize("odd", [253_370_764_800.0, NOW + 2 * DAY, -62_135_596_800.0])
+def test_impossible_times_of_an_older_version(odd: float) -> None:
+    """A last success of year 9999, or of year 1, leaves the state, but not while in doubt."""
+    saved = InstanceState(
+        baseline_at=NOW, last_success={"EXTEND": odd, "modify": NOW}, last_failure={"EXTEND": odd}
+    )
+    mended = count(saved, listing([]), NOW, RULES)
+    doubted = count(saved, listing([]), NOW, RULES, in_doubt=True)
+
+    assert (dict(mended.last_success), dict(mended.last_failure)) == ({"modify": NOW}, {})
+    assert doubted.last_success == saved.last_success
+
+
+@pytest.mark.parametrize("odd", [253_370_764_800.0, -62_135_596_800.0])
+def test_impossible_start_of_an_older_version(odd: float) -> None:
+    """An id that an older version saved with a start of year 9999 is forgotten like one without."""
+    state = InstanceState(baseline_at=NOW, counted={"a": odd})
+    kept = []
+    for _ in range(3):
+        kept.append("a" in state.counted)
+        state = count(state, listing([]), NOW, RULES)
+
+    assert kept == [True, True, False]
+
+
+def test_impossible_start_of_a_followed_task() -> None:
+    """A task that an older version followed since year 1 does not make all be listed."""
+    state = InstanceState(active={"a": Task("a", "EXTEND", "WAITING", -62_135_596_800.0)})
+
+    assert listing_start(state, NOW, RULES.lookback) == NOW - RULES.lookback
+
+
+def test_nothing_is_forgotten_in_doubt() -> None:
+    """While the clock is in doubt, no id is forgotten, whatever it says."""
+    task = Task("a", "EXTEND", "FAILED", NOW, NOW)
+    state = count(InstanceState(), listing([task]), NOW, RULES)
+    later = NOW + 100 * DAY
+
+    doubted = count(state, Listing((), later - 7 * DAY), later, RULES, in_doubt=True)
+
+    assert (dict(doubted.counted), doubted.forgotten_until) == ({"a": NOW}, None)
+
+
+def test_first_listing_by_a_clock_ahead() -> None:
+    """Once the clock is right, the moment of the first listing is not in the future any more."""
+    ahead = count(InstanceState(), listing([]), NOW + 30 * DAY, RULES)
+    state = count(ahead, listing([]), NOW, RULES)
+    failed = Task("a", "EXTEND", "FAILED", NOW + 60, NOW + 60)
+
+    state = count(state, listing([failed]), NOW + 3600, RULES)
+
+    assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
+
+
+def test_a_clock_that_goes_back_makes_nothing_new() -> None:
+    """A window that reaches far back, by a clock in doubt, finds baseline, not news."""
+    old = Task("a", "EXTEND", "FAILED", NOW - 20 * DAY, NOW - 20 * DAY)
+    state = count(InstanceState(), listing([]), NOW, RULES)
+    back = NOW - 100 * DAY
+
+    state = count(state, Listing((old,), back - 7 * DAY), back, RULES, in_doubt=True)
+
+    assert not state.counts
+
+
+def test_a_refresh_in_doubt_takes_no_time_back() -> None:
+    """The latest refresh that is remembered is never made an earlier one by a clock in doubt."""
+    state = count(InstanceState(), listing([]), NOW, RULES)
+
+    state = count(state, listing([]), NOW - DAY, RULES, in_doubt=True)
+
+    assert state.refreshed_at == NOW
+
+
+@given(st.floats(-400 * DAY, 400 * DAY))
+def test_window_whatever_the_clock_says(jump: float) -> None:
+    """What began after the newest known task is listed by every clock."""
+    task = Task("a", "EXTEND", "FAILED", NOW, NOW)
+    state = count(InstanceState(), listing([task]), NOW, RULES)
+    ahead = count(state, listing([task]), NOW + 400 * DAY, RULES)
+
+    assert listing_start(ahead, NOW + jump, RULES.lookback) < NOW

@@ -133,6 +133,25 @@ def test_nobody_is_overtaken(scene: Callable[..., Scene]) -> None:
     assert here.source.read[:4] == ["i0", "i1", "i2", "i3"]
 
 
+def test_a_rename_while_data_are_old(scene: Callable[..., Scene]) -> None:
+    """A count that waits while data are too old to be shown starts at 0 under a new name."""
+    here = scene(1, max_staleness=60)
+    here.scrape()
+    here.steady += 15
+    here.source.tasks = [Task("a", "EXTEND", "FAILED", NOW + here.steady, NOW + here.steady)]
+    here.refresher.refresh().result(PATIENCE)  # counted, and scraped too late
+    here.steady += 61
+    here.source.error = ApiTimeoutError("silence")
+    here.scrape()
+    target = Target(Instance("i0", "renamed", "prod"), here.source)
+    here.refresher.retarget([target])
+    here.source.error = None
+
+    shown = [here.scrape() for _ in range(2)]
+
+    assert [counts and counts["EXTEND", "FAILED"] for counts in shown] == [0, 1]
+
+
 def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
     """Data older than max_staleness disappear, and the instance does not stay up without them."""
     here = scene(1, max_staleness=60)
@@ -276,6 +295,25 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
 
     assert seen == sorted(seen)
     assert seen[-1] == 1
+
+
+def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is confirmed after its instance left is not taken back."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.witness(on_its_way, 7)
+    here.refresher.retarget([target])
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert on_its_way[0].figures is not None
+    assert on_its_way[0].figures.finished[series()] == 1
+    assert seen == [1, 1, 1]
 
 
 def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,6 +44,7 @@ def states(draw: st.DrawFn) -> InstanceState:
     """Draw any state."""
     tasks = draw(TASKS)
     half = len(tasks) // 2
+    unlisted = dict.fromkeys(draw(st.lists(TEXT, max_size=3)), inf)
     return InstanceState(
         baseline_at=draw(TIMES),
         baseline_partial=draw(st.booleans()),
@@ -52,7 +54,8 @@ def states(draw: st.DrawFn) -> InstanceState:
         statuses=tuple(draw(st.lists(TEXT, max_size=3))),
         counts=draw(SERIES),
         shown=draw(SERIES),
-        counted=draw(st.dictionaries(TEXT, TIMES | st.just(float("inf")), max_size=6)),
+        counted={**draw(st.dictionaries(TEXT, TIMES | st.just(inf), max_size=6)), **unlisted},
+        unlisted=frozenset(unlisted),
         active={task.id: task for task in tasks[:half]},
         missing={task.id: task for task in tasks[half:]},
         last_success=draw(ENDS),
@@ -123,16 +126,70 @@ def test_a_quiet_refresh_writes_nothing(disk: Disk) -> None:
 
 
 def test_instances_of_long_ago_are_forgotten(disk: Disk) -> None:
-    """An instance that was not read for 90 days leaves the file."""
+    """An instance that was not read while the exporter ran for 90 days leaves the file."""
     file = disk.open()
     file.save("i0", SOME)
-    file.save("i1", replace(SOME, refreshed_at=NOW + 30 * 86_400))
+    for number in range(10):
+        disk.clock.steady += 10 * 86_400
+        file.save("i1", replace(SOME, refreshed_at=NOW + number * 86_400))
+        file.close()
+        disk.clock.steady = 0  # the machine starts again
+        file = disk.open()
     file.close()
-    disk.clock.advance(91 * 86_400)
 
     again = disk.open()
 
     assert (again.load("i0").counts, again.load("i1").counts) == ({}, SOME.counts)
+
+
+def test_an_instance_that_cannot_be_read_is_not_forgotten(disk: Disk) -> None:
+    """An instance that is watched, and fails for longer than 90 days, keeps its counts."""
+    file = disk.open()
+    for day in range(200):
+        file.save("i0", SOME)
+        file.save("i1", replace(SOME, refreshed_at=NOW + day * 86_400))
+        disk.clock.advance(86_400)
+    file.close()
+
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.mark.parametrize("days", [-400, 100, 400])
+def test_no_clock_makes_an_instance_old(disk: Disk, days: int) -> None:
+    """A start by a clock that is far ahead, or behind, forgets nothing."""
+    file = disk.open()
+    file.save("i0", SOME)
+    file.close()
+    disk.clock.wall += days * 86_400
+
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+def test_a_clock_that_went_back_is_saved(disk: Disk) -> None:
+    """A refresh by a clock that was put back is saved, so that no later time stays in the file."""
+    file = disk.open()
+    file.save("i0", replace(SOME, refreshed_at=NOW + 400 * 86_400))
+    file.save("i0", SOME)
+
+    assert file.latest_refresh() == NOW
+
+
+def test_file_of_the_first_version(disk: Disk) -> None:
+    """A file of the first version of the schema goes on, and nothing in it is old."""
+    disk.open().close()
+    disk.path.unlink()
+    connection = sqlite3.connect(disk.path)
+    connection.executescript(MIGRATIONS[0])
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO instance VALUES ('i0', 1, 0, 1, NULL, ?)", ('{"names": [], "statuses": []}',)
+    )
+    connection.execute("INSERT INTO counter VALUES ('i0', 'EXTEND', 'FAILED', 2, 2)")
+    connection.commit()
+    connection.close()
+
+    assert disk.open().load("i0").counts == SOME.counts
 
 
 def test_one_process_only(disk: Disk) -> None:

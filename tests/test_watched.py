@@ -46,7 +46,7 @@ def watched(state: InstanceState, listing: Listing, now: float) -> Watched:
     made.snapshot = Snapshot(
         made.target.instance, up=True, figures=figures(state, listing, now, RULES), refreshed_at=now
     )
-    made.listed = listing.tasks
+    made.counted(listing, now - WEEK, doubt="")
     return made
 
 
@@ -91,6 +91,24 @@ def test_a_new_task_takes_the_long_way() -> None:
     assert entry.shows(listing, NOW - WEEK)
     assert not entry.shows(Listing((task, replace(task, id="b")), NOW - WEEK), NOW - WEEK)
     assert not entry.shows(Listing((replace(task, status="FAILED"),), NOW - WEEK), NOW - WEEK)
+
+
+def test_what_was_counted_in_doubt_takes_the_long_way() -> None:
+    """When the clock was in doubt, the same listing is counted once more: to forget, and mend."""
+    listing = Listing((Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW),), NOW - WEEK)
+    entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
+    entry.counted(listing, NOW - WEEK, doubt="2 days ahead of the cloud's")
+
+    assert not entry.shows(listing, NOW - WEEK)
+
+
+def test_a_task_before_the_window_takes_the_short_way() -> None:
+    """A task that was before the window already, and is listed all the same, changes nothing."""
+    task = Task("a", "EXTEND", "SUCCESS", NOW - 2 * WEEK, NOW - 2 * WEEK)
+    listing = Listing((task,), NOW - 3 * WEEK)
+    entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
+
+    assert entry.shows(listing, NOW - WEEK + 60)
 
 
 def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
@@ -143,3 +161,21 @@ def test_scrapes_that_are_confirmed_out_of_order() -> None:
         made.saw({("EXTEND", "FAILED"): number})
 
     assert made.settled().shown == {("EXTEND", "FAILED"): 2}
+
+
+def test_a_late_confirmation_takes_no_series_away() -> None:
+    """A series that a later scrape showed first stays seen, when an earlier scrape is confirmed."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), InstanceState())
+    made.saw({("EXTEND", "FAILED"): 2, ("new", "FAILED"): 0}, 2)
+    made.saw({("EXTEND", "FAILED"): 3}, 1)
+
+    assert made.witnessed == {("EXTEND", "FAILED"): 3, ("new", "FAILED"): 0}
+
+
+def test_a_late_confirmation_brings_no_series_back() -> None:
+    """A series that a later scrape did not show is not seen, when an earlier one is confirmed."""
+    made = Watched(Target(Instance("i", "i", "prod"), Source()), InstanceState())
+    made.saw({}, 2)
+    made.saw({("EXTEND", "FAILED"): 3}, 1)
+
+    assert made.witnessed == {}

@@ -73,7 +73,7 @@ class SimulatedCloud:
         self.clock = clock
         self.quirks = quirks or Quirks()
         self.faults = Faults(seed)
-        self.access = AccessCheck(clock)
+        self.access = AccessCheck(clock, self.quirks.max_skew)
         self.requests: list[Request] = []
         self.in_flight = 0
         self.max_in_flight = 0

@@ -28,4 +28,6 @@ class Quirks:
     numeric_capacities: bool = False
     misspelt_cache_mode: bool = False
     deleted_instance: Literal["404", "empty"] = "404"
+    date: bool = True
+    max_skew: float = 900.0
     center: Literal["served", "named", "blind", "404", "403"] = "served"

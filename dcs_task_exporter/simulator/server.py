@@ -9,6 +9,7 @@ import socketserver
 import ssl
 import struct
 import threading
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -149,6 +150,8 @@ class _CloudHandler(BaseHTTPRequestHandler):
     def _head(self, reply: Reply) -> bytes:
         length = len(reply.body) + (100 if reply.manner == "cut" else 0)
         headers = {"Content-Length": str(length), "Server": "api-gateway", **reply.headers}
+        if self.owner.cloud.quirks.date:
+            headers.setdefault("Date", formatdate(self.owner.cloud.clock(), usegmt=True))
         reason = http.client.responses.get(reply.status, "")
         lines = [f"HTTP/1.1 {reply.status} {reason}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

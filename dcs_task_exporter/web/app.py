@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from starlette.applications import Starlette
@@ -25,11 +26,13 @@ from dcs_task_exporter.collector import label_name
 from dcs_task_exporter.models import MAX_LABEL_LENGTH, Instance, StatusTable
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.state import StateStatus
+from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.exposition import (
     INSTANCES,
     PARTS,
     Exposition,
     ScrapeRequest,
+    Shown,
     scrape_budget,
     time_to_hand_over,
 )
@@ -40,9 +43,6 @@ HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 PROBE_PATH: Final = "/probe"
 DISCOVERY_PATH: Final = "/sd"
-
-COUNTER_NAME: Final = "dcs_tasks_finished_total"
-"""The metric whose values a scraper must have seen before they may grow."""
 
 MEMORY_OF_SLOWNESS: Final = 0.9
 """What is left after each scrape of the time that a slower one before it took to hand over."""
@@ -110,8 +110,8 @@ class ScrapeSource(Protocol):
     def now(self) -> float:
         """Return the Unix time."""
 
-    def confirm_scrape(self) -> None:
-        """Take note that this thread rendered the counters, whole, for a scraper."""
+    def confirm_scrape(self, shown: Shown) -> None:
+        """Take note that a scraper was sent these counters, whole; called in the event loop."""
 
     def observe_scrape(self, seconds: float) -> None:
         """Take note of how long one scrape took."""
@@ -292,16 +292,9 @@ class _Site:
             target=target,
         )
 
-        def rendered() -> Exposition:
-            exposition = self._source.exposition(wanted)
-            counted = INSTANCES in parts and (not wanted.names or COUNTER_NAME in wanted.names)
-            if request.method == "GET" and counted:
-                self._source.confirm_scrape()
-            return exposition
-
         start = self._timer()
         try:
-            answer = await _in_pool(self._metrics_pool, rendered)
+            answer = await _in_pool(self._metrics_pool, lambda: self._source.exposition(wanted))
         except Exception:
             logger.exception("metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
@@ -310,7 +303,11 @@ class _Site:
             latest = time_to_hand_over(self._timer() - start, answer.size)
             before = self._time_to_hand_over or 0.0
             self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * before)
-        return Response(answer.body, headers={**COMMON_HEADERS, **answer.headers})
+        headers = {**COMMON_HEADERS, **answer.headers}
+        if answer.shown is None or request.method != "GET":
+            return Response(answer.body, headers=headers)
+        delivered = partial(self._source.confirm_scrape, answer.shown)
+        return DeliveredResponse(answer.body, headers, delivered)
 
     def _render_page(self, nonce: str) -> str:
         views = views_of(self._source.snapshots(), self._settings.statuses)

@@ -13,6 +13,7 @@ from typing import Final, cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.web.gzip_parts import Part, stream
 
 MAX_SCRAPE_TIMEOUT: Final = 300.0
@@ -44,19 +45,32 @@ EXPORTER: Final = "exporter"
 PARTS: Final = (INSTANCES, EXPORTER)
 """What a scrape can ask for by ``collect[]``."""
 
+COUNTER_NAME: Final = "dcs_tasks_finished_total"
+"""The metric whose values a scraper must have seen before they may grow."""
+
 Encoder = Callable[[CollectorRegistry], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The instances whose counters an answer shows; `number` grows from answer to answer."""
+
+    snapshots: Sequence[Snapshot]
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
     """The body of one answer, and the headers that describe it.
 
-    `size` is that of the body before compression, in bytes.
+    `size` is that of the body before compression, in bytes; `shown` is None where the answer has
+    no counters that must be seen before they grow.
     """
 
     body: bytes
     headers: dict[str, str]
     size: int
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,11 @@ class ScrapeRequest:
     names: Sequence[str] = ()
     parts: Sequence[str] = PARTS
     target: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the counters of the instances are wanted."""
+        return INSTANCES in self.parts and (not self.names or COUNTER_NAME in self.names)
 
 
 def scrape_budget(header: str | None, default: float, offset: float) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +19,7 @@ from dcs_task_exporter.web.exposition import (
     INSTANCES,
     Exposition,
     ScrapeRequest,
+    Shown,
     choose_format,
     packed,
     render,
@@ -43,8 +45,8 @@ class Rendering:
     ) -> None:
         self._snapshots = snapshots
         self._own = own
-        self._in_thread = threading.local()
-        self._collector = TaskCollector(self._shown, personal=personal, tags=tags)
+        self._numbers = itertools.count()
+        self._collector = TaskCollector(partial(snapshots, None), personal=personal, tags=tags)
         self._blocks = InstanceBlocks(self._collector)
         self.registry = CollectorRegistry(support_collectors_without_names=True)
         self.registry.register(self._collector)
@@ -52,13 +54,18 @@ class Rendering:
 
     def exposition(self, request: ScrapeRequest) -> Exposition:
         """Render what a scrape asks for."""
-        if request.names:
-            return render(self._chosen(request), request)
+        number = next(self._numbers)
+        wanted = INSTANCES in request.parts
+        snapshots = self._snapshots(request.target) if wanted else ()
+        render_it = self._named if request.names else self._whole
+        made = render_it(request, snapshots)
+        return replace(made, shown=Shown(snapshots, number)) if request.counts else made
+
+    def _whole(self, request: ScrapeRequest, snapshots: Sequence[Snapshot]) -> Exposition:
         encoder, content_type = choose_format(request.accept)
         body = b""
         beginning: Sequence[Part] = ()
         if INSTANCES in request.parts:
-            snapshots = self._shown(request.target)
             if request.target is None and takes_gzip(request):
                 beginning, body = self._blocks.render_gzip(snapshots, encoder, content_type)
             else:
@@ -66,32 +73,17 @@ class Rendering:
         own = self._own if EXPORTER in request.parts else CollectorRegistry()
         return packed(body + encoder(own), content_type, request, beginning)
 
-    def taken(self) -> Sequence[Snapshot]:
-        """Return what this thread rendered last, once.
-
-        It is not held any longer: it can be the last that knows of what was shown before.
-        """
-        shown: Sequence[Snapshot] = self._in_thread.shown
-        self._in_thread.shown = ()
-        return shown
+    def _named(self, request: ScrapeRequest, snapshots: Sequence[Snapshot]) -> Exposition:
+        chosen = CollectorRegistry(support_collectors_without_names=True)
+        if INSTANCES in request.parts:
+            chosen.register(self._collector.over(lambda: snapshots))
+        if EXPORTER in request.parts:
+            chosen.register(_Included(self._own))
+        return render(chosen, request)
 
     def forget_all_but(self, instance_ids: Collection[str]) -> None:
         """Keep nothing of what was written of other instances."""
         self._blocks.forget_all_but(instance_ids)
-
-    def _shown(self, target: str | None = None) -> Sequence[Snapshot]:
-        self._in_thread.shown = shown = self._snapshots(target)
-        return shown
-
-    def _chosen(self, request: ScrapeRequest) -> CollectorRegistry:
-        """Return a registry of the parts that a scrape asks for."""
-        if INSTANCES not in request.parts:
-            return self._own
-        if request.target is None and EXPORTER in request.parts:
-            return self.registry
-        chosen = CollectorRegistry(support_collectors_without_names=True)
-        chosen.register(self._collector.over(partial(self._shown, request.target)))
-        return chosen
 
 
 class _Included(Collector):

@@ -13,7 +13,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -26,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from dcs_task_exporter.errors import ExporterError
+from dcs_task_exporter.web.delivery import EXTENSION, Delivery, Wire
 
 BACKLOG: Final = 128
 """How many connections the system accepts before we do; they come on top of the limit."""
@@ -236,7 +237,8 @@ class _Server(uvicorn.Server):
                 break
             await asyncio.sleep(step)
         for connection in list(self.server_state.connections):
-            connection.transport.abort()
+            if isinstance(connection, _Connection):
+                connection.cut()
         await asyncio.sleep(step)
         for task in list(self.server_state.tasks):
             task.cancel()
@@ -255,6 +257,7 @@ class _Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.app = _telling(self.app, lambda: self._delivery)
         self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
         self._request_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
@@ -262,14 +265,18 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, in the place of the longest waiting if there is no other."""
         super().connection_made(transport)
+        self._wire = Wire(transport, self._watch_answer, self._emptied)
+        self._delivery = Delivery(self._wire)
         self._follow()
         if len(self.connections) > self.config.most_connections:
             # There is always one that waits: this one, at the latest.
-            next(iter(self.config.waiting))._cut()  # noqa: SLF001 - of the same class
+            next(iter(self.config.waiting)).cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
+        self._delivery.lost(exc)
+        self.app = self.config.loaded_app  # else it would keep the connection alive
         self._unset_keepalive_if_required()
         self.config.waiting.pop(self, None)
         _cancel(self._request_timer)
@@ -284,25 +291,49 @@ class _Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, and for the client to read this answer."""
+        # Before the next request, which may wait already, is answered.
+        self._delivery.written()
         super().on_response_complete()
-        if self.transport.get_write_buffer_size():
+        if self._wire.unsent:
             self._watch_answer()
         half_a_request = bool(self.conn.trailing_data[0])
         self._follow(between=not half_a_request)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; in the middle of an answer there is no room for a refusal."""
+        if self._is_answering():
+            self.cut()
+        else:
+            super().send_400_response(msg)
+
+    def eof_received(self) -> None:
+        """Take a client that sends no more, and lacks some of its answer, for one that is gone."""
+        if self._is_answering() or self._wire.unsent:
+            self.cut()
 
     def pause_writing(self) -> None:
         """Give the client a limited time to read."""
         super().pause_writing()
         self._watch_answer()
 
+    def resume_writing(self) -> None:
+        """Take note that the client has read, as far as we know."""
+        super().resume_writing()
+        self._emptied()
+
+    def cut(self) -> None:
+        """End the connection at once; what was not sent by now never will be."""
+        self._delivery.abandon()
+        self.config.waiting.pop(self, None)
+        self._wire.abort()
+
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that was idle for too long, read or not."""
-        self._cut()
+        self.cut()
 
     def _follow(self, *, between: bool = False) -> None:
         """Keep the timer and the list of those that wait in step with the state."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
+        if self._is_answering():
             _cancel(self._request_timer)
             self._request_timer = None
             self.config.waiting.pop(self, None)
@@ -312,7 +343,7 @@ class _Connection(H11Protocol):
         self.config.waiting.setdefault(self)
         if self._request_timer is None and not between:
             limit = self.config.limits.request
-            self._request_timer = self.loop.call_later(limit, self._cut)
+            self._request_timer = self.loop.call_later(limit, self.cut)
 
     def _watch_answer(self) -> None:
         if self._answer_timer is None:
@@ -321,12 +352,18 @@ class _Connection(H11Protocol):
 
     def _cut_unread(self) -> None:
         self._answer_timer = None
-        if self.transport.get_write_buffer_size():
-            self._cut()
+        if self._wire.unsent:
+            self.cut()
 
-    def _cut(self) -> None:
-        self.config.waiting.pop(self, None)
-        self.transport.abort()
+    def _emptied(self) -> None:
+        if not self._wire.unsent:
+            _cancel(self._answer_timer)
+            self._answer_timer = None
+            self._delivery.settle()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
 
 async def _cancel_the_rest() -> None:
@@ -351,6 +388,16 @@ def most_connections(wanted: int) -> int:
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()
+
+
+def _telling(app: ASGIApp, delivery: Callable[[], Delivery]) -> ASGIApp:
+    """Let an application ask to be told when its answer was delivered."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        extensions = {**(scope.get("extensions") or {}), EXTENSION: {"call": delivery().expect}}
+        await app({**scope, "extensions": extensions}, receive, send)
+
+    return wrapped
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:

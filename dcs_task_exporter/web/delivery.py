@@ -1,0 +1,170 @@
+"""Knowing when an answer was delivered: when its last byte has left the buffers of this process.
+
+What the kernel still holds then is beyond us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+EXTENSION: Final = "dcs.delivered"
+"""The ASGI extension that tells an application when its answer was delivered."""
+
+Told = Callable[[], None]
+
+
+class DeliveredResponse(Response):
+    """A response that calls `delivered` once its client was sent all of it, or else never."""
+
+    def __init__(self, body: bytes, headers: Mapping[str, str], delivered: Told) -> None:
+        super().__init__(body, headers=headers)
+        self._delivered = delivered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. Of a server that cannot tell, the end of sending is taken for the delivery."""
+        extension = (scope.get("extensions") or {}).get(EXTENSION)
+        gone = extension is None and await _is_gone(scope, receive)
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        if extension is not None:
+            extension["call"](self._delivered)
+        await send({"type": "http.response.body", "body": self.body})
+        if extension is None and not gone:
+            self._delivered()
+
+
+async def _is_gone(scope: Scope, receive: Receive) -> bool:
+    request = Request(scope, receive)
+    try:
+        await request.body()
+    except ClientDisconnect:
+        return True
+    return await request.is_disconnected()
+
+
+class Wire:
+    """All that is between an answer and the kernel: a transport, and below TLS a second one.
+
+    `filled` is called when the lowest of them begins to hold something back, `emptied` when that
+    has left. Without TLS, the protocol of the transport hears of it by itself.
+    """
+
+    def __init__(self, transport: asyncio.Transport, filled: Told, emptied: Told) -> None:
+        self._upper = transport
+        self._lowest = _lowest(transport)
+        tls = self._lowest.get_protocol()
+        if self._lowest is not transport and isinstance(tls, asyncio.BufferedProtocol):
+            self._lowest.set_protocol(_BelowTls(tls, filled, emptied))
+        # With no limit, whatever is held back is told, and so is when the last byte has left.
+        self._lowest.set_write_buffer_limits(high=0)
+
+    @property
+    def unsent(self) -> int:
+        """About how many bytes have not left; 0 when all have, or never will."""
+        lowest = self._lowest.get_write_buffer_size()
+        # A closing TLS may have been taken apart, and holds nothing when the lowest holds nothing.
+        return lowest if self._upper.is_closing() else lowest + self._upper.get_write_buffer_size()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the socket is neither closing nor broken."""
+        return not self._lowest.is_closing()
+
+    def abort(self) -> None:
+        """Close it at once, without what is unsent."""
+        self._upper.abort()
+        self._lowest.abort()  # a TLS that was closed twice does not pass it on
+
+
+class Delivery:
+    """Who is to be told when the answers of one connection are delivered.
+
+    An answer that can no more be delivered is forgotten.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._next: Told | None = None
+        self._written: list[Told] = []
+
+    def expect(self, told: Told) -> None:
+        """Call `told` once the answer that is being written is delivered."""
+        self._next = told
+
+    def written(self) -> None:
+        """Take note that the answer is written whole, be it only into our buffers."""
+        if self._next is not None:
+            self._written.append(self._next)
+            self._next = None
+        self.settle()
+
+    def settle(self) -> None:
+        """Tell of what is delivered by now."""
+        if self._wire.is_open and not self._wire.unsent:
+            self._tell()
+
+    def lost(self, error: Exception | None) -> None:
+        """Take the end of the connection: what was closed without an error was emptied before."""
+        if error is None:
+            self._tell()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Forget what is not delivered: it never will be."""
+        self._next = None
+        self._written.clear()
+
+    def _tell(self) -> None:
+        written, self._written = self._written, []
+        for told in written:
+            told()
+
+
+def _lowest(transport: asyncio.Transport) -> asyncio.Transport:
+    """Return the transport that has the socket; asyncio has no public way to it from TLS."""
+    if transport.get_extra_info("sslcontext") is None:
+        return transport
+    lowest: asyncio.Transport = transport._ssl_protocol._transport  # type: ignore[attr-defined] # noqa: SLF001
+    return lowest
+
+
+class _BelowTls(asyncio.BufferedProtocol):
+    """Stands between a socket and TLS, whose buffers do not tell what waits below them."""
+
+    def __init__(self, tls: asyncio.BufferedProtocol, filled: Told, emptied: Told) -> None:
+        self._tls = tls
+        self._filled = filled
+        self._emptied = emptied
+
+    def get_buffer(self, sizehint: int) -> Any:  # noqa: ANN401 - as the base
+        """Return where to put what the client sends."""
+        return self._tls.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand on what the client sent."""
+        self._tls.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool | None:
+        """Hand on that the client sends no more."""
+        return self._tls.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on that the connection is lost."""
+        self._tls.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Tell that the kernel does not take all."""
+        self._tls.pause_writing()
+        self._filled()
+
+    def resume_writing(self) -> None:
+        """Tell that the kernel has taken all that was held back here."""
+        self._tls.resume_writing()
+        self._emptied()

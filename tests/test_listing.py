@@ -1,0 +1,406 @@
+"""A listing is whole, or it is no listing: laws 1 and 2 against what the API leaves open.
+
+The clouds here are a function from a request's query to its body, so that each can contradict
+itself in its own way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from clouds import NOW, scrape, value, world
+from world_cloud import iso
+
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.caller import ApiCaller, Surroundings
+from dcs_task_exporter.client import ClientSettings, DcsClient
+from dcs_task_exporter.credentials import AccessKey, Credential
+from dcs_task_exporter.errors import ApiError, InvalidResponseError
+from dcs_task_exporter.telemetry import ApiTelemetry
+from dcs_task_exporter.transport import Answer
+
+DAY = 86_400.0
+Query = dict[str, str]
+Body = dict[str, Any]
+
+
+class Key:
+    """A key that never changes."""
+
+    def current(self) -> Credential:
+        return AccessKey("AK", "SK")
+
+
+@dataclass
+class Scripted:
+    """A cloud that answers by a function, and a client that reads it."""
+
+    answer: Callable[[Query], Body]
+    page_size: int = 10
+    max_pages: int = 50
+    queries: list[Query] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        telemetry = self.telemetry = ApiTelemetry()
+        around = Surroundings(lambda: NOW, lambda: 0.0, lambda _: False, lambda: 0.5)
+        budget = RequestBudget(1e9, monotonic=lambda: 0.0, wait=lambda _: False)
+        caller = ApiCaller("prod", 0, self, Key(), budget, telemetry, around)  # type: ignore[arg-type]
+        settings = ClientSettings(
+            "prod",
+            "r",
+            "https://dcs",
+            "https://iam",
+            project_id="p",
+            page_size=self.page_size,
+            max_pages=self.max_pages,
+        )
+        self.client = DcsClient(settings, caller, lambda: 0.0, lambda: NOW)
+
+    def get(self, url: str, auth: object) -> Answer:
+        del auth
+        query = dict(parse_qsl(urlsplit(url).query))
+        self.queries.append(query)
+        return Answer(200, {}, json.dumps(self.answer(query)).encode())
+
+    def listed(self, start: float = NOW - 7 * DAY) -> list[str]:
+        """Return the ids of the tasks, newest first."""
+        return [task.id for task in self.client.list_tasks("i0", start, 60.0).tasks]
+
+    def requests(self, start: float = NOW - 7 * DAY) -> int:
+        """Read once, and return how many requests that took."""
+        before = len(self.queries)
+        self.listed(start)
+        return len(self.queries) - before
+
+
+def row(number: int, age: float | None = None, **more: Any) -> Body:
+    began = NOW - (1000 - number if age is None else age)
+    return {
+        "id": f"t{number}",
+        "name": "EXTEND",
+        "status": "SUCCESS",
+        "created_at": iso(began),
+    } | more
+
+
+def page(rows: Sequence[Body], query: Query, cap: int = 1000) -> list[Body]:
+    offset = int(query["offset"])
+    return list(rows[offset : offset + min(cap, int(query["limit"]))])
+
+
+def newest_first(number: int) -> list[Body]:
+    return [row(at) for at in reversed(range(number))]
+
+
+def ids(rows: Sequence[Body]) -> list[str]:
+    return [one["id"] for one in rows]
+
+
+def test_one_count_above_its_rows_is_no_total() -> None:
+    """A record deleted between count and list does not make a page's count pass for a total."""
+    rows = newest_first(5)
+    torn = [True]
+
+    def answer(query: Query) -> Body:
+        shown = page(rows, query, cap=10)
+        return {"tasks": shown, "task_count": len(shown) + (torn.pop() if torn else 0)}
+
+    cloud = Scripted(answer, page_size=100)
+    cloud.listed()
+    rows[:] = newest_first(30)
+
+    assert len(cloud.listed()) == 30
+
+
+def test_a_total_is_tested_again_and_unlearnt() -> None:
+    """A cloud that begins to count pages is found out after at most twenty listings."""
+    rows = newest_first(5)
+    honest = [True]
+
+    def answer(query: Query) -> Body:
+        shown = page(rows, query, cap=10)
+        return {"tasks": shown, "task_count": len(rows) if honest else len(shown)}
+
+    cloud = Scripted(answer, page_size=100)
+    for _ in range(5):
+        cloud.listed()
+    honest.clear()
+    rows[:] = [row(at) for at in range(30)]
+    lengths = [len(cloud.listed()) for _ in range(21)]
+
+    assert lengths[-1] == 30
+    assert cloud.requests() > 1
+
+
+def test_a_believed_total_costs_one_request() -> None:
+    """Where the count has shown twice that it is a total, 19 of 20 listings cost one request."""
+    rows = newest_first(7)
+    cloud = Scripted(lambda query: {"tasks": page(rows, query), "task_count": 7})
+    cloud.listed()
+    cloud.listed()
+
+    assert sum(cloud.requests() for _ in range(100)) == 105
+
+
+@pytest.mark.parametrize("count", [0, -1, "10"])
+def test_a_count_on_a_full_page_that_cannot_be(count: object) -> None:
+    """A wrong count on a full page does not hide the rest, although totals are believed."""
+    rows = newest_first(30)
+    wrong: list[object] = []
+
+    def answer(query: Query) -> Body:
+        return {"tasks": page(rows, query), "task_count": wrong[0] if wrong else len(rows)}
+
+    cloud = Scripted(answer)
+    for _ in range(3):
+        cloud.listed()
+    wrong.append(count)
+
+    assert len(cloud.listed()) == 30
+
+
+def test_rows_that_vanish_are_looked_for() -> None:
+    """A listing that lacks rows of the one before is read to its end before it is believed."""
+    rows = newest_first(8)
+    cut: list[int] = []
+
+    def answer(query: Query) -> Body:
+        shown = page(rows, query, cap=cut[0] if cut else 1000)
+        return {"tasks": shown, "task_count": len(shown) if cut else len(rows)}
+
+    cloud = Scripted(answer, page_size=100)
+    for _ in range(3):
+        cloud.listed()
+    cut.append(5)
+
+    assert cloud.listed() == ids(rows)
+
+
+def test_a_deleted_record_costs_one_more_reading() -> None:
+    """Rows that are gone for good are believed, and looked for once."""
+    rows = newest_first(8)
+    cloud = Scripted(lambda query: {"tasks": page(rows, query), "task_count": len(rows)})
+    for _ in range(3):
+        cloud.listed()
+    del rows[3]
+
+    assert [cloud.requests(), cloud.requests()] == [2, 1]
+
+
+@pytest.mark.parametrize("first", [{"start_time"}, {"begin_time"}, {"start_time", "begin_time"}])
+def test_the_parameter_that_is_honoured_is_found(
+    first: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """600 old tasks, oldest first, pages of 10: the newest is shown whichever parameter works."""
+    rows = [row(at, age=(700 - at) * DAY) for at in range(600)] + [row(600, age=60)]
+
+    def answer(query: Query) -> Body:
+        honoured = first <= query.keys()
+        shown = [rows[-1]] if honoured else rows
+        return {"tasks": page(shown, query, cap=10)}
+
+    cloud = Scripted(answer)
+    found = [cloud.listed() for _ in range(3)]
+
+    assert found == [["t600"]] * 3
+    said = [line for line in caplog.messages if "the cloud ignores" in line]
+    assert len(said) == len(set(said)) <= 2
+
+
+def test_a_refused_parameter_is_not_sent_again() -> None:
+    """A cloud that ignores one parameter and refuses the other is asked with the first one."""
+    rows = [row(1, age=30 * DAY), row(2, age=60)]
+
+    def answer(query: Query) -> Body:
+        if "begin_time" in query:
+            return {"error_code": "DCS.4062", "error_msg": "Invalid begin_time."}
+        return {"tasks": page(rows, query)}
+
+    class Refusing(Scripted):
+        def get(self, url: str, auth: object) -> Answer:
+            answer = super().get(url, auth)
+            return Answer(400, {}, answer.body) if b"DCS.4062" in answer.body else answer
+
+    cloud = Refusing(answer)
+
+    assert [cloud.listed() for _ in range(3)] == [["t2"]] * 3
+    assert sum("begin_time" in query for query in cloud.queries) == 1
+
+
+def test_the_newest_end_is_read_first() -> None:
+    """Of a list too long to be read that begins with the oldest, the newest end is read."""
+    rows = [row(at, age=(700 - at) * 60) for at in range(600)]
+    cloud = Scripted(lambda query: {"tasks": page(rows, query), "task_count": 600}, max_pages=5)
+    listing = cloud.client.list_tasks("i0", NOW - 7 * DAY, 60.0)
+
+    assert listing.truncated
+    assert listing.tasks[0].id == "t599"
+    assert len(cloud.queries) <= 5
+
+
+@pytest.mark.parametrize("order", ["oldest", "mixed"])
+def test_a_cut_that_may_lack_the_newest_is_no_listing(order: str) -> None:
+    """A listing that the page cap cuts before it reached now fails, with a reason of its own."""
+    rows = [row(at, age=(700 - at) * 60) for at in range(600)]
+    if order == "mixed":
+        rows = rows[1::2] + rows[::2]
+    cloud = Scripted(lambda query: {"tasks": page(rows, query)}, max_pages=5)
+    with pytest.raises(
+        ApiError, match=r"may lack the newest tasks: raise collector.max_pages"
+    ) as it:
+        cloud.listed()
+
+    assert it.value.reason == "incomplete_listing"
+    counted = {
+        sample.labels["reason"]: sample.value
+        for family in cloud.telemetry.collect()
+        if family.name == "dcs_api_errors"
+        for sample in family.samples
+    }
+    assert counted == {"incomplete_listing": 1}
+
+
+def test_a_cut_listing_shows_no_zeros() -> None:
+    """Of an instance whose listing was cut before it reached now, nothing is shown but `up` 0."""
+    with world(1) as here, here.exporter(page_size=5, max_pages=2) as exporter:
+        for _ in range(20):
+            here.cloud.start_task("i0", "EXTEND")
+        found = scrape(exporter)
+
+    assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0
+    assert not [name for name, _ in found if name.startswith("dcs_tasks")]
+
+
+def test_data_beside_an_error() -> None:
+    """An answer with tasks and an error code is an error at once."""
+    cloud = Scripted(lambda _: {"tasks": [], "error_code": "DCS.5000"})
+    with pytest.raises(InvalidResponseError, match=r"holds data and an error: DCS\.5000"):
+        cloud.listed()
+
+    assert len(cloud.queries) == 1
+
+
+def test_a_count_above_the_rows() -> None:
+    """A count above the rows of a listing read to its end is read once more, and then an error."""
+    cloud = Scripted(lambda _: {"tasks": [], "task_count": 7})
+    with pytest.raises(InvalidResponseError, match="it counts 7, and lists 0"):
+        cloud.listed()
+
+    assert len(cloud.queries) == 2
+
+
+def test_a_count_above_the_rows_once() -> None:
+    """Once, a count above the rows is a record that was deleted meanwhile."""
+    rows = newest_first(3)
+    counts = [4, 4]
+
+    def answer(query: Query) -> Body:
+        return {"tasks": page(rows, query), "task_count": counts.pop() if counts else 3}
+
+    assert Scripted(answer).listed() == ids(rows)
+
+
+def test_records_deleted_between_two_pages() -> None:
+    """A list that loses records while it is read is read again: no page hides a row."""
+    rows = newest_first(25)
+    deletions = [True]
+
+    def answer(query: Query) -> Body:
+        if query["offset"] != "0" and deletions:
+            deletions.pop()
+            del rows[2:5]
+        return {"tasks": page(rows, query)}
+
+    assert Scripted(answer).listed() == ids(rows)
+
+
+def test_a_cloud_that_ignores_the_offset() -> None:
+    """A full page that comes again and again is no whole listing."""
+    rows = newest_first(25)
+    with pytest.raises(InvalidResponseError, match="changes while its pages are read"):
+        Scripted(lambda _: {"tasks": rows[:10]}).listed()
+
+
+def test_a_task_that_cannot_be_told_fails_its_listing() -> None:
+    """A row without an id may be the task that failed: such a listing is not whole."""
+    rows = [row(1), None]
+    with pytest.raises(InvalidResponseError, match="a task is NoneType"):
+        Scripted(lambda _: {"tasks": rows, "task_count": 2}).listed()
+
+
+@pytest.mark.parametrize("odd", ["0001-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000Z"])
+def test_a_failure_without_an_end_that_can_be(odd: str) -> None:
+    """A failure whose end is the year 1, or the epoch, is counted all the same."""
+    with world(1) as here, here.exporter() as exporter:
+        scrape(exporter)
+        task = here.cloud.start_task("i0", "EXTEND")
+        here.cloud.set_status("i0", task, "FAILED", updated_at=odd)
+        labels = {"task_name": "EXTEND", "status": "FAILED"}
+        found = [scrape(exporter, here.clock) for _ in range(3)][-1]
+
+    assert value(found, "dcs_tasks_finished_total", **labels) == 1
+
+
+def test_a_failure_without_a_start_that_can_be(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure whose start is the epoch is shown and counted; that is said once."""
+    with world(1) as here, here.exporter() as exporter:
+        scrape(exporter)
+        here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=iso(NOW + 1))
+        here.cloud._tasks["i0"][0]["created_at"] = "1970-01-01T00:00:00.000Z"  # noqa: SLF001
+        here.cloud.quirks = type(here.cloud.quirks)(start_parameter="neither")
+        labels = {"task_name": "EXTEND", "status": "FAILED"}
+        found = [scrape(exporter, here.clock) for _ in range(3)][-1]
+
+    assert value(found, "dcs_tasks_finished_total", **labels) == 1
+    assert value(found, "dcs_tasks_recent", **labels) == 1
+    assert sum("before 2010 or in the future" in line for line in caplog.messages) == 1
+
+
+def test_a_task_that_waits_since_the_epoch() -> None:
+    """A task that waits, and whose start is the epoch, is active."""
+    with world(1) as here, here.exporter() as exporter:
+        here.cloud.start_task("i0", "EXTEND", "WAITING")
+        here.cloud._tasks["i0"][0]["created_at"] = "1970-01-01T00:00:00.000Z"  # noqa: SLF001
+        here.cloud.quirks = type(here.cloud.quirks)(start_parameter="neither")
+        found = scrape(exporter)
+
+    assert value(found, "dcs_tasks_active", task_name="EXTEND") == 1
+
+
+def test_a_success_of_the_year_9999() -> None:
+    """A success that ends in the year 9999 is never the last one: failures are seen after it."""
+    with world(1) as here, here.exporter() as exporter:
+        scrape(exporter)
+        odd = here.cloud.start_task("i0", "EXTEND")
+        here.cloud.set_status("i0", odd, "SUCCESS", updated_at="9999-12-31T23:59:59.999Z")
+        scrape(exporter, here.clock)
+        task = here.cloud.start_task("i0", "EXTEND")
+        here.cloud.finish_task("i0", task, "FAILED")
+        found = scrape(exporter, here.clock)
+        success = value(found, "dcs_task_last_success_timestamp_seconds", task_name="EXTEND")
+        failure = value(found, "dcs_task_last_failure_timestamp_seconds", task_name="EXTEND")
+
+    assert success is not None
+    assert failure is not None
+    assert success < failure
+
+
+def test_an_instance_row_costs_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A null row, one without an id, and an id that leads elsewhere cost themselves only."""
+    rows = [None, {"name": "no id"}, {"instance_id": ".."}, {"instance_id": "i1", "name": "one"}]
+    cloud = Scripted(lambda query: {"instances": page(rows, query), "instance_num": 4})  # type: ignore[arg-type]
+
+    assert [item.id for item in cloud.client.list_instances(60.0)] == ["i1"]
+    assert sum("is left out" in line for line in caplog.messages) == 1
+
+
+def test_a_listing_of_instances_that_contradicts_itself() -> None:
+    """Instances that are counted and not listed, twice, are an error: some would be unwatched."""
+    cloud = Scripted(lambda _: {"instances": [], "instance_num": 3})
+    with pytest.raises(InvalidResponseError, match="counts 3, and lists 0"):
+        cloud.client.list_instances(60.0)
