@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from http import HTTPStatus
 from typing import Any, Final
 from unittest import mock
 
@@ -49,6 +50,7 @@ KEY: Final = AccessKey("FUZZAK5F2D8S1G4H7J0K", "fuzz-sk-0123456789abcdefghijklmn
 RULES: Final = CountingRules(LOOKBACK)
 INSTANCE: Final = Instance("5560df16-cebf-4473-95c4-d1b573c16e79", "cache", "p")
 
+_END_OF_PAGES: Final = Answer(200, {}, b'{"tasks": [], "instances": []}')
 _STATUS: Final = re.compile(rb"[1-9]\d\d")
 
 
@@ -133,16 +135,27 @@ class _Fixed:
 
 
 class _Canned(Transport):
-    """Gives one answer after the other, and then the last one again."""
+    """Gives one answer after the other, as a cloud does that has these pages.
+
+    A listing that is read again begins with the first, and past the last it is empty; a failure
+    is what it was when it is asked again.
+    """
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers
-        self.given = 0
+        self._given = 0
+        self._latest = answers[0]
 
     def get(self, url: str, auth: AuthBase) -> Answer:  # noqa: ARG002 - its base's names
-        answer = self._answers[min(self.given, len(self._answers) - 1)]
-        self.given += 1
-        return answer
+        went_well = self._latest.status == HTTPStatus.OK
+        if "offset=0" in url and went_well:
+            self._given = 0
+        if self._given < len(self._answers):
+            self._latest = self._answers[self._given]
+        elif "offset=" in url and went_well:
+            self._latest = _END_OF_PAGES
+        self._given += 1
+        return self._latest
 
     def close(self) -> None:
         """Keep nothing open."""
@@ -200,7 +213,7 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
         max_pages=4,
         personal=True,
     )
-    return DcsClient(settings, caller, lambda: clock.monotonic)
+    return DcsClient(settings, caller, lambda: clock.monotonic, lambda: NOW)
 
 
 def _deadline() -> float:
@@ -230,14 +243,15 @@ def _page() -> _Page:
     return _Page()
 
 
-def _tasks_shown(transport: _Canned) -> bytes:
+def _tasks_shown(transport: Transport) -> bytes:
     """List the tasks of an instance and count them, twice as refreshes do; render the second."""
     client, state = _client(transport), InstanceState()
     listing = Listing((), NOW)
     for now in (NOW, NOW + 60):
-        transport.given = 0
         start = listing_start(state, now, LOOKBACK)
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
+        told = listing.answered_at
+        _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
         state = reveal(count(state, listing, now, RULES), state.shown)
     shown = figures(state, listing, NOW + 60, RULES)
     return _page().of([Snapshot(INSTANCE, up=True, figures=shown, refreshed_at=NOW)])
