@@ -24,7 +24,7 @@ from dcs_task_exporter.errors import (
     InvalidResponseError,
     NotFoundError,
 )
-from dcs_task_exporter.json_values import integer_of
+from dcs_task_exporter.json_values import id_of, integer_of
 from dcs_task_exporter.listing import (
     CHECK_INTERVAL,
     READINGS,
@@ -443,7 +443,7 @@ class DcsClient:
 
 def _project_ids(data: object) -> tuple[str, ...]:
     rows = [row for row in _rows(data, "projects") if isinstance(row, Mapping)]
-    return tuple(str(row["id"]) for row in rows if row.get("id"))
+    return tuple(project_id for row in rows if (project_id := id_of(row.get("id"))))
 
 
 def _rows(data: object, key: str) -> list[Any]:

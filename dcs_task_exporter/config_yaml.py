@@ -21,9 +21,9 @@ MOST_VALUES: Final = 100_000
 MOST_DEPTH: Final = 50
 """How deep values may be nested; an alias of itself is nested without an end."""
 
-KEY_NAME: Final = re.compile(
-    r"(?=.{1,40}$)(?:X|[A-Z]?[a-z]+)[0-9]?(?:[_-](?:XSS|[A-Z]?[a-z]+)[0-9]?)*|<<"
-)
+_WORD: Final = "(?:[A-Z][a-z]*|[a-z]+)[0-9]?"
+
+KEY_NAME: Final = re.compile(rf"(?=.{{1,40}}$){_WORD}(?:[_-]{_WORD})*|<<")
 """What a key of the file looks like: words. Anything else could be a secret and is not shown."""
 
 

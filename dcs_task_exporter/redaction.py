@@ -2,8 +2,7 @@
 
 A server, a proxy or a library may percent-encode what we sent, or escape it for JSON or HTML. None
 of these touches letters and digits: the longest run of them says quickly whether to look closer.
-Nothing that we send of a key or token is base64 of it, so that spelling is not looked for; what
-stands in a proxy's URL is sent so, and is looked for so.
+Nothing that we send of a key or token is base64 of it, so that spelling is not looked for.
 """
 
 from __future__ import annotations

@@ -484,7 +484,7 @@ def test_a_traceback_is_bounded() -> None:
     assert traceback_of(caught.value).encode()
 
 
-@pytest.mark.parametrize("secret", [SECRET_KEY, "/Ab1/cd+ef", "Ab1/cd+ef=="])
+@pytest.mark.parametrize("secret", [*SECRETS, "/Ab1/cd+ef", "Ab1/cd+ef=="])
 @pytest.mark.parametrize("key", ["secret_key_file", "{}"])
 def test_check_shows_no_secret(
     secret: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
