@@ -393,9 +393,14 @@ class World:
         ]
         if running:
             self.wait(1)
+            instance, task_id = self.chance.choice(running)
             odd = self.semantics.odd_times and self.chance.random() < 0.2
+            # Without any time, and where a restart lists what was forgotten, it is counted again.
+            timeless = self.cloud.tasks[instance][task_id].odd_start
+            odd = odd and not (timeless and self.semantics.start in ("begin_time", "neither"))
             self.cloud.end(
-                *self.chance.choice(running),
+                instance,
+                task_id,
                 self.chance.choice(ENDINGS),
                 odd=self.chance.choice(ODD_TIMES) if odd else "",
             )
