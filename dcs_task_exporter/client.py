@@ -107,7 +107,7 @@ class _Memory:
     """
 
     first_page: AnswerMemory[TaskPage[Task]] = field(default_factory=AnswerMemory)
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[Task, ...] | None = None
     listings: int = 0
 
     def is_exhaustive(self) -> bool:
@@ -191,7 +191,7 @@ class DcsClient:
         kept = [task for task in rows if task.created_at is None or task.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         tasks = tuple(kept)
-        memory.tasks = () if truncated else tasks
+        memory.tasks = None if truncated else tasks
         return Listing(tasks, start, truncated=truncated, answered_at=heard.at)
 
     def list_center_tasks(

@@ -163,7 +163,7 @@ def _problem(model: type[BaseModel], item: ErrorDetails) -> Problem:
     kind, loc = item["type"], item["loc"]
     if kind in _UNKNOWN_KEY:
         path, section, _ = _walk(model, loc[:-1])
-        return Problem(path, _unknown_key(str(loc[-1]), section, item["input"]))
+        return Problem(path, _unknown_key(str(loc[-1]), section))
     path, _, field = _walk(model, loc)
     if kind in _TAG_MISTAKES and field is not None:
         path = join_path(path, field.discriminator)
@@ -219,13 +219,19 @@ def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
     }
 
 
-def _unknown_key(key: str, section: type[BaseModel] | None, value: object) -> str:
+def _unknown_key(key: str, section: type[BaseModel] | None) -> str:
     near = _nearest(key, section)
-    # In ``{type: token, hunter2}`` the secret is a key: one without a value, like no other.
-    shown = f" `{key}`" if KEY_NAME.fullmatch(key) and (near or value is not None) else ""
+    # In ``{type: token, hunter2}`` the secret is a key, like no other.
+    shown = f" `{key}`" if KEY_NAME.fullmatch(key) and (near or not _is_secret(section)) else ""
     known = ", ".join(sorted(_keys(section)))
     hint = f"did you mean `{near}`?" if near else f"known here: {known}"
     return f"unknown key{shown}; {hint}"
+
+
+def _is_secret(section: type[BaseModel] | None) -> bool:
+    """Whether a section holds secrets, or may: nobody knows what one without a type is."""
+    fields = section.model_fields.values() if section else ()
+    return section is None or any("Secret" in str(field.annotation) for field in fields)
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str | None:

@@ -21,8 +21,10 @@ MOST_VALUES: Final = 100_000
 MOST_DEPTH: Final = 50
 """How deep values may be nested; an alias of itself is nested without an end."""
 
-KEY_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}|<<")
-"""What a key of the file looks like; anything else could be a secret and is not shown."""
+KEY_NAME: Final = re.compile(
+    r"(?=.{1,40}$)(?:X|[A-Z]?[a-z]+)[0-9]?(?:[_-](?:XSS|[A-Z]?[a-z]+)[0-9]?)*|<<"
+)
+"""What a key of the file looks like: words. Anything else could be a secret and is not shown."""
 
 
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"

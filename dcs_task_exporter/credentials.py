@@ -18,9 +18,8 @@ from dcs_task_exporter.config import (
 )
 from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.json_values import parse_time
+from dcs_task_exporter.redaction import Redactor
 from dcs_task_exporter.secret_files import read_secret, sendable
-
-REDACTED: Final = "[redacted]"
 
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
@@ -40,9 +39,10 @@ class AccessKey:
     security_token: str = field(default="", repr=False)
     expires_at: float | None = None
 
-    def redact(self, text: str) -> str:
-        """Return `text` without any part of this key: the cloud's errors echo the access key."""
-        return _redact(text, (self.secret_key, self.security_token, self.access_key))
+    @property
+    def redactor(self) -> Redactor:
+        """What takes all parts of this key out of a text: the cloud's errors echo them."""
+        return Redactor.of((self.secret_key, self.security_token, self.access_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,10 @@ class Token:
     token: str = field(repr=False)
     expires_at: float | None = None
 
-    def redact(self, text: str) -> str:
-        """Return `text` without the token."""
-        return _redact(text, (self.token,))
+    @property
+    def redactor(self) -> Redactor:
+        """What takes the token out of a text."""
+        return Redactor.of((self.token,))
 
 
 Credential = AccessKey | Token
@@ -155,10 +156,3 @@ def _secret(
         return read(path)
     value = getattr(config, name)
     return "" if value is None else str(value.get_secret_value())
-
-
-def _redact(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, REDACTED)
-    return text

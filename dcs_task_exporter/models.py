@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.json_values import (
     boolean_of,
+    id_of,
     integer_of,
     number_of,
     object_of,
@@ -72,6 +73,8 @@ EARLIEST_TIME: Final = 1_262_304_000.0
 
 LATEST_AHEAD: Final = 86_400.0
 """Seconds by which a task's time may be ahead of the cloud's clock; one beyond is unknown."""
+MAX_REMEMBERED_LENGTH: Final = 10_000
+"""Longest details that are remembered, in characters."""
 
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
@@ -348,6 +351,8 @@ class TaskParser:
         key = (*data, *data.values(), *types)
         known = self._known.get(key)
         if known is None:
+            if len(str(data)) > MAX_REMEMBERED_LENGTH:
+                return TaskDetails.from_json(data)
             if len(self._known) >= MAX_SHARED_DETAILS:
                 self._known = {}
             known = self._known[key] = TaskDetails.from_json(data)
@@ -376,7 +381,7 @@ class CenterTask:
             id=required(row, "id", "a task"),
             status=text_of(row.get("status")).upper(),
             updated_at=text_of(row.get("updated_at")),
-            instance_id=text_of(row.get("instance_id")),
+            instance_id=id_of(row.get("instance_id")),
             created_at=parse_time(row.get("created_at")),
         )
 

@@ -19,10 +19,11 @@ from dcs_task_exporter.counting import (
     refresh_time,
     reveal,
 )
-from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
+from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
 from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
 from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures, figures
 from dcs_task_exporter.state import Journal
+from dcs_task_exporter.unforeseen import UnforeseenErrors
 from dcs_task_exporter.watched import Watched
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class InstanceReader:
         self._now = now
         self._monotonic = monotonic
         self._reported_words: frozenset[str] = frozenset()
+        self._unforeseen = UnforeseenErrors()
 
     def read(self, entry: Watched) -> bool:
         """Read one instance and publish the result; return whether there was a listing."""
@@ -84,9 +86,10 @@ class InstanceReader:
         except ApiError as error:
             self.fail(entry, began, error)
             return False
-        except Exception:
-            logger.exception("a refresh broke", extra={"fields": fields_of(instance)})
-            self.fail(entry, began, ApiError("internal error: see the log"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and costs only this
+            self._unforeseen.tell("a refresh broke", error, fields_of(instance))
+            message = f"internal error ({type(error).__name__}): see the log"
+            self.fail(entry, began, InternalError(message))
             return False
         return True
 

@@ -13,18 +13,32 @@ def read_secret(path: Path) -> str:
 
     Raises `CredentialsError` when it cannot be read or is empty.
     """
+    name = _name(path)
     try:
         content = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        message = f"cannot read the secret file {path}: {error.strerror}"
-        raise CredentialsError(message) from error
+        message = f"cannot read {name}: {error.strerror}"
+        raise CredentialsError(message) from None  # the cause would show the path
     except UnicodeDecodeError:
-        message = f"the secret file {path} is not UTF-8 text"
+        message = f"{name} is not UTF-8 text"
         raise CredentialsError(message) from None  # the cause would show the secret's bytes
+    except ValueError:
+        message = f"{name} has a name that no file can have"
+        raise CredentialsError(message) from None  # likewise the path
     if not content:
-        message = f"the secret file {path} is empty"
+        message = f"{name} is empty"
         raise CredentialsError(message)
-    return sendable(content, f"the secret file {path}")
+    return sendable(content, name)
+
+
+def _name(path: Path) -> str:
+    """Name a secret file by its path, unless that could be the secret, written in a wrong key."""
+    folder = path.parent
+    try:
+        known = path.is_file() or (folder not in (Path(), Path(folder.anchor)) and folder.is_dir())
+    except (OSError, ValueError):
+        known = False
+    return f"the secret file {path}" if known else "the secret file (no such folder)"
 
 
 def sendable(secret: str, where: str) -> str:

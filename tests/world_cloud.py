@@ -51,11 +51,9 @@ class Semantics:
         """Draw a cloud; each side of each question is as likely as the others."""
         pick = chance.choice
         count = pick(["total", "page", "missing", "torn total", "torn page", "lies"])
-        # A lie that fits a page which the cloud itself has cut shows nowhere at first.
-        cap = 1000 if count == "lies" else pick([5, 10, 1000, 1000])
         return cls(
             order=pick(["newest", "oldest", "fixed"]),
-            cap=cap,
+            cap=pick([5, 10, 1000, 1000]),
             count=count,
             count_as_text=pick([False, True]),
             start=pick(["start_time", "begin_time", "both", "neither"]),

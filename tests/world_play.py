@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fast_folder import fast_folder
@@ -48,6 +48,7 @@ FAULTS = (
     ("401",),
 )
 MAX_TASKS = 40
+PATIENCE = 21
 LOCK = 300.0
 ALLOWED_REFUSALS = 5
 """More than so many 401 in `LOCK` seconds lock a key."""
@@ -74,6 +75,7 @@ KINDS: Mapping[str, int] = {
     "restart": 2,
     "refuse the key": 1,
     "refuse one": 1,
+    "change the cloud": 1,
     "calm": 2,
 }
 
@@ -135,6 +137,8 @@ class Truth:
 
     `claimed` is when the exporter first said that it read the instance, whole; `unclear` is what
     ended during that reading, or after a process died that may have read it: it may be baseline.
+    For the next `patience` readings, one that lacks tasks is no broken law: what a cloud changed
+    cannot show before. `reads` counts those of one process.
     """
 
     must: set[str] = field(default_factory=set)
@@ -146,6 +150,8 @@ class Truth:
     stamp: float | None = None
     unclear: set[str] = field(default_factory=set)
     died_unclaimed: bool = False
+    patience: int = 0
+    reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +320,7 @@ class World:
         )
         for truth in self.truths.values():
             truth.stamp = truth.claimed_steady = None
+            truth.reads = 0
 
     def end_life(self, *, killed: bool) -> None:
         """End the process; one that is killed saves nothing."""
@@ -350,7 +357,9 @@ class World:
 
     def _start(self) -> None:
         instance = self.chance.choice(self.instances)
-        if len(self.cloud.tasks[instance]) < MAX_TASKS:
+        for _ in range(self.chance.choice([1, 1, 1, 1, 8])):
+            if len(self.cloud.tasks[instance]) >= MAX_TASKS:
+                return
             self.wait(self.chance.uniform(0.001, 20))
             odd = self.semantics.odd_times and self.chance.random() < 0.2
             self.cloud.start(
@@ -359,6 +368,21 @@ class World:
                 odd=self.chance.choice(ODD_TIMES) if odd else "",
                 waiting=odd or self.chance.random() < 0.3,
             )
+
+    def _change_the_cloud(self) -> None:
+        """The cloud counts otherwise from now on, and cuts its pages at another size."""
+        cap = self.chance.choice([5, 10, 1000])
+        count = self.chance.choice(["total", "page", "missing"])
+        self.semantics = replace(self.semantics, cap=cap, count=count)
+        self.cloud.semantics = self.semantics
+        for instance, truth in self.truths.items():
+            if not truth.reads or self.listed(instance) <= cap:
+                truth.patience = PATIENCE
+
+    def listed(self, instance: str) -> int:
+        """Return how many tasks are shown in the look-back window."""
+        samples = parsed(self.text()).of("dcs_tasks_recent", instance)
+        return int(sum(samples.values()))
 
     def _end(self) -> None:
         running = [
@@ -544,6 +568,11 @@ class World:
         truth = self.truths[instance]
         before, after = self.cloud.before.get(instance, {}), self.cloud.tasks[instance]
         cut = bool(shown.value("dcs_instance_tasks_truncated", instance))
+        truth.reads += 1
+        # The first listing of a process has nothing to be compared with.
+        lies = self.semantics.count == "lies" and truth.reads == 1
+        cut = cut or truth.patience > 0 or lies
+        truth.patience = max(0, truth.patience - 1)
         self.check_recent(instance, shown, before, after, cut=cut)
         first = truth.claimed is None
         if truth.claimed is None:

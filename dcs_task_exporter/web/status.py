@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dcs_task_exporter.models import Outcome, StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot
+from dcs_task_exporter.texts import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,18 @@ def status_environment() -> Environment:
         loader=PackageLoader("dcs_task_exporter", "web"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(utc=_utc, span=_span, age=_age, plural=_plural)
     environment.globals.update(counted=_counted, outcome=_outcome)
     return environment
+
+
+def _finalized(value: object) -> object:
+    """Return what an expression of the template shows; markup is the template's own."""
+    return shown(value) if type(value) is str else value
 
 
 def _counted(
