@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -162,11 +163,18 @@ class _Canned(Transport):
 
 
 class _StrictLog(logging.Handler):
-    """Writes each line in both formats, and throws it away; a line that cannot be is an error."""
+    """Writes each line in both formats, and throws it away; a line that cannot be is an error.
+
+    So is an error that is told because nobody foresaw it: the client catches it, and says of it
+    what it says of a documented one.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         for formatter in (LogfmtFormatter(), JsonFormatter()):
             formatter.format(record).encode()
+        caught = sys.exc_info()[1]
+        if record.levelno >= logging.ERROR and isinstance(caught, Exception):
+            raise caught
 
 
 @contextmanager

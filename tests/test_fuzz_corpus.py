@@ -23,3 +23,16 @@ def test_seeds(target: str) -> None:
     """So does all that a fuzzer begins with."""
     for seed in seeds_of(target):
         verify(TARGETS[target], seed)
+
+
+@pytest.mark.parametrize("status", [200, 429, 500])
+def test_the_net_hides_nothing(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client catches because nobody foresaw it is found even so, whatever the answer."""
+
+    def break_down(_: bytes) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr("dcs_task_exporter.answers.json.loads", break_down)
+
+    with pytest.raises(OverflowError):
+        verify(TARGETS["error_answers"], b"%d\n\n{}" % status)
