@@ -31,6 +31,9 @@ MAX_BODY_SIZE: Final = 64 << 20
 
 CHUNK_SIZE: Final = 1 << 16
 
+_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+"""Answers that have no body, whatever their headers say (RFC 9112, section 6.3)."""
+
 FRESH: Final = 0.05
 """Seconds of a time limit that may pass before a socket is told of what is left of it."""
 
@@ -222,8 +225,8 @@ class _Adapter(HTTPAdapter):
 
 def _body(response: urllib3.HTTPResponse) -> bytes:
     """Return the decompressed body; a few bytes can be compressed gigabytes."""
-    if response.status < HTTPStatus.OK:
-        # The answer itself is to come: it must not be taken for that of the next request.
+    if response.status < HTTPStatus.OK or response.status in _WITHOUT_BODY:
+        # What may come all the same must not be taken for the answer to the next request.
         response.close()
         return b""
     length = response.length_remaining

@@ -166,6 +166,14 @@ def test_an_absurd_pause_is_the_longest(wire: Wire, client: Client, played: byte
     assert client.errors("throttled") == client.errors() == 1
 
 
+@pytest.mark.parametrize("size", [b"9999999999999999", b"2222222222"])
+def test_an_answer_without_a_body_is_not_read(wire: Wire, client: Client, size: bytes) -> None:
+    """Of a 204 no chunk is read: its size would be allocated at once."""
+    wire.answer = b"HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"
+    with pytest.raises(InvalidResponseError, match="is not JSON"):
+        client.ask()
+
+
 @pytest.mark.parametrize("status", [b"101 Switching Protocols", b"103 Early Hints", b"150 x"])
 def test_an_interim_answer_is_told_as_one(wire: Wire, client: Client, status: bytes) -> None:
     """An answer before the answer is told as what it is, not as a redirect."""
