@@ -195,15 +195,18 @@ def test_doubt_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, date
         exporter = here.start()
         right = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
         here.ahead = 2 * DAY
-        with caplog.at_level(logging.INFO):
+        with caplog.at_level(logging.INFO, logger="dcs_task_exporter"):
             doubted = [value(here.scrape(), IN_DOUBT, project="prod") for _ in range(3)]
-        (problem,) = exporter.problems()
-        here.ahead = 0.0
-        again = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
+            (problem,) = exporter.problems()
+            here.ahead = 0.0
+            again = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
 
     messages = [record.message for record in caplog.records if "clock" in record.message]
     assert (right, doubted, again) == ((0, []), [1, 1, 1], (0, []))
-    assert messages == ["this machine's clock is in doubt: nothing is forgotten until it is right"]
+    assert messages == [
+        "this machine's clock is in doubt: nothing is forgotten until it is right",
+        "this machine's clock is right again",
+    ]
     assert problem.startswith("The clock of this machine is 2 days ahead of the ")
 
 
