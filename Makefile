@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit chaos years bench tools format clean
+.PHONY: help demo test check lint types layers unit chaos years bench fuzz tools format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,11 @@ $(VENV)/.runtime: pyproject.toml
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.fuzz: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@ $(VENV)/.runtime
 
 demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C ends it
@@ -48,6 +53,11 @@ years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hu
 
 bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
 	$(BIN)/python bench/performance.py
+
+FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire
+
+fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 minutes
+	@failed=; for target in $(FUZZ); do $(BIN)/python fuzz/run.py $$target || failed=1; done; test -z "$$failed"
 
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
 	scripts/install-test-tools

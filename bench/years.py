@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a year")
     parser.add_argument("--shrink", action="store_true", help="show the steps that are enough")
     asked = parser.parse_args()
+    logging.disable(logging.CRITICAL)
     began = time.monotonic()
     seeds = range(asked.first, asked.first + asked.years)
     with multiprocessing.get_context("spawn").Pool() as pool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import timezone
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
@@ -24,7 +24,8 @@ from dcs_task_exporter.errors import (
     ServerError,
     ThrottledError,
 )
-from dcs_task_exporter.texts import Redactor
+from dcs_task_exporter.redaction import Redactor
+from dcs_task_exporter.texts import shown
 from dcs_task_exporter.transport import Answer
 
 Parsed = TypeVar("Parsed")
@@ -32,8 +33,16 @@ Parsed = TypeVar("Parsed")
 MAX_MESSAGE_LENGTH: Final = 300
 """The cloud's messages are cut to this many characters."""
 
-MAX_KIND_LENGTH: Final = 100
-MAX_REQUEST_ID_LENGTH: Final = 80
+MAX_WORD_LENGTH: Final = 80
+"""Its error codes and request ids to this many."""
+
+MAX_SECONDS: Final = 999_999_999
+"""Longest wait that is read out of an answer: with more digits it is this one."""
+
+EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=timezone.utc).timestamp() for year in (2010, 2200))
+"""Between these a date may be one that a server means."""
+
+_MAX_DATE_LENGTH: Final = 64
 
 _CLASSES: Final[Mapping[int, type[ApiError]]] = {
     401: AuthError,
@@ -42,7 +51,7 @@ _CLASSES: Final[Mapping[int, type[ApiError]]] = {
     429: ThrottledError,
     494: ServerError,
 }
-_THROTTLING: Final = re.compile(r"limit:\d+,time:(\d+) ?(second|minute|hour|day)")
+_THROTTLING: Final = re.compile(r"limit:\d+,time:(\d+) ?(second|minute|hour|day)", re.ASCII)
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _KEY_PAIRS: Final = (
     ("error_code", "error_msg"),
@@ -78,42 +87,78 @@ class AnswerMemory(Generic[Parsed]):
         self._latest = (len(body), hash(body), parsed)
 
 
-def read_json(answer: Answer, redact: Redactor, now: float) -> object:
-    """Return the parsed body of a good answer.
+def read_json(answer: Answer, redactor: Redactor, now: float) -> object:
+    """Return the parsed body of a good answer, without secrets.
 
-    Raises the `ApiError` that the answer stands for otherwise. `redact` takes secrets out of the
-    body and of what errors say; `now` (Unix seconds) dates a Retry-After that is a date.
+    Raises the `ApiError` that the answer stands for otherwise; its texts are as they came, for
+    `tell_safely`. `now` (Unix seconds) dates a Retry-After that is a date.
     """
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        raise error_of(answer, redact, now)
+        raise error_of(answer, now)
     try:
-        return redact.json(answer.body)
+        data: object = json.loads(answer.body)
+        return redactor.json(data) if redactor.may_be_in(answer.body) else data
     except (ValueError, RecursionError):
-        kind = redact(answer.headers.get("Content-Type", "no content type"))[:MAX_KIND_LENGTH]
+        kind = answer.headers.get("Content-Type", "no content type")
         message = f"the answer is not JSON ({kind}, {len(answer.body)} bytes)"
         raise InvalidResponseError(
-            message, status=answer.status, request_id=_request_id(answer, {}, redact)
+            message, status=answer.status, request_id=_request_id(answer, {})
         ) from None
 
 
-def error_of(answer: Answer, redact: Redactor, now: float) -> ApiError:
-    """Return the error that an answer with a bad status stands for."""
+def error_of(answer: Answer, now: float) -> ApiError:
+    """Return the error that an answer with a bad status stands for, its texts as they came."""
     body = _body(answer)
     code, text = _code_and_message(body)
-    kind = _class_of(answer.status)
-    if answer.status < HTTPStatus.BAD_REQUEST:
-        text = text or "a redirect, which a signed request cannot follow: check the endpoint"
-    message = redact(" ".join(text.split()))[:MAX_MESSAGE_LENGTH]
+    kind = class_of(answer.status)
     return kind(
-        message or f"HTTP {answer.status} without an explanation",
+        " ".join(text.split()) or _explanation(answer.status),
         status=answer.status,
-        error_code=redact(code.replace(" ", ""))[:40],
-        request_id=_request_id(answer, body, redact),
+        error_code=code.replace(" ", ""),
+        request_id=_request_id(answer, body),
         retry_after=_retry_after(answer, text, now) if kind.retryable else None,
     )
 
 
-def _class_of(status: int) -> type[ApiError]:
+def tell_safely(error: ApiError, redactor: Redactor) -> None:
+    """Change an error's texts to what may leave: without secrets, bounded, nothing invisible.
+
+    Secrets first: of one that is cut, the rest would stay.
+    """
+    error.rewrite(
+        lambda text: shown(redactor.text(text), MAX_MESSAGE_LENGTH),
+        lambda text: shown(redactor.text(text), MAX_WORD_LENGTH),
+    )
+
+
+def date_of(headers: Mapping[str, str]) -> float | None:
+    """Return the `Date` of an answer in Unix seconds; None without one that can be true."""
+    moment = _moment(headers.get("Date", ""))
+    return moment if moment is not None and EARLIEST <= moment < LATEST else None
+
+
+def _moment(text: str) -> float | None:
+    """Return the Unix seconds of a date as HTTP writes it, or None."""
+    if len(text) > _MAX_DATE_LENGTH:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+    except (ValueError, ArithmeticError, TypeError, LookupError):
+        return None
+
+
+def _explanation(status: int) -> str:
+    if status < HTTPStatus.OK:
+        name = HTTPStatus(status).phrase if status in set(HTTPStatus) else "unknown"
+        return f"an informational answer ({status} {name}), which no API here sends: is it a proxy?"
+    if status < HTTPStatus.BAD_REQUEST:
+        return "a redirect, which a signed request cannot follow: check the endpoint"
+    return f"HTTP {status} without an explanation"
+
+
+def class_of(status: int) -> type[ApiError]:
+    """Return the kind of error that a bad status stands for."""
     if status in _CLASSES:
         return _CLASSES[status]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -145,35 +190,27 @@ def _plain(value: object) -> str:
     return "" if value is None or isinstance(value, Mapping | list) else str(value)
 
 
-def _request_id(answer: Answer, body: Mapping[str, Any], redact: Redactor) -> str:
+def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
     headers = answer.headers
-    found = (
+    return (
         headers.get("X-Request-Id")
         or _plain(body.get("request_id"))
         or headers.get("X-IAM-Trace-Id", "")
     )
-    return redact(found)[:MAX_REQUEST_ID_LENGTH]
 
 
 def _retry_after(answer: Answer, message: str, now: float) -> float | None:
     """Return the seconds to wait that the header names, or else the window of the message."""
     header = answer.headers.get("Retry-After", "").strip()
     if header.isascii() and header.isdigit():
-        return float(header)
+        return float(_bounded(header))
     if header:
-        try:
-            moment = parsedate_to_datetime(header)
-        except (ValueError, OverflowError, TypeError):
-            return None
-        return max(0.0, moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp() - now)
+        moment = _moment(header)
+        return None if moment is None else max(0.0, moment - now)
     window = _THROTTLING.search(message)
     # The window's full length is the longest that it can take; most of it has often passed.
-    return int(window[1]) * _SECONDS[window[2]] / 4 if window else None
+    return _bounded(window[1]) * _SECONDS[window[2]] / 4 if window else None
 
 
-def date_of(headers: Mapping[str, str]) -> float | None:
-    """Return the ``Date`` of an answer as Unix seconds, where it has one."""
-    try:
-        return parsedate_to_datetime(headers.get("Date", "")).timestamp()
-    except (ValueError, OverflowError, TypeError):
-        return None
+def _bounded(digits: str) -> int:
+    return int(digits) if len(digits) <= len(str(MAX_SECONDS)) else MAX_SECONDS

@@ -11,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from dcs_task_exporter.answers import AnswerMemory, date_of, read_json
+from dcs_task_exporter.answers import AnswerMemory, class_of, date_of, read_json, tell_safely
 from dcs_task_exporter.auth import request_auth
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.credentials import Credential, CredentialSource
@@ -19,6 +19,7 @@ from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
     CredentialsError,
+    InternalError,
     InvalidResponseError,
     StoppedError,
     ThrottledError,
@@ -26,6 +27,7 @@ from dcs_task_exporter.errors import (
 from dcs_task_exporter.gate import Gate, Verdict
 from dcs_task_exporter.signing import canonical_query
 from dcs_task_exporter.transport import Answer, Transport
+from dcs_task_exporter.unforeseen import UnforeseenErrors
 
 MAX_BACKOFF: Final = 30.0
 """Longest pause before a retry that the cloud did not ask for, in seconds."""
@@ -103,6 +105,7 @@ class ApiCaller:
         self._observer = observer
         self._around = surroundings
         self._gate = Gate(surroundings.monotonic, self._obey)
+        self._unforeseen = UnforeseenErrors()
         self._log_lock = threading.Lock()
         self._refusal_told: tuple[int | None, str, str] | None = None
 
@@ -216,6 +219,14 @@ class ApiCaller:
             refusal = AuthError(str(error))
             self._report_refusal(refusal)
             raise refusal from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as ours
+            # No secret is known yet that could be taken out of its text.
+            fields = {"project": project, "operation": operation}
+            message = "the source of the key broke"
+            self._unforeseen.tell(message, error, fields, lambda _: "[withheld]")
+            self._observer.error(project, operation, InternalError.reason)
+            message = f"internal error ({type(error).__name__}): see the log"
+            raise InternalError(message) from None
         self._observer.credentials_expiry(project, credential.expires_at)
         return credential
 
@@ -235,23 +246,46 @@ class ApiCaller:
 
     def _send(self, request: _Request[Parsed], credential: Credential) -> Parsed:
         project, operation = self._project, request.operation
-        auth = request_auth(credential, request.project_id, self._around.now)
-        started, code = time.perf_counter(), "error"
+        started, answer = time.perf_counter(), None
         try:
+            auth = request_auth(credential, request.project_id, self._around.now)
             answer = self._transport.get(request.url, auth)
-            code = str(answer.status)
             if request.heard is not None:
                 request.heard(date_of(answer.headers))
             parsed = _parsed(answer, request, credential, self._around.now())
         except ApiError as error:
-            self._observer.error(project, operation, error.reason)
-            if isinstance(error, AuthError):
-                self._report_refusal(error)
-            raise
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and leaves as ours
+            failure = self._internal_error(error, operation, credential, answer)
+        else:
+            self._refusal_told = None
+            return parsed
         finally:
+            code = "error" if answer is None else str(answer.status)
             self._observer.request(project, operation, code, time.perf_counter() - started)
-        self._refusal_told = None
-        return parsed
+        self._observer.error(project, operation, failure.reason)
+        tell_safely(failure, credential.redactor)
+        if isinstance(failure, AuthError):
+            self._report_refusal(failure)
+        # What caused it may quote the answer, or hold the request with its headers.
+        failure.__cause__ = failure.__context__ = None
+        raise failure.with_traceback(None)
+
+    def _internal_error(
+        self, error: Exception, operation: str, credential: Credential, answer: Answer | None
+    ) -> ApiError:
+        """Log an error that nobody foresaw, once; return what its answer stands for even so."""
+        self._unforeseen.tell(
+            "an answer of the cloud broke the exporter",
+            error,
+            {"project": self._project, "operation": operation},
+            credential.redactor.text,
+        )
+        message = f"internal error ({type(error).__name__}): see the log"
+        status = None if answer is None else answer.status
+        if status is None or status < HTTPStatus.MULTIPLE_CHOICES:
+            return InternalError(message, status=status)
+        return class_of(status)(message, status=status)
 
 
 def _named_pause(error: ThrottledError) -> float:
@@ -277,7 +311,7 @@ def _parsed(
     if known is not None:
         return known
     try:
-        parsed = request.parse(read_json(answer, credential.redact, now))
+        parsed = request.parse(read_json(answer, credential.redactor, now))
     except InvalidResponseError as error:
         error.status = answer.status
         error.request_id = error.request_id or answer.headers.get("X-Request-Id", "")

@@ -42,7 +42,6 @@ from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.sharding import choose_shard
 from dcs_task_exporter.state import StateLockedError
-from dcs_task_exporter.texts import shown, shown_lines
 from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer, parse_listen_address
@@ -59,9 +58,6 @@ CENTER_WINDOW: Final = 3600.0
 RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
 """The keys of discovery that say which instances are watched."""
 
-MOST_PROBLEMS: Final = 1000
-"""Lines about one configuration that are printed."""
-
 OK, FAILED, MISUSED = 0, 1, 2
 
 logger = logging.getLogger(__name__)
@@ -75,13 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except ConfigError as error:
-        print(shown_lines(str(error), MOST_PROBLEMS), file=sys.stderr)  # noqa: T201 - for the person who started it
+        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
         return MISUSED
     except StateLockedError as error:
-        print(f"dcs-task-exporter: {shown(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
+        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
         return MISUSED
     except ExporterError as error:
-        print(f"dcs-task-exporter: {shown(str(error))}", file=sys.stderr)  # noqa: T201 - likewise
+        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
         return FAILED
 
 
@@ -362,7 +358,7 @@ def _outcome(exporter: Exporter) -> int:
         if not status.up and not status.problem
     ]
     for sentence in (*exporter.problems(), *late):
-        _write(f"dcs-task-exporter: {shown(sentence)}\n", sys.stderr)
+        _write(f"dcs-task-exporter: {sentence}\n", sys.stderr)
     listed = all(status.up for status in statuses)
     return OK if listed and all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
 
@@ -397,7 +393,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    _write(f"{shown(text)}\n", sys.stdout)
+    _write(f"{text}\n", sys.stdout)
 
 
 def _write(text: str, stream: TextIO) -> None:

@@ -24,7 +24,7 @@ from dcs_task_exporter.errors import (
     InvalidResponseError,
     NotFoundError,
 )
-from dcs_task_exporter.json_values import integer_of
+from dcs_task_exporter.json_values import id_of, integer_of
 from dcs_task_exporter.listing import (
     CHECK_INTERVAL,
     READINGS,
@@ -107,7 +107,7 @@ class _Memory:
     """
 
     first_page: AnswerMemory[TaskPage[Task]] = field(default_factory=AnswerMemory)
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[Task, ...] | None = None
     listings: int = 0
 
     def is_exhaustive(self) -> bool:
@@ -191,7 +191,7 @@ class DcsClient:
         kept = [task for task in rows if task.created_at is None or task.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         tasks = tuple(kept)
-        memory.tasks = () if truncated else tasks
+        memory.tasks = None if truncated else tasks
         return Listing(tasks, start, truncated=truncated, answered_at=heard.at)
 
     def list_center_tasks(
@@ -443,7 +443,7 @@ class DcsClient:
 
 def _project_ids(data: object) -> tuple[str, ...]:
     rows = [row for row in _rows(data, "projects") if isinstance(row, Mapping)]
-    return tuple(str(row["id"]) for row in rows if row.get("id"))
+    return tuple(project_id for row in rows if (project_id := id_of(row.get("id"))))
 
 
 def _rows(data: object, key: str) -> list[Any]:

@@ -28,13 +28,12 @@ logger = logging.getLogger(__name__)
 class Moment:
     """The time, in Unix seconds, as far as it is known.
 
-    `earliest` is the earlier of our clock's time and the cloud's: a window that is reckoned from it
-    lacks nothing. `by_cloud` is comparable with the times of tasks. `doubt` says what is wrong with
-    our clock, or is empty.
+    `at` is the cloud's time, with which the times of tasks can be compared, or else the earliest
+    that it can be by our clocks: a window that is reckoned from it lacks nothing. `doubt` says what
+    is wrong with our clock, or is empty.
     """
 
-    earliest: float
-    by_cloud: float
+    at: float
     doubt: str = ""
 
 
@@ -71,10 +70,9 @@ class Timekeeper:
         wall, steady, heard = self._now(), self._monotonic(), self._heard.get(project)
         if heard is None:
             by_start = self._started_at + steady - self._started
-            earliest = min(wall, by_start)
-            return Moment(earliest, earliest, self._own_doubt(wall, wall - by_start))
+            return Moment(min(wall, by_start), self._own_doubt(wall, wall - by_start))
         by_cloud = steady + heard
-        return Moment(min(wall, by_cloud), by_cloud, _doubt(wall - by_cloud, "the cloud's"))
+        return Moment(by_cloud, _doubt(wall - by_cloud, "the cloud's"))
 
     def latest(self) -> float:
         """Return the latest time that it may be: what is a day later still, is no time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar, get_args
@@ -19,22 +19,9 @@ from pydantic_core import ErrorDetails
 
 from dcs_task_exporter.config_yaml import KEY_NAME, join_path, read_yaml
 from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.texts import Redactor, proxy_secrets
 
 MISSING: Final = "is missing"
 """How each message begins that says that a key is not there."""
-
-SECRET_KEYS: Final = ("access_key", "secret_key", "security_token", "token", "proxy_url")
-"""The keys whose values no message shows."""
-
-SECRET_VARIABLES: Final = (
-    "HUAWEICLOUD_SDK_AK",
-    "HUAWEICLOUD_SDK_SK",
-    "HUAWEICLOUD_SDK_SECURITY_TOKEN",
-    "CLOUD_SDK_AK",
-    "CLOUD_SDK_SK",
-)
-"""The variables whose values no message shows."""
 
 TAG_OF_LATER: Final = "union_tag_later"
 """The kind of error of a section whose type, its `tag`, a later version will take."""
@@ -89,35 +76,9 @@ def parse(
     ]
     if config is None or problems:
         # Not raised where it is caught: the schema library's error would go along, with the values.
-        raise ConfigError(source, _safe(problems, data, environ))
+        raise ConfigError(source, tuple(dict.fromkeys(problems)))
     return config
 
-
-def _safe(
-    problems: Iterable[Problem], data: object, environ: Mapping[str, str]
-) -> tuple[Problem, ...]:
-    """Return each problem once, without any secret that the file or the environment gives."""
-    given = (environ.get(name, "").strip() for name in SECRET_VARIABLES)
-    redact = Redactor((*given, *_secrets_in(data)))
-    safe = (Problem(redact(item.path), redact(item.message)) for item in problems)
-    return tuple(dict.fromkeys(safe))
-
-
-def _secrets_in(data: object, *, secret: bool = False) -> Iterator[str]:
-    """Yield the texts under the keys that take secrets."""
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from _secrets_in(value, secret=key in SECRET_KEYS)
-    elif isinstance(data, list):
-        for item in data:
-            yield from _secrets_in(item, secret=secret)
-    elif secret and isinstance(data, str):
-        yield data
-        yield from proxy_secrets(data)
-
-
-_VARIABLE_NAME: Final = re.compile(r"[A-Z]{1,16}|(?=.{1,64}$)[A-Z0-9]+(?:_[A-Z0-9]+)+")
-"""What a variable's name looks like; anything else could be a secret in its place."""
 
 _VARIABLE: Final = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
@@ -144,8 +105,7 @@ def _wrong_variables(text: str, environ: Mapping[str, str]) -> Iterator[str]:
         if name is None:
             yield "`${` must begin ${NAME} or ${NAME:-default}; write $${ for the text itself"
         elif name not in environ and default is None:
-            shown = name if _VARIABLE_NAME.fullmatch(name) else "that is named here"
-            yield f"the environment variable {shown} is not set"
+            yield f"the environment variable {name} is not set"
 
 
 def _replaced(match: re.Match[str], environ: Mapping[str, str]) -> str:
@@ -203,7 +163,7 @@ def _problem(model: type[BaseModel], item: ErrorDetails) -> Problem:
     kind, loc = item["type"], item["loc"]
     if kind in _UNKNOWN_KEY:
         path, section, _ = _walk(model, loc[:-1])
-        return Problem(path, _unknown_key(str(loc[-1]), section, item["input"]))
+        return Problem(path, _unknown_key(str(loc[-1]), section))
     path, _, field = _walk(model, loc)
     if kind in _TAG_MISTAKES and field is not None:
         path = join_path(path, field.discriminator)
@@ -259,15 +219,19 @@ def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
     }
 
 
-def _unknown_key(key: str, section: type[BaseModel] | None, value: object) -> str:
+def _unknown_key(key: str, section: type[BaseModel] | None) -> str:
     near = _nearest(key, section)
-    # In ``{type: token, hunter2}`` the secret is a key: one without a value, like no other.
-    # Among keys that take secrets, a key like no other may be one with a value, too.
-    plain = near or (value is not None and not set(SECRET_KEYS) & set(_keys(section)))
-    shown = f" `{key}`" if KEY_NAME.fullmatch(key) and plain else ""
+    # In ``{type: token, hunter2}`` the secret is a key, like no other.
+    shown = f" `{key}`" if KEY_NAME.fullmatch(key) and (near or not _is_secret(section)) else ""
     known = ", ".join(sorted(_keys(section)))
     hint = f"did you mean `{near}`?" if near else f"known here: {known}"
     return f"unknown key{shown}; {hint}"
+
+
+def _is_secret(section: type[BaseModel] | None) -> bool:
+    """Whether a section holds secrets, or may: nobody knows what one without a type is."""
+    fields = section.model_fields.values() if section else ()
+    return section is None or any("Secret" in str(field.annotation) for field in fields)
 
 
 def _nearest(key: str, section: type[BaseModel] | None) -> str | None:

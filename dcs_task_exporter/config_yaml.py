@@ -21,8 +21,11 @@ MOST_VALUES: Final = 100_000
 MOST_DEPTH: Final = 50
 """How deep values may be nested; an alias of itself is nested without an end."""
 
-KEY_NAME: Final = re.compile(r"(?=.{1,30}$)[A-Za-z]?[a-z]+(?:[A-Z][a-z]+)*(?:[_-][a-z]+)*|<<")
+_WORD: Final = "(?:[A-Z][a-z]*|[a-z]+)[0-9]?"
+
+KEY_NAME: Final = re.compile(rf"(?=.{{1,40}}$){_WORD}(?:[_-]{_WORD})*|<<")
 """What a key of the file looks like: words. Anything else could be a secret and is not shown."""
+
 
 _TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
 

@@ -61,14 +61,16 @@ class InstanceState:
     `forgotten_until` or before and is not in there was counted once and forgotten. `unlisted` are
     those at infinity, and `missing` the unfinished tasks, that the latest listing lacked: deleted,
     or hidden by a page that moved. `refreshed_at` is the latest refresh by a clock that was not in
-    doubt. `shown` is what the counters showed last: it follows `counts` one scrape later where a
-    series is new to the scraper.
+    doubt. `listed_since` is there while a task is followed whose start is unknown: it was listed in
+    a window that began then. `shown` is what the counters showed last: it follows `counts` one
+    scrape later where a series is new to the scraper.
     """
 
     baseline_at: float | None = None
     baseline_partial: bool = False
     refreshed_at: float | None = None
     forgotten_until: float | None = None
+    listed_since: float | None = None
     names: tuple[str, ...] = KNOWN_TASK_NAMES
     statuses: tuple[str, ...] = ZEROED_STATUSES
     counts: Mapping[Series, int] = field(default_factory=dict)
@@ -93,6 +95,7 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
         known = (at for at in state.counted.values() if at < math.inf)
         newest = max(known, default=state.baseline_at)
     read = [at - SKEW_MARGIN for at in (state.refreshed_at, newest) if at is not None]
+    read += [] if state.listed_since is None else [state.listed_since]
     followed = (*state.active.values(), *state.missing.values())
     starts = [task.created_at for task in followed if task.created_at is not None]
     return min([now - lookback, *(at for at in (*read, *starts) if at >= EARLIEST_TIME)])
@@ -104,15 +107,13 @@ def count(
     now: float,
     rules: CountingRules,
     *,
-    by_cloud: float | None = None,
     in_doubt: bool = False,
 ) -> InstanceState:
     """Return the state after a listing that was read at `now` (Unix seconds).
 
-    `by_cloud` is the same moment by the cloud's clock, where that is known. When the clock is
-    `in_doubt`, nothing is forgotten, and no time is mended. The order of the listing does not
-    matter, and reading the same listing again changes nothing but `refreshed_at`, and what is
-    forgotten.
+    When the clock is `in_doubt`, nothing is forgotten, and no time is mended. The order of the
+    listing does not matter, and reading the same listing again changes nothing but `refreshed_at`,
+    and what is forgotten.
     """
     if state.baseline_at is None:
         state = replace(state, baseline_partial=listing.truncated)
@@ -130,12 +131,13 @@ def count(
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
     return replace(
         labelled,
-        baseline_at=(by_cloud or now) if state.baseline_at is None else state.baseline_at,
+        baseline_at=now if state.baseline_at is None else state.baseline_at,
         refreshed_at=refresh_time(state, now, in_doubt=in_doubt),
         forgotten_until=forgotten_until,
         counts=_add(labelled, fresh),
         counted=counted,
         unlisted=unlisted,
+        listed_since=_listed_since(state, listing, (*active.values(), *missing.values())),
         active=active,
         missing=missing,
         last_success=_latest_ends(labelled, finished, rules, Outcome.SUCCESS),
@@ -175,6 +177,7 @@ def handed_over(state: InstanceState) -> InstanceState:
         forgotten_until=None,
         counted={},
         unlisted=frozenset(),
+        listed_since=None,
         active={},
         missing={},
     )
@@ -341,6 +344,13 @@ def _followed(
         still = {key: task for key, task in gone.items() if key in state.active}
         return {**still, **active}, {key: gone[key] for key in gone if key not in still}
     return active, {key: task for key, task in gone.items() if key in state.active}
+
+
+def _listed_since(state: InstanceState, listing: Listing, followed: Iterable[Task]) -> float | None:
+    """Return from when on tasks must be listed because one without a known start is followed."""
+    if all(task.created_at is not None for task in followed):
+        return None
+    return listing.start if state.listed_since is None else min(listing.start, state.listed_since)
 
 
 def _with_labels(

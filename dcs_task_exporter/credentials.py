@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -19,8 +18,8 @@ from dcs_task_exporter.config import (
 )
 from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.json_values import parse_time
+from dcs_task_exporter.redaction import Redactor
 from dcs_task_exporter.secret_files import read_secret, sendable
-from dcs_task_exporter.texts import Redactor
 
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
@@ -39,12 +38,11 @@ class AccessKey:
     secret_key: str = field(repr=False)
     security_token: str = field(default="", repr=False)
     expires_at: float | None = None
-    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
-    def redact(self) -> Redactor:
-        """What takes this key and `others` out of a text: the cloud's errors echo the key."""
-        return _redactor((self.secret_key, self.security_token, self.access_key, *self.others))
+    def redactor(self) -> Redactor:
+        """What takes all parts of this key out of a text: the cloud's errors echo them."""
+        return Redactor.of((self.secret_key, self.security_token, self.access_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +51,11 @@ class Token:
 
     token: str = field(repr=False)
     expires_at: float | None = None
-    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
-    def redact(self) -> Redactor:
-        """What takes the token and `others` out of a text."""
-        return _redactor((self.token, *self.others))
+    def redactor(self) -> Redactor:
+        """What takes the token out of a text."""
+        return Redactor.of((self.token,))
 
 
 Credential = AccessKey | Token
@@ -81,7 +78,6 @@ class ConfiguredKey:
 
     config: AccessKeyCredentials
     read: Callable[[Path], str]
-    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the key as it is now in the configuration and its files."""
@@ -91,7 +87,6 @@ class ConfiguredKey:
             secret_key=self._secret("secret_key"),
             security_token=self._secret("security_token"),
             expires_at=parse_time(config.expires_at),
-            others=self.others,
         )
 
     def _secret(self, name: str) -> str:
@@ -104,14 +99,12 @@ class ConfiguredToken:
 
     config: TokenCredentials
     read: Callable[[Path], str]
-    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the token as it is now in the configuration or its file."""
         return Token(
             token=_secret(self.config, "token", self.read),
             expires_at=parse_time(self.config.expires_at),
-            others=self.others,
         )
 
 
@@ -120,7 +113,6 @@ class EnvironmentKey:
     """The access key of the environment, under the SDK's names or those of the API's samples."""
 
     environ: Mapping[str, str] = field(repr=False)
-    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the first complete pair that the environment holds."""
@@ -133,7 +125,6 @@ class EnvironmentKey:
                     sendable(access_key, access_name),
                     sendable(secret_key, secret_name),
                     sendable(token, SECURITY_TOKEN_NAME),
-                    others=self.others,
                 )
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
@@ -148,17 +139,13 @@ def has_key(environ: Mapping[str, str]) -> bool:
 def credential_source(
     config: AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
     environ: Mapping[str, str],
-    others: tuple[str, ...] = (),
 ) -> CredentialSource:
-    """Return the source that the configuration asks for.
-
-    `others` are secrets beside the key, such as a proxy's password, which are redacted with it.
-    """
+    """Return the source that the configuration asks for."""
     if isinstance(config, AccessKeyCredentials):
-        return ConfiguredKey(config, read_secret, others)
+        return ConfiguredKey(config, read_secret)
     if isinstance(config, TokenCredentials):
-        return ConfiguredToken(config, read_secret, others)
-    return EnvironmentKey(environ, others)
+        return ConfiguredToken(config, read_secret)
+    return EnvironmentKey(environ)
 
 
 def _secret(
@@ -169,9 +156,3 @@ def _secret(
         return read(path)
     value = getattr(config, name)
     return "" if value is None else str(value.get_secret_value())
-
-
-@lru_cache(maxsize=64)
-def _redactor(secrets: tuple[str, ...]) -> Redactor:
-    """Return the redactor of these secrets, made once: each request reads its key anew."""
-    return Redactor(secrets)

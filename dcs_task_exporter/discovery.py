@@ -16,8 +16,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
-from dcs_task_exporter.errors import ApiError, StoppedError
+from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
 from dcs_task_exporter.models import Instance
+from dcs_task_exporter.unforeseen import UnforeseenErrors
 from dcs_task_exporter.workers import WorkerPool
 
 EMPTY_DOUBTED: Final = 3600.0
@@ -102,6 +103,7 @@ class Discovery:
         self._next_at: float | None = None
         self._in_flight: Future[None] | None = None
         self._status = DiscoveryStatus(settings.project)
+        self._unforeseen = UnforeseenErrors()
 
     @property
     def project(self) -> str:
@@ -149,9 +151,9 @@ class Discovery:
             pass
         except ApiError as error:
             self._fail(f"{error.reason}: {error.message}")
-        except Exception:
-            logger.exception("discovery broke", extra={"fields": {"project": project}})
-            self._fail("internal error: see the log")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and counts as failed
+            self._unforeseen.tell("discovery broke", error, {"project": project})
+            self._fail(f"{InternalError.reason}: {type(error).__name__}, see the log")
         finally:
             self._finish()
 

@@ -19,11 +19,13 @@ The tree, so that a caller knows what to catch::
         ApiConnectionError        no connection, or one that broke
         InvalidResponseError      an answer that is not what the API documents
         IncompleteListingError    a listing that may lack the newest tasks
+        InternalError             a fault of our own, or an answer that nobody foresaw
         StoppedError              the exporter is shutting down
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -84,6 +86,13 @@ class ApiError(ExporterError):
         self.request_id = request_id
         self.retry_after = retry_after
         super().__init__(message)
+
+    def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
+        """Change every text of the error: its `message`, and the others, each a `word`."""
+        self.message = message(self.message)
+        self.error_code = word(self.error_code)
+        self.request_id = word(self.request_id)
+        self.args = (self.message,)
 
     def __str__(self) -> str:
         """Return the message with the facts that support staff ask for."""
@@ -177,6 +186,12 @@ class IncompleteListingError(ApiError):
     reason = "incomplete_listing"
 
 
+class InternalError(ApiError):
+    """A fault of our own, or an answer that nobody foresaw; the log has it, once."""
+
+    reason = "internal"
+
+
 class StoppedError(ApiError):
     """The exporter is shutting down, so the call was not made."""
 
@@ -195,5 +210,6 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     ApiConnectionError,
     InvalidResponseError,
     IncompleteListingError,
+    InternalError,
 )
 """The errors that `dcs_api_errors_total` counts: one `reason` each."""

@@ -6,14 +6,20 @@ anything may be null or absent (`dcs-api.md` section 2).
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Final
 
 from dcs_task_exporter.errors import InvalidResponseError
+from dcs_task_exporter.texts import MAX_LABEL, identifier, label
+
+MAX_NUMBER: Final = 1e15
+"""Largest number that is one: what is beyond, infinity too, is no capacity, port or progress."""
+
+MAX_LISTED: Final = 100
+"""Most texts and tags that one list has."""
 
 _USUAL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _TIME = re.compile(
@@ -59,8 +65,8 @@ def object_of(data: object, what: str) -> Mapping[str, Any]:
 
 
 def required(row: Mapping[str, Any], key: str, what: str) -> str:
-    """Return the text under a key; raise `InvalidResponseError` when there is none."""
-    value = text_of(row.get(key))
+    """Return the id under a key; raise `InvalidResponseError` when there is none."""
+    value = id_of(row.get(key))
     if not value:
         message = f"{what} has no {key}"
         raise InvalidResponseError(message)
@@ -68,14 +74,24 @@ def required(row: Mapping[str, Any], key: str, what: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return a text as it is, a number or a boolean as text, and anything else as empty."""
-    if type(value) is str and value.isascii():
+    """Return a text, a number or a boolean as a label may be, and anything else as empty."""
+    if type(value) is str and len(value) <= MAX_LABEL and value.isprintable():
+        return value.strip()  # nearly always
+    return label(_raw_text_of(value))
+
+
+def id_of(value: object) -> str:
+    """Return an id as a label may be; ids that differ still differ."""
+    if type(value) is str and len(value) <= MAX_LABEL and value.isprintable():
         return value.strip()
+    return identifier(_raw_text_of(value))
+
+
+def _raw_text_of(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON may hold half a surrogate pair, which no exposition can carry.
-        return value.strip().encode("utf-8", "replace").decode()
+        return value.strip()
     if isinstance(value, int | float):
         return str(value)
     return ""
@@ -87,17 +103,17 @@ def word_of(value: object) -> str:
 
 
 def number_of(value: object) -> float | None:
-    """Return a finite number, also one that is written as text, or None."""
+    """Return a number of a sensible size, also one that is written as text, or None."""
     try:
         number = float(text_of(value))
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= MAX_NUMBER else None
 
 
 def integer_of(value: object) -> int | None:
-    """Return a whole number, also one that is written as text, or None."""
-    if type(value) is int:
+    """Return a whole number of a sensible size, also one that is written as text, or None."""
+    if type(value) is int and abs(value) <= MAX_NUMBER:
         return value
     number = number_of(value)
     return None if number is None else int(number)
@@ -113,14 +129,14 @@ def boolean_of(value: object) -> bool | None:
 
 def texts_of(value: object) -> tuple[str, ...]:
     """Return the texts of a list, or none."""
-    return tuple(map(text_of, value)) if isinstance(value, list) else ()
+    return tuple(map(text_of, value[:MAX_LISTED])) if isinstance(value, list) else ()
 
 
 def tags_of(value: object) -> Mapping[str, str]:
     """Return the tags of a list of objects with ``key`` and ``value``."""
     if not isinstance(value, list):
         return {}
-    pairs = [tag for tag in value if isinstance(tag, Mapping)]
+    pairs = [tag for tag in value[:MAX_LISTED] if isinstance(tag, Mapping)]
     return {
         text_of(tag.get("key")): text_of(tag.get("value"))
         for tag in pairs

@@ -24,8 +24,13 @@ from dcs_task_exporter.models import EARLIEST_TIME, TaskPage
 CHECK_INTERVAL: Final = 20
 """One in so many listings of an instance is read to its end, whatever `task_count` says."""
 
-CONFIRMATIONS: Final = 2
-"""Listings read to their end that must agree before `task_count` is believed to be a total."""
+PROOF: Final = 4
+"""What `task_count` must have shown before it is believed to be a total: two listings of many rows
+that were read to their end, or four of few."""
+
+MANY_ROWS: Final = 3
+"""Rows from which on no record that was deleted between count and list makes a page's count pass
+for a total: it is one too high at most."""
 
 READINGS: Final = 2
 """How often a listing is read that contradicts itself: a list may change while it is read."""
@@ -63,12 +68,22 @@ class TotalEvidence:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._confirmations = 0
+        self._shown = 0
+        self._largest = 0
         self._cap: int | None = None
 
-    def is_full(self, size: int, limit: int) -> bool:
-        """Whether a page of `size` rows, asked with `limit`, may be cut by a limit."""
-        return size >= min(limit, self._cap or limit)
+    def is_full(self, size: int, limit: int, *, grew: bool) -> bool:
+        """Whether a page of `size` rows, asked with `limit`, may be cut by a limit.
+
+        The cloud's own limit shows when a page is followed by another; until then, the largest page
+        of all may have been cut where it `grew`.
+        """
+        return size >= min(limit, self._cap or limit) or (grew and size >= self._largest)
+
+    def saw_page(self, size: int) -> None:
+        """Note the size of a page that was the last one."""
+        with self._lock:
+            self._largest = max(self._largest, size)
 
     def went_on(self, size: int) -> None:
         """Note that a page of `size` rows was not the last one."""
@@ -78,12 +93,12 @@ class TotalEvidence:
     @property
     def believed(self) -> bool:
         """Whether `task_count` has shown to be the number of all rows."""
-        return self._confirmations >= CONFIRMATIONS
+        return self._shown >= PROOF
 
     def contradict(self) -> None:
         """Give up what was believed."""
         with self._lock:
-            self._confirmations = 0
+            self._shown = 0
 
     def judge(self, pages: Iterable[tuple[int, int | None]], rows: int) -> None:
         """Learn from a listing of `rows` that was read to its end.
@@ -91,11 +106,11 @@ class TotalEvidence:
         `pages` has for each page its number of rows and its `task_count`.
         """
         counts = [(size, count) for size, count in pages if count is not None]
-        if any(size and count != rows for size, count in counts):
+        if any(count != rows for _, count in counts):
             self.contradict()
-        elif any(size < count == rows for size, count in counts):
+        elif any(size < count for size, count in counts):
             with self._lock:
-                self._confirmations = min(CONFIRMATIONS, self._confirmations + 1)
+                self._shown = min(PROOF, self._shown + (2 if rows >= MANY_ROWS else 1))
 
 
 class StartParameter:
@@ -144,10 +159,13 @@ class StartParameter:
 
 @dataclass(frozen=True, slots=True)
 class Window(Generic[Row]):
-    """What is asked for: the rows since a Unix time; `known` are those of the listing before."""
+    """What is asked for: the rows since a Unix time; `known` are those of the listing before.
+
+    It is None where there was none.
+    """
 
     since: float
-    known: tuple[Row, ...] = ()
+    known: tuple[Row, ...] | None = None
     exhaustive: bool = False
 
 
@@ -155,8 +173,10 @@ class Window(Generic[Row]):
 class _Reading(Generic[Row]):
     """The pages that have come; `rows` has each id once, in the order of the first page it was on.
 
-    `position` is the offset behind the latest page.
+    `position` is the offset behind the latest page; with `overlap`, the next one begins one before.
     """
+
+    overlap: bool = True
 
     rows: dict[str, Row] = field(default_factory=dict)
     pages: list[tuple[int, int | None]] = field(default_factory=list)
@@ -171,19 +191,28 @@ class _Reading(Generic[Row]):
 
     @property
     def _overlaps(self) -> bool:
-        return bool(self.pages) and self.pages[-1][0] > 1
+        return self.overlap and bool(self.pages) and self.pages[-1][0] > 1
+
+    @property
+    def lacks_its_end(self) -> bool:
+        """Whether the page that should have had the last row once more has none."""
+        return self.moved and not self.pages[-1][0]
 
     def take(self, page: TaskPage[Row], limit: int, offset: int) -> None:
-        """Add a page; `ended` when it has no new row, `moved` when it does not go on from here."""
+        """Add a page; `ended` when it is the last one, `moved` when it does not go on from here.
+
+        The last one has no new row, and ends where the page before did: of a list that grew, a page
+        may have rows that came before, and others behind them.
+        """
         rows = page.tasks
         new = [row for row in rows if row.id not in self.rows]
         again = len(rows) - len(new)
-        if self._overlaps:
+        if self._overlaps and (rows or page.task_count != len(self.rows)):
             # Rows that came before may come again, at the beginning: the list grew.
             self.moved = again == 0 or any(row.id not in self.rows for row in rows[:again])
         # All of a full page again: the cloud ignores the offset.
         self.moved |= bool(self.pages) and not new and len(rows) >= limit > 1
-        self.ended = not new
+        self.ended = not new and (not rows or rows[-1].id == next(reversed(self.rows)))
         self.rows.update((row.id, row) for row in rows)  # of two, the later is the truer
         self.pages.append((len(rows), page.task_count))
         self.position = offset + len(rows)
@@ -209,6 +238,7 @@ class WholeListing(Generic[Row]):
         self._start = start
         self._max_pages = max_pages
         self._failed = failed
+        self._overlap = True
 
     def read(
         self,
@@ -221,12 +251,15 @@ class WholeListing(Generic[Row]):
         limit that it was asked with. Raises `InvalidResponseError` when the listing contradicts
         itself twice, `IncompleteListingError` when it was cut and may lack the newest rows.
         """
-        problem = ""
+        problem, before = "", _Reading[Row]()
         for _ in range(READINGS):
             reading, cut = self._one_reading(fetch, window)
-            problem = _problem(reading, cut=cut)
+            if self._never_repeats(before, reading):
+                self._overlap, reading.moved = False, False
+            problem, before = _problem(reading, cut=cut), reading
             if reading.ended and not cut and not reading.moved:
                 self.total.judge(reading.pages, len(reading.rows))
+                self.total.saw_page(max(size for size, _ in reading.pages))
             if not problem:
                 return list(reading.rows.values()), cut
         raise self._failure(InvalidResponseError(problem))
@@ -237,17 +270,18 @@ class WholeListing(Generic[Row]):
         window: Window[Row],
     ) -> tuple[_Reading[Row], bool]:
         """Read until the end, or the page cap; also say whether it cut."""
-        names, reading = self._start.names, _Reading[Row]()
+        names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
         while len(reading.pages) < self._max_pages:
             offset = reading.offset
             page, limit = fetch(offset, names)
             if _is_older(page.tasks, window.since) and self._start.ignored(names):
-                names, reading = self._start.names, _Reading[Row]()
+                names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
                 continue
             reading.take(page, limit, offset)
             if reading.moved or reading.ended:
                 return reading, False
-            if self._is_total(reading, limit) and self._is_believed(reading, window):
+            if self._is_total(reading, limit, window) and self._is_believed(reading, window):
+                self.total.saw_page(len(page.tasks))
                 return reading, False
             if len(reading.pages) == 1 and self._outgrows(reading):
                 return self._newest_end(fetch, names, reading), True
@@ -255,7 +289,13 @@ class WholeListing(Generic[Row]):
             return reading, True
         raise self._failure(_incomplete(self._max_pages))
 
-    def _is_total(self, reading: _Reading[Row], limit: int) -> bool:
+    @staticmethod
+    def _never_repeats(before: _Reading[Row], reading: _Reading[Row]) -> bool:
+        """Whether this cloud has no rows behind an offset of which the list has some: a stub."""
+        both_lack = before.lacks_its_end and reading.lacks_its_end
+        return both_lack and before.rows.keys() == reading.rows.keys()
+
+    def _is_total(self, reading: _Reading[Row], limit: int, window: Window[Row]) -> bool:
         """Whether the latest `task_count` says that this was the last page, and may be believed."""
         size, count = reading.pages[-1]
         if len(reading.pages) > 1:
@@ -264,9 +304,12 @@ class WholeListing(Generic[Row]):
             return False
         if count < reading.position:
             self.total.contradict()
+        if count != reading.position:
+            return False
         # A full page may be followed by others, if the count is that of the page.
-        may_go_on = count <= size and self.total.is_full(size, limit)
-        return count == reading.position and not may_go_on
+        known = {row.id for row in window.known or ()}
+        grew = window.known is not None and not reading.rows.keys() <= known
+        return count > size or not self.total.is_full(size, limit, grew=grew)
 
     def _is_believed(self, reading: _Reading[Row], window: Window[Row]) -> bool:
         """Whether a total ends this listing: not where rows are gone, or now and then."""
@@ -274,7 +317,7 @@ class WholeListing(Generic[Row]):
             return False
         return all(
             row.id in reading.rows or (row.created_at or window.since) < window.since
-            for row in window.known
+            for row in window.known or ()
         )
 
     def _outgrows(self, reading: _Reading[Row]) -> bool:
@@ -292,7 +335,7 @@ class WholeListing(Generic[Row]):
         """Read the end of a list that begins with the oldest rows and is too long to be read."""
         size, count = first.pages[0]
         room = (self._max_pages - 2) * max(1, size - 1)
-        reading = _Reading[Row](position=max(size, (count or 0) - room))
+        reading = _Reading[Row](self._overlap, position=max(size, (count or 0) - room))
         while len(reading.pages) < self._max_pages - 1 and not (reading.ended or reading.moved):
             offset = reading.offset
             reading.take(*fetch(offset, names), offset)

@@ -1,23 +1,33 @@
 """Log lines in logfmt or JSON, from the standard library's logging.
 
 A message is a constant text; what varies is in ``extra={"fields": {...}}``, so that lines can be
-searched by field. Every text in a line is valid, bounded, and without control characters.
+searched by field.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import traceback
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
 from urllib3.exceptions import InsecureRequestWarning
 
-from dcs_task_exporter.texts import shown, shown_lines
+from dcs_task_exporter.texts import shown
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
+
+TRACEBACK: Final = "exception"
+"""The field that holds what `traceback_of` returns, which is bounded already."""
+
+_NOTHING: Final = (None, "")
+
+MAX_FRAMES: Final = 20
+"""Most frames of a traceback that are logged, the innermost."""
 
 _LEVEL_NAMES: Final = {"WARNING": "warn", "CRITICAL": "error"}
 
@@ -34,11 +44,26 @@ class _FieldFormatter(logging.Formatter):
         }
         given = getattr(record, "fields", {})
         found.update(
-            {key: _bounded(value) for key, value in given.items() if value not in (None, "")}
+            {key: _bounded(key, item) for key, item in given.items() if item not in _NOTHING}
         )
-        if record.exc_info:
-            found["exception"] = shown_lines(self.formatException(record.exc_info))
+        if record.exc_info and record.exc_info[1]:
+            found[TRACEBACK] = traceback_of(record.exc_info[1])
         return found
+
+
+def traceback_of(error: BaseException, redact: Callable[[str], str] = str) -> str:
+    """Return the innermost frames of an error and of its causes; no variables, and each line cut.
+
+    `redact` takes the secrets out of it.
+    """
+    told = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES)
+    # What an error says may be whole bodies: each line of it counts as one text.
+    lines = [redact(part).rstrip("\n") for part in told.format()]
+    return "\n".join(_shown_lines(part) for part in lines[-3 * MAX_FRAMES :])
+
+
+def _shown_lines(part: str) -> str:
+    return "\n".join(shown(line) for line in part.split("\n")[:MAX_FRAMES])
 
 
 class LogfmtFormatter(_FieldFormatter):
@@ -70,13 +95,16 @@ def set_up_logging(level: str, form: str, stream: TextIO) -> None:
     root.setLevel(logging.WARNING)
     number = logging.WARNING if level == "warn" else logging.getLevelName(level.upper())
     logging.getLogger("dcs_task_exporter").setLevel(number)
+    # Its warnings quote what it could not parse of an answer: a secret may be echoed there.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("ignore", InsecureRequestWarning)
 
 
-def _bounded(value: object) -> object:
-    """Return a number as it is, and the text of anything else as a line can hold it."""
-    return value if value is None or isinstance(value, int | float) else shown(str(value))
+def _bounded(key: str, value: object) -> object:
+    if key == TRACEBACK or isinstance(value, int | float):
+        return value
+    return shown(str(value))
 
 
 def _logfmt(value: object) -> str:

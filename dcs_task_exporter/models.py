@@ -9,7 +9,6 @@ and the Huawei Cloud SDK's models.
 from __future__ import annotations
 
 import enum
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.json_values import (
     boolean_of,
+    id_of,
     integer_of,
     number_of,
     object_of,
@@ -28,7 +28,6 @@ from dcs_task_exporter.json_values import (
     texts_of,
     word_of,
 )
-from dcs_task_exporter.texts import identity, label, shown
 
 KNOWN_TASK_NAMES: Final = (
     "EXTEND",
@@ -74,12 +73,11 @@ EARLIEST_TIME: Final = 1_262_304_000.0
 
 LATEST_AHEAD: Final = 86_400.0
 """Seconds by which a task's time may be ahead of the cloud's clock; one beyond is unknown."""
+MAX_REMEMBERED_LENGTH: Final = 10_000
+"""Longest details that are remembered, in characters."""
 
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
-
-MAX_WORDS: Final = 100
-"""Most texts of one list that are kept."""
 
 
 class Outcome(enum.Enum):
@@ -154,16 +152,16 @@ class Instance:
         """
         row = object_of(data, "an instance")
         return cls(
-            id=identity(required(row, "instance_id", "an instance")),
-            name=_label(row.get("name")),
+            id=required(row, "instance_id", "an instance"),
+            name=text_of(row.get("name")),
             project=project,
             project_id=project_id,
             region=region,
-            engine=_label(row.get("engine")),
-            engine_version=_label(row.get("engine_version")),
-            spec_code=_label(row.get("spec_code")),
-            status=label(text_of(row.get("status")).upper()),
-            tags={label(key): label(value) for key, value in tags_of(row.get("tags")).items()},
+            engine=text_of(row.get("engine")),
+            engine_version=text_of(row.get("engine_version")),
+            spec_code=text_of(row.get("spec_code")),
+            status=text_of(row.get("status")).upper(),
+            tags=tags_of(row.get("tags")),
         )
 
 
@@ -288,15 +286,15 @@ class Task:
         """
         row = object_of(data, "a task")
         return cls(
-            id=identity(required(row, "id", "a task")),
-            name=_name(text_of(row.get("name"))) or UNNAMED,
-            status=_name(text_of(row.get("status")).upper()) or NO_STATUS,
+            id=required(row, "id", "a task"),
+            name=word_of(text_of(row.get("name"))[:MAX_LABEL_LENGTH]) or UNNAMED,
+            status=word_of(text_of(row.get("status")).upper()[:MAX_LABEL_LENGTH]) or NO_STATUS,
             created_at=parse_time(row.get("created_at")),
             updated_at=parse_time(row.get("updated_at")),
             details=details(row.get("details")),
-            user_name=_word(row.get("user_name")) if personal else "",
+            user_name=word_of(row.get("user_name")) if personal else "",
             enable_show=bool(boolean_of(row.get("enable_show"))),
-            error_code=label(text_of(row.get("error_code")).replace(" ", "")),
+            error_code=text_of(row.get("error_code")).replace(" ", ""),
         )
 
     @property
@@ -353,6 +351,8 @@ class TaskParser:
         key = (*data, *data.values(), *types)
         known = self._known.get(key)
         if known is None:
+            if len(str(data)) > MAX_REMEMBERED_LENGTH:
+                return TaskDetails.from_json(data)
             if len(self._known) >= MAX_SHARED_DETAILS:
                 self._known = {}
             known = self._known[key] = TaskDetails.from_json(data)
@@ -378,10 +378,10 @@ class CenterTask:
         """Parse one element of `tasks`; raises `InvalidResponseError` when it has no `id`."""
         row = object_of(data, "a task")
         return cls(
-            id=identity(required(row, "id", "a task")),
-            status=_name(text_of(row.get("status")).upper()),
-            updated_at=_label(row.get("updated_at")),
-            instance_id=identity(text_of(row.get("instance_id"))),
+            id=required(row, "id", "a task"),
+            status=text_of(row.get("status")).upper(),
+            updated_at=text_of(row.get("updated_at")),
+            instance_id=id_of(row.get("instance_id")),
             created_at=parse_time(row.get("created_at")),
         )
 
@@ -412,7 +412,7 @@ def refuse_error(row: Mapping[str, Any]) -> None:
     """Raise `InvalidResponseError` when a good answer holds an error beside its data."""
     code, text = text_of(row.get("error_code")), text_of(row.get("error_msg"))
     if code or text:
-        message = f"the answer holds data and an error: {shown(code or text)}"
+        message = f"the answer holds data and an error: {code or text}"
         raise InvalidResponseError(message)
 
 
@@ -491,31 +491,14 @@ class Listing:
     answered_at: float | None = None
 
 
-def _label(value: object) -> str:
-    return label(text_of(value))
-
-
-def _name(text: str) -> str:
-    """Return a name or a status, which many tasks have in common: they hold one together."""
-    return sys.intern(shown(text, MAX_LABEL_LENGTH))
-
-
-def _word(value: object) -> str:
-    return label(word_of(value))
-
-
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(map(label, texts_of(value)[:MAX_WORDS]))
-
-
 _DETAIL_PARSERS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         item.name: {
             "float | None": number_of,
             "int | None": integer_of,
             "bool | None": boolean_of,
-            "tuple[str, ...]": _words,
-            "str": _word,
+            "tuple[str, ...]": texts_of,
+            "str": word_of,
         }[str(item.type)]
         for item in fields(TaskDetails)
     }

@@ -19,10 +19,11 @@ from dcs_task_exporter.counting import (
     refresh_time,
     reveal,
 )
-from dcs_task_exporter.errors import ApiError, AuthError, StoppedError
+from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
 from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
 from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures, figures
 from dcs_task_exporter.state import Journal
+from dcs_task_exporter.unforeseen import UnforeseenErrors
 from dcs_task_exporter.watched import Watched
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class InstanceReader:
         self._now = now
         self._monotonic = monotonic
         self._reported_words: frozenset[str] = frozenset()
+        self._unforeseen = UnforeseenErrors()
 
     def read(self, entry: Watched) -> bool:
         """Read one instance and publish the result; return whether there was a listing."""
@@ -84,23 +86,28 @@ class InstanceReader:
         except ApiError as error:
             self.fail(entry, began, error)
             return False
-        except Exception:
-            logger.exception("a refresh broke", extra={"fields": fields_of(instance)})
-            self.fail(entry, began, ApiError("internal error: see the log"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and costs only this
+            self._unforeseen.tell("a refresh broke", error, fields_of(instance))
+            message = f"internal error ({type(error).__name__}): see the log"
+            self.fail(entry, began, InternalError(message))
             return False
         return True
 
     def _listing(self, entry: Watched, deadline: float) -> Listing:
-        """List an instance; once more when the answer tells that it had to begin earlier."""
+        """List an instance; once more when the answer tells that our clock is wrong.
+
+        A window that begins too late lacks tasks, one that begins too early has some that were
+        forgotten, and would be counted again.
+        """
         moment = self._timekeeper.moment(entry.project)
         listing = self._listed_by(moment, entry, deadline)
         later = self._timekeeper.moment(entry.project)
-        if later.earliest >= moment.earliest - SKEW_MARGIN:
+        if abs(later.at - moment.at) <= SKEW_MARGIN:
             return listing
         return self._listed_by(later, entry, deadline)
 
     def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
-        start = listing_start(entry.state, moment.earliest, self._settings.rules.lookback)
+        start = listing_start(entry.state, moment.at, self._settings.rules.lookback)
         listing = entry.target.source.list_tasks(entry.id, start, deadline)
         self._timekeeper.hear(entry.project, listing.answered_at)
         return listing
@@ -109,13 +116,13 @@ class InstanceReader:
         rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)
         before: Snapshot | None = None
         while before is None:
-            basis = self._basis(entry, listing, moment.earliest)
+            basis = self._basis(entry, listing, moment.at)
             state, shown = self._counted(basis, listing, moment)
             self._journal.save(entry.id, state)
             with self._lock:
                 if entry.era == basis.era:
                     before = entry.snapshot
-                    entry.counted(listing, moment.earliest - rules.lookback, doubt=moment.doubt)
+                    entry.counted(listing, moment.at - rules.lookback, doubt=moment.doubt)
                     self._show(entry, began, listing, state, shown)
         if before.failure is not None:
             logger.info("the instance is read again", extra={"fields": fields_of(entry)})
@@ -125,12 +132,12 @@ class InstanceReader:
         self, basis: _Basis, listing: Listing, moment: Moment
     ) -> tuple[InstanceState, TaskFigures | None]:
         """Return the state after a listing, and what is shown of it."""
-        now, in_doubt = moment.earliest, bool(moment.doubt)
+        now, in_doubt = moment.at, bool(moment.doubt)
         if basis.is_shown:
             refreshed_at = refresh_time(basis.state, now, in_doubt=in_doubt)
             return replace(basis.state, refreshed_at=refreshed_at), basis.shown
         rules = self._settings.rules
-        state = count(basis.state, listing, now, rules, by_cloud=moment.by_cloud, in_doubt=in_doubt)
+        state = count(basis.state, listing, now, rules, in_doubt=in_doubt)
         state = reveal(state, basis.witnessed)
         return state, figures(state, listing, now, rules, basis.progress)
 

@@ -262,17 +262,21 @@ class Refresher:
 
         Answers with a `number` may be confirmed in any order: it grows from one to the next.
         """
+        raised: list[Watched] = []
         with self._lock:
             now = self._monotonic()
             # Most instances show the same series: they hold one mapping together.
             first: dict[tuple[Series, ...], Mapping[Series, float]] = {}
             for snapshot in snapshots:
                 shown = snapshot.figures.finished if snapshot.figures else {}
-                entry = self._entries.get(snapshot.instance.id)
+                key = snapshot.instance.id
+                entry = self._entries.get(key) or self._former.get(key)
                 if entry is None or entry.target.instance.name != snapshot.instance.name:
                     continue
+                if entry.take_nothing_back(shown):
+                    raised.append(entry)
                 # What is too old to be shown takes back nothing of what was seen.
-                if shown and not entry.saw(shown, number):
+                if (shown and not entry.saw(shown, number)) or key not in self._entries:
                     continue
                 since = entry.witnessed_since
                 if not since:
@@ -281,6 +285,7 @@ class Refresher:
                     )
                 elif since.keys() != shown.keys():
                     entry.witnessed_since = {key: since.get(key, now) for key in shown}
+        self._save(raised)
 
     def attempted(self) -> bool:
         """Whether every instance was read, or tried, at least once."""

@@ -9,7 +9,6 @@ from typing import Final
 
 from dcs_task_exporter.models import StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot
-from dcs_task_exporter.texts import shown
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 
@@ -32,7 +31,7 @@ def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
         "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()
         for row in (rows if len(rows) > 1 else [])
     ]
-    return "".join(f"{shown(line)}\n" for line in (*lines, *notes))
+    return "".join(f"{_printable(line)}\n" for line in (*lines, *notes))
 
 
 def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
@@ -89,3 +88,8 @@ def _moment(timestamp: float | None) -> str:
         return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     except (OverflowError, OSError, ValueError):
         return "unknown"
+
+
+def _printable(line: str) -> str:
+    """Take out what a terminal would obey: names come from outside."""
+    return "".join(char if char.isprintable() else "?" for char in line)

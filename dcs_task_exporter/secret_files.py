@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from dcs_task_exporter.errors import CredentialsError
-from dcs_task_exporter.texts import shown
 
 
 def read_secret(path: Path) -> str:
@@ -14,33 +13,32 @@ def read_secret(path: Path) -> str:
 
     Raises `CredentialsError` when it cannot be read or is empty.
     """
-    named = f"the secret file {_shown_path(path)}"
+    name = _name(path)
     try:
         content = path.read_text(encoding="utf-8").strip()
     except OSError as error:
-        message = f"cannot read {named}: {error.strerror}"
+        message = f"cannot read {name}: {error.strerror}"
         raise CredentialsError(message) from None  # the cause would show the path
     except UnicodeDecodeError:
-        message = f"{named} is not UTF-8 text"
+        message = f"{name} is not UTF-8 text"
         raise CredentialsError(message) from None  # the cause would show the secret's bytes
     except ValueError:
-        message = f"cannot read {named}: no file can have such a name"
-        raise CredentialsError(message) from None
+        message = f"{name} has a name that no file can have"
+        raise CredentialsError(message) from None  # likewise the path
     if not content:
-        message = f"{named} is empty"
+        message = f"{name} is empty"
         raise CredentialsError(message)
-    return sendable(content, named)
+    return sendable(content, name)
 
 
-def _shown_path(path: Path) -> str:
-    """Return a path whose folder is there; another may be the secret itself, in a wrong key."""
+def _name(path: Path) -> str:
+    """Name a secret file by its path, unless that could be the secret, written in a wrong key."""
     folder = path.parent
     try:
-        if folder not in (Path(), Path("/")) and folder.is_dir():
-            return shown(str(path))
+        known = path.is_file() or (folder not in (Path(), Path(folder.anchor)) and folder.is_dir())
     except (OSError, ValueError):
-        pass
-    return "(not named here, because no folder of its path is there: is it the secret itself?)"
+        known = False
+    return f"the secret file {path}" if known else "the secret file (no such folder)"
 
 
 def sendable(secret: str, where: str) -> str:

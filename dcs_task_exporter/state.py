@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -33,6 +34,9 @@ RETRY_INTERVAL: Final = 10.0
 
 REFRESH_TIME_INTERVAL: Final = 300.0
 """Seconds after which a state is saved though only the time of its refresh changed."""
+
+KEPT_FOR: Final = 86_400.0
+"""Seconds after which a state is saved in any case: who cannot be read is not forgotten."""
 
 FORGET_AFTER: Final = 90 * 86_400.0
 """Seconds of running after which an instance that is not read any more is forgotten."""
@@ -104,6 +108,7 @@ class StateFile:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._saved: dict[str, InstanceState] = {}
+        self._saved_at: dict[str, float] = {}
         self._born = monotonic()
         self._retry_at = monotonic() + RETRY_INTERVAL
         self._status = StateStatus(str(path))
@@ -148,13 +153,15 @@ class StateFile:
         """Commit what changed of an instance since it was saved last; log it when that fails."""
         with self._lock:
             before = self._saved.get(instance_id)
-            if before is not None and not _worth_saving(before, state):
+            lasts = self._monotonic() - self._saved_at.get(instance_id, -math.inf) < KEPT_FOR
+            if lasts and before is not None and not _worth_saving(before, state):
                 return
             try:
                 connection = self._connection or self._reopened()
                 if connection is not None:
                     age = self._monotonic() - self._born
                     write_changes(connection, instance_id, before, state, age)
+                    self._saved_at[instance_id] = self._monotonic()
                     self._succeed(instance_id, state)
             except (OSError, sqlite3.Error, StateLockedError) as error:
                 self._give_up(error)

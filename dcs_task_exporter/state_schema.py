@@ -37,7 +37,10 @@ MIGRATIONS: Final = (
         PRIMARY KEY (instance_id, task_name, outcome)
     ) WITHOUT ROWID;
     """,
-    "ALTER TABLE instance ADD COLUMN saved_at_age REAL NOT NULL DEFAULT 0",
+    """
+    ALTER TABLE instance ADD COLUMN saved_at_age REAL NOT NULL DEFAULT 0;
+    ALTER TABLE instance ADD COLUMN listed_since REAL;
+    """,
 )
 """What leads from each version of the schema to the next, the first from an empty file."""
 
@@ -100,7 +103,7 @@ def clear(connection: sqlite3.Connection) -> None:
 def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceState | None:
     """Return what is saved of an instance, or None."""
     own = connection.execute(
-        "SELECT baseline_at, baseline_partial, refreshed_at, forgotten_until, labels "
+        "SELECT baseline_at, baseline_partial, refreshed_at, forgotten_until, labels, listed_since "
         "FROM instance WHERE id = ?",
         (instance_id,),
     ).fetchone()
@@ -122,6 +125,7 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
         baseline_partial=bool(own[1]),
         refreshed_at=own[2],
         forgotten_until=own[3],
+        listed_since=own[5],
         names=tuple(labels["names"]),
         statuses=tuple(labels["statuses"]),
         counts={(row[0], row[1]): row[2] for row in counters if row[2] is not None},
@@ -152,7 +156,7 @@ def write_changes(
             _delete_instance(connection, instance_id)
         labels = json.dumps({"names": state.names, "statuses": state.statuses})
         connection.execute(
-            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 instance_id,
                 state.baseline_at,
@@ -161,6 +165,7 @@ def write_changes(
                 state.forgotten_until,
                 labels,
                 age,
+                state.listed_since,
             ),
         )
         old, new = _all_rows(before or InstanceState()), _all_rows(state)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from dcs_task_exporter.config import ProjectConfig
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.sharding import Shard
-from dcs_task_exporter.texts import label
 from dcs_task_exporter.watched import Target, TaskSource
 
 
@@ -53,7 +52,7 @@ class Targets:
             found = {item.id: item for item in self._discovered.get(project.name, ())}
             for item in project.instances:
                 known = found.pop(item.id, None) or _unknown(project, item.id)
-                named = replace(known, name=label(item.name) or known.name or item.id)
+                named = replace(known, name=item.name or known.name or item.id)
                 targets.setdefault(item.id, Target(named, source))
             for instance in found.values():
                 named = replace(instance, name=instance.name or instance.id)

@@ -10,7 +10,7 @@ import http.client
 import io
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -31,11 +31,11 @@ MAX_BODY_SIZE: Final = 64 << 20
 
 CHUNK_SIZE: Final = 1 << 16
 
+_WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+"""Answers that have no body, whatever their headers say (RFC 9112, section 6.3)."""
+
 FRESH: Final = 0.05
 """Seconds of a time limit that may pass before a socket is told of what is left of it."""
-
-MAX_CAUSE_LENGTH: Final = 200
-"""Characters of what a library says of a broken connection."""
 
 READ_SIZE: Final = 1 << 15
 """Bytes that are read at once, more than a TLS record has: each read lets other threads in."""
@@ -86,8 +86,9 @@ class Transport:
     def get(self, url: str, auth: AuthBase) -> Answer:
         """Send a GET request and return the complete answer, whatever its status.
 
-        `url` is encoded already. Raises `ApiTimeoutError` and `ApiConnectionError`. Redirects are
-        not followed: a signed request is for one host.
+        `url` is encoded already. Raises `ApiTimeoutError`, `ApiConnectionError` and
+        `InvalidResponseError`, which may quote the answer. Redirects are not followed: a signed
+        request is for one host.
         """
         request = requests.PreparedRequest()
         request.method, request.url = "GET", url
@@ -224,23 +225,38 @@ class _Adapter(HTTPAdapter):
 
 def _body(response: urllib3.HTTPResponse) -> bytes:
     """Return the decompressed body; a few bytes can be compressed gigabytes."""
-    if response.status < HTTPStatus.OK:
-        # The answer itself is to come: it must not be taken for that of the next request.
+    if response.status < HTTPStatus.OK or response.status in _WITHOUT_BODY:
+        # What may come all the same must not be taken for the answer to the next request.
         response.close()
+        return b""
     length = response.length_remaining
+    if length is not None and length > MAX_BODY_SIZE:
+        response.close()
+        raise _too_large(response)
     # Of an answer in chunks there is no length, whatever it says.
-    plain = "Content-Encoding" not in response.headers and length is not None
-    if plain and (length or 0) <= MAX_BODY_SIZE:
+    if "Content-Encoding" not in response.headers and length is not None:
         return _read(response)
     with response:
         parts, size = [], 0
-        for part in response.stream(CHUNK_SIZE, decode_content=True):
+        for part in _parts(response):
             parts.append(part)
             size += len(part)
             if size > MAX_BODY_SIZE:
-                message = f"the answer is larger than {MAX_BODY_SIZE >> 20} MiB"
-                raise InvalidResponseError(message, status=response.status)
+                raise _too_large(response)
         return b"".join(parts)
+
+
+def _parts(response: urllib3.HTTPResponse) -> Iterator[bytes]:
+    try:
+        yield from response.stream(CHUNK_SIZE, decode_content=True)
+    except (ValueError, ArithmeticError):
+        message = "the answer's framing cannot be read"  # a chunk of less than nothing, say
+        raise InvalidResponseError(message, status=response.status) from None
+
+
+def _too_large(response: urllib3.HTTPResponse) -> InvalidResponseError:
+    message = f"the answer is larger than {MAX_BODY_SIZE >> 20} MiB"
+    return InvalidResponseError(message, status=response.status)
 
 
 def _read(response: urllib3.HTTPResponse) -> bytes:
@@ -310,10 +326,12 @@ def _cause(error: BaseException) -> str:
         if not inner:
             break
         seen = inner[0]
+    if isinstance(seen, urllib3.exceptions.InvalidChunkLength):
+        return "a chunk of the answer has no length that can be read"
     if isinstance(seen, http.client.IncompleteRead):
         # Its own text holds what was read: tasks, with the names of people.
         return f"the answer was cut after {len(seen.partial)} bytes"
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
     if " object at 0x" in text or isinstance(seen, urllib3.exceptions.NewConnectionError):
         text = text.rsplit(": ", 1)[-1]
-    return text[:MAX_CAUSE_LENGTH]
+    return text

@@ -139,6 +139,19 @@ class Watched:
             self.witnessed = {key: max(value, before.get(key, 0)) for key, value in shown.items()}
         return True
 
+    def take_nothing_back(self, shown: Mapping[Series, int]) -> bool:
+        """Show at least what a scraper has; return whether that is more than it was.
+
+        So it is where an answer was still on its way when the instance left.
+        """
+        own = self.state.shown
+        if shown is own or all(own.get(series, 0) >= value for series, value in shown.items()):
+            return False
+        raised = {series: max(value, own.get(series, 0)) for series, value in shown.items()}
+        self.state = replace(self.state, shown={**own, **raised})
+        self.era += 1
+        return True
+
     def settled(self) -> InstanceState:
         """Return the state whose counters show what a scrape has seen."""
         return replace(self.state, shown={**self.state.shown, **self.witnessed})

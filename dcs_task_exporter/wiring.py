@@ -32,7 +32,6 @@ from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySett
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.progress import THREADS as PROGRESS_THREADS
 from dcs_task_exporter.refresher import RefreshSettings
-from dcs_task_exporter.texts import proxy_secrets
 from dcs_task_exporter.transport import TlsSettings, Transport
 
 logger = logging.getLogger(__name__)
@@ -61,14 +60,13 @@ def client_of(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
             extra={"fields": {"project": project.name}},
         )
-    proxies = _proxies(project)
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
         user_agent=f"dcs-task-exporter/{__version__}",
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
-        proxies=proxies,
+        proxies=_proxies(project),
     )
     budget = RequestBudget(
         collector.requests_per_second, monotonic=clocks.monotonic, wait=stopping.wait
@@ -77,7 +75,7 @@ def client_of(
         project.name,
         collector.retries,
         transport,
-        credential_source(project.credentials, environ, _secrets_of(proxies)),
+        credential_source(project.credentials, environ),
         budget,
         observer,
         Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
@@ -104,7 +102,7 @@ def detectors_of(
     """Return the change detectors of those projects whose task centre is used."""
 
     def time_of(project: str) -> Callable[[], float]:
-        return lambda: timekeeper.moment(project).earliest
+        return lambda: timekeeper.moment(project).at
 
     return {
         project.name: ChangeDetector(
@@ -172,10 +170,6 @@ def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> Clie
         start_parameter=collector.start_parameter,
         personal=collector.personal_labels,
     )
-
-
-def _secrets_of(proxies: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(secret for url in sorted(set(proxies.values())) for secret in proxy_secrets(url))
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:

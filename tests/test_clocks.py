@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.config import parse_config
+from dcs_task_exporter.counting import CountingRules, InstanceState
 from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.refresher import Refresher, RefreshSettings
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
+from dcs_task_exporter.watched import Target
 
 HOUR = 3600.0
 FAILED = {"task_name": "EXTEND", "status": "FAILED"}
@@ -191,15 +195,18 @@ def test_doubt_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, date
         exporter = here.start()
         right = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
         here.ahead = 2 * DAY
-        with caplog.at_level(logging.INFO):
+        with caplog.at_level(logging.INFO, logger="dcs_task_exporter"):
             doubted = [value(here.scrape(), IN_DOUBT, project="prod") for _ in range(3)]
-        (problem,) = exporter.problems()
-        here.ahead = 0.0
-        again = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
+            (problem,) = exporter.problems()
+            here.ahead = 0.0
+            again = value(here.scrape(), IN_DOUBT, project="prod"), exporter.problems()
 
     messages = [record.message for record in caplog.records if "clock" in record.message]
     assert (right, doubted, again) == ((0, []), [1, 1, 1], (0, []))
-    assert messages == ["this machine's clock is in doubt: nothing is forgotten until it is right"]
+    assert messages == [
+        "this machine's clock is in doubt: nothing is forgotten until it is right",
+        "this machine's clock is right again",
+    ]
     assert problem.startswith("The clock of this machine is 2 days ahead of the ")
 
 
@@ -222,7 +229,7 @@ def test_the_earliest_is_never_late(jump: float, suspended: float, later: float)
 
     moment = clocks.moment("prod")
 
-    assert moment.earliest <= true + 1e-3
+    assert moment.at <= true + 1e-3
     assert bool(moment.doubt) == (abs(jump + suspended) > 900)
 
 
@@ -255,7 +262,7 @@ def test_a_date_that_cannot_be(date: float | None) -> None:
     clocks = keeper(SettableClock())
     clocks.hear("prod", date)
 
-    assert clocks.moment("prod").by_cloud == NOW
+    assert clocks.moment("prod").at == NOW
 
 
 def test_each_cloud_has_its_own_time() -> None:
@@ -263,7 +270,7 @@ def test_each_cloud_has_its_own_time() -> None:
     clocks = keeper(SettableClock())
     clocks.hear("odd", NOW - DAY)
 
-    assert clocks.moment("prod").earliest == NOW
+    assert clocks.moment("prod").at == NOW
 
 
 @given(jump=JUMPS, known=st.none() | st.floats(NOW - 100 * DAY, NOW))
@@ -276,3 +283,68 @@ def test_the_latest_is_never_early(jump: float, known: float | None) -> None:
     clock.wall += jump
 
     assert clocks.latest() >= true
+
+
+class Undated:
+    """A cloud of two tasks, the first of which tells no times; its answers do."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+        self.task = Task("a", "EXTEND", "EXECUTING")
+        self.starts: list[float] = []
+
+    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
+        """List what started in the window; of the first task only the cloud knows when."""
+        del instance_id, deadline
+        self.starts.append(start)
+        began = NOW + 5 * DAY
+        later = Task("b", "EXTEND", "SUCCESS", began, began + 1)
+        tasks = [self.task] if start <= NOW else []
+        tasks += [later] if start <= began <= self.time else []
+        return Listing(tuple(tasks), start, answered_at=self.time)
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        """Nobody asks for it."""
+        raise NotImplementedError
+
+
+def test_a_clock_behind_brings_nothing_back() -> None:
+    """What tells no times, and was forgotten, is not listed again by a start with a slow clock."""
+    cloud, ahead, state = Undated(), [0.0], InstanceState()
+    counted = []
+    for days, slow in ((0, 0.0), (1, 0.0), (8, 0.0), (9, 0.0), (9, -4 * DAY)):
+        cloud.time, ahead[0] = NOW + days * DAY, slow
+        if days == 1:
+            cloud.task = replace(cloud.task, status="FAILED")
+        journal = Kept(state)
+        refresher = Refresher(
+            [Target(Instance("i0", "n0", "prod"), cloud)],
+            RefreshSettings(CountingRules(7 * DAY)),
+            now=lambda: cloud.time + ahead[0],
+            monotonic=lambda: cloud.time,
+            journal=journal,
+        )
+        refresher.refresh().result(10)
+        refresher.stop()
+        state = journal.state
+        counted.append(sum(state.counts.values()))
+
+    assert counted == [0, 1, 2, 2, 2]
+    assert cloud.starts[-2] < NOW < cloud.starts[-1]
+
+
+class Kept:
+    """A journal of one instance, in memory."""
+
+    def __init__(self, state: InstanceState) -> None:
+        self.state = state
+
+    def load(self, instance_id: str) -> InstanceState:
+        """Return what was kept."""
+        del instance_id
+        return self.state
+
+    def save(self, instance_id: str, state: InstanceState) -> None:
+        """Keep a state."""
+        del instance_id
+        self.state = state

@@ -61,7 +61,8 @@ def test_twice_is_once(before: list[Task], tasks: list[Task]) -> None:
 
     kept = {key: at for key, at in once.counted.items() if key not in once.unlisted}
     gone = replace(once, missing={}, counted=kept, unlisted=frozenset())
-    assert count(once, listing(tasks), NOW, RULES) == gone
+    again = count(once, listing(tasks), NOW, RULES)
+    assert again == replace(gone, listed_since=again.listed_since)
 
 
 @given(TASKS, TASKS, st.randoms(use_true_random=False))

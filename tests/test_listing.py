@@ -319,6 +319,33 @@ def test_records_deleted_between_two_pages() -> None:
     assert Scripted(answer).listed() == ids(rows)
 
 
+def test_many_tasks_that_start_between_two_pages() -> None:
+    """A list that grows by more than a page while it is read hides none of its old rows."""
+    rows = newest_first(12)
+    new = [row(100 + at) for at in range(7)]
+
+    def answer(query: Query) -> Body:
+        if query["offset"] != "0" and new:
+            rows[:0] = [new.pop() for _ in range(7)]
+        return {"tasks": page(rows, query, cap=5)}
+
+    assert set(ids(newest_first(12))) <= set(Scripted(answer, page_size=100).listed())
+
+
+@pytest.mark.parametrize("counts", [{"task_count": 5}, {"task_count": 0}, {}])
+def test_a_cloud_with_one_page(counts: Body) -> None:
+    """A cloud that has nothing but its first page is read, and soon without asking twice."""
+    rows = newest_first(5)
+
+    def answer(query: Query) -> Body:
+        return {"tasks": rows, **counts} if query["offset"] == "0" else {"tasks": [], **counts}
+
+    cloud = Scripted(answer)
+
+    assert [cloud.listed() for _ in range(3)] == [ids(rows)] * 3
+    assert cloud.requests() <= 2
+
+
 def test_a_cloud_that_ignores_the_offset() -> None:
     """A full page that comes again and again is no whole listing."""
     rows = newest_first(25)

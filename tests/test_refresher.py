@@ -297,6 +297,25 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     assert seen[-1] == 1
 
 
+def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is confirmed after its instance left is not taken back."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.witness(on_its_way, 7)
+    here.refresher.retarget([target])
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert on_its_way[0].figures is not None
+    assert on_its_way[0].figures.finished[series()] == 1
+    assert seen == [1, 1, 1]
+
+
 def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
     """What is read under the old name is shown under the new one, whose counters begin anew."""
     here = scene()

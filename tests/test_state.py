@@ -142,6 +142,18 @@ def test_instances_of_long_ago_are_forgotten(disk: Disk) -> None:
     assert (again.load("i0").counts, again.load("i1").counts) == ({}, SOME.counts)
 
 
+def test_an_instance_that_cannot_be_read_is_not_forgotten(disk: Disk) -> None:
+    """An instance that is watched, and fails for longer than 90 days, keeps its counts."""
+    file = disk.open()
+    for day in range(200):
+        file.save("i0", SOME)
+        file.save("i1", replace(SOME, refreshed_at=NOW + day * 86_400))
+        disk.clock.advance(86_400)
+    file.close()
+
+    assert disk.open().load("i0").counts == SOME.counts
+
+
 @pytest.mark.parametrize("days", [-400, 100, 400])
 def test_no_clock_makes_an_instance_old(disk: Disk, days: int) -> None:
     """A start by a clock that is far ahead, or behind, forgets nothing."""

@@ -51,11 +51,9 @@ class Semantics:
         """Draw a cloud; each side of each question is as likely as the others."""
         pick = chance.choice
         count = pick(["total", "page", "missing", "torn total", "torn page", "lies"])
-        # A lie that fits a page which the cloud itself has cut shows nowhere at first.
-        cap = 1000 if count == "lies" else pick([5, 10, 1000, 1000])
         return cls(
             order=pick(["newest", "oldest", "fixed"]),
-            cap=cap,
+            cap=pick([5, 10, 1000, 1000]),
             count=count,
             count_as_text=pick([False, True]),
             start=pick(["start_time", "begin_time", "both", "neither"]),
@@ -114,6 +112,7 @@ class WorldCloud:
     weather: Weather = field(default_factory=Weather)
     tasks: dict[str, Tasks] = field(default_factory=dict)
     refuses_key: bool = False
+    refuses_one: tuple[str, str] = ("", "")
     requests: Counter[str] = field(default_factory=Counter)
     good: Counter[str] = field(default_factory=Counter)
     total: int = 0
@@ -145,6 +144,9 @@ class WorldCloud:
         if self.refuses_key:
             self.faults["401"] += 1
             return self._error(401, "APIGW.0301", "verify aksk signature fail")
+        if instance == self.refuses_one[0]:
+            self.faults[f"{self.refuses_one[1]} of one"] += 1
+            return self._fail(self.refuses_one[1])
         if self.weather.faults and self.chance.random() < self.weather.likelihood:
             fault = self.chance.choice(self.weather.faults)
             self.faults[fault] += 1

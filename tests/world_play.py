@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fast_folder import fast_folder
@@ -48,6 +48,7 @@ FAULTS = (
     ("401",),
 )
 MAX_TASKS = 40
+PATIENCE = 21
 LOCK = 300.0
 ALLOWED_REFUSALS = 5
 """More than so many 401 in `LOCK` seconds lock a key."""
@@ -73,6 +74,8 @@ KINDS: Mapping[str, int] = {
     "die": 3,
     "restart": 2,
     "refuse the key": 1,
+    "refuse one": 1,
+    "change the cloud": 1,
     "calm": 2,
 }
 
@@ -133,7 +136,9 @@ class Truth:
     """What is true of one instance: which tasks must be, and may be, counted.
 
     `claimed` is when the exporter first said that it read the instance, whole; `unclear` is what
-    ended during that reading: it may be baseline, or not.
+    ended during that reading, or after a process died that may have read it: it may be baseline.
+    For the next `patience` readings, one that lacks tasks is no broken law: what a cloud changed
+    cannot show before. `reads` counts those of one process.
     """
 
     must: set[str] = field(default_factory=set)
@@ -144,6 +149,9 @@ class Truth:
     claimed_steady: float | None = None
     stamp: float | None = None
     unclear: set[str] = field(default_factory=set)
+    died_unclaimed: bool = False
+    patience: int = 0
+    reads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +320,7 @@ class World:
         )
         for truth in self.truths.values():
             truth.stamp = truth.claimed_steady = None
+            truth.reads = 0
 
     def end_life(self, *, killed: bool) -> None:
         """End the process; one that is killed saves nothing."""
@@ -348,7 +357,9 @@ class World:
 
     def _start(self) -> None:
         instance = self.chance.choice(self.instances)
-        if len(self.cloud.tasks[instance]) < MAX_TASKS:
+        for _ in range(self.chance.choice([1, 1, 1, 1, 8])):
+            if len(self.cloud.tasks[instance]) >= MAX_TASKS:
+                return
             self.wait(self.chance.uniform(0.001, 20))
             odd = self.semantics.odd_times and self.chance.random() < 0.2
             self.cloud.start(
@@ -357,6 +368,21 @@ class World:
                 odd=self.chance.choice(ODD_TIMES) if odd else "",
                 waiting=odd or self.chance.random() < 0.3,
             )
+
+    def _change_the_cloud(self) -> None:
+        """The cloud counts otherwise from now on, and cuts its pages at another size."""
+        cap = self.chance.choice([5, 10, 1000])
+        count = self.chance.choice(["total", "page", "missing"])
+        self.semantics = replace(self.semantics, cap=cap, count=count)
+        self.cloud.semantics = self.semantics
+        for instance, truth in self.truths.items():
+            if not truth.reads or self.listed(instance) <= cap:
+                truth.patience = PATIENCE
+
+    def listed(self, instance: str) -> int:
+        """Return how many tasks are shown in the look-back window."""
+        samples = parsed(self.text()).of("dcs_tasks_recent", instance)
+        return int(sum(samples.values()))
 
     def _end(self) -> None:
         running = [
@@ -367,9 +393,14 @@ class World:
         ]
         if running:
             self.wait(1)
+            instance, task_id = self.chance.choice(running)
             odd = self.semantics.odd_times and self.chance.random() < 0.2
+            # Without any time, and where a restart lists what was forgotten, it is counted again.
+            timeless = self.cloud.tasks[instance][task_id].odd_start
+            odd = odd and not (timeless and self.semantics.start in ("begin_time", "neither"))
             self.cloud.end(
-                *self.chance.choice(running),
+                instance,
+                task_id,
                 self.chance.choice(ENDINGS),
                 odd=self.chance.choice(ODD_TIMES) if odd else "",
             )
@@ -429,6 +460,29 @@ class World:
         for _ in range(3):
             self._scrape()
         self.cloud.refuses_key = False
+
+    def _refuse_one(self) -> None:
+        """Law 5: an instance that is refused alone takes no other one down."""
+        self._pass_the_pauses()
+        before = {instance for instance in self.instances if self.is_up(instance)}
+        one = self.chance.choice(self.instances)
+        self.cloud.refuses_one = (one, self.chance.choice(["401", "429"]))
+        for _ in range(3):
+            self._scrape()
+        for instance in sorted(before - {one}):
+            self.law(5, self.is_up(instance), f"{instance} is down, and {one} was refused")
+        self.law(5, not self.is_up(one), f"{one} is up, and was refused")
+        self.cloud.refuses_one = ("", "")
+        self._pass_the_pauses()
+
+    def _pass_the_pauses(self) -> None:
+        for _ in range(2):
+            self.wait(320)
+            self.round()
+
+    def is_up(self, instance: str) -> bool:
+        """Return whether an instance is shown as up."""
+        return bool(parsed(self.text()).value("dcs_instance_up", instance))
 
     def _calm(self) -> None:
         """All is well for a while; then what increased is what happened."""
@@ -519,6 +573,11 @@ class World:
         truth = self.truths[instance]
         before, after = self.cloud.before.get(instance, {}), self.cloud.tasks[instance]
         cut = bool(shown.value("dcs_instance_tasks_truncated", instance))
+        truth.reads += 1
+        # The first listing of a process has nothing to be compared with.
+        lies = self.semantics.count == "lies" and truth.reads == 1
+        cut = cut or truth.patience > 0 or lies
+        truth.patience = max(0, truth.patience - 1)
         self.check_recent(instance, shown, before, after, cut=cut)
         first = truth.claimed is None
         if truth.claimed is None:
@@ -532,7 +591,7 @@ class World:
             was = before.get(task.id)
             lasts = was is not None and was == after.get(task.id)
             certain = lasts and not cut and task.began >= horizon
-            if first and lasts:
+            if first and lasts and not truth.died_unclaimed:
                 truth.baseline.add(task.id)
             elif first:
                 truth.unclear.add(task.id)
@@ -544,6 +603,7 @@ class World:
     def doubt(self, instance: str) -> None:
         """Note that the process may have read, and counted, before it died."""
         truth = self.truths[instance]
+        truth.died_unclaimed |= truth.claimed is None
         for task in self.cloud.tasks[instance].values():
             if task.finished:
                 truth.series[task.id] = (instance, task.name, task.status)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dcs_task_exporter.models import Outcome, StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot
@@ -110,7 +109,7 @@ def status_environment() -> Environment:
         loader=PackageLoader("dcs_task_exporter", "web"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -119,17 +118,17 @@ def status_environment() -> Environment:
     return environment
 
 
+def _finalized(value: object) -> object:
+    """Return what an expression of the template shows; markup is the template's own."""
+    return shown(value) if type(value) is str else value
+
+
 def _counted(
     finished: Mapping[tuple[str, str], int], recent: Mapping[tuple[str, str], int]
 ) -> list[tuple[str, str, int, int]]:
     """Return name, status, both counts of each series that is not all zero."""
     rows = ((*key, finished.get(key, 0), recent.get(key, 0)) for key in {**finished, **recent})
     return sorted(row for row in rows if row[2] or row[3])
-
-
-def _shown(value: object) -> object:
-    """Return what the page shows of a value; what the template made itself stays."""
-    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _outcome(statuses: StatusTable, task: Task | str) -> str:

@@ -1,0 +1,90 @@
+"""Taking secrets out of text, in every spelling in which they are known to come back.
+
+A server, a proxy or a library may percent-encode what we sent, or escape it for JSON or HTML. None
+of these touches letters and digits: the longest run of them says quickly whether to look closer.
+Nothing that we send of a key or token is base64 of it, so that spelling is not looked for.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+REDACTED: Final = "[redacted]"
+
+SHORTEST_SECRET: Final = 4
+"""Characters below which a text is no secret: it would be found in every other word."""
+
+_RUN: Final = re.compile("[0-9A-Za-z]+")
+_HIDING_ESCAPE: Final = re.compile(rb"\\u00")
+"""The JSON escape that can spell a letter or a digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Takes some secrets out of text, bodies and decoded JSON; shows none of them itself."""
+
+    secrets: tuple[tuple[str, str], ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, secrets: Iterable[str]) -> Redactor:
+        """Return what takes out these secrets, the longest first: one may hold another."""
+        known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
+        return cls(tuple((secret, _longest_run(secret)) for secret in sorted(known, key=_order)))
+
+    def text(self, text: str) -> str:
+        """Return `text` without the secrets."""
+        for secret, run in self.secrets:
+            if run in text:
+                text = _spellings(secret).sub(REDACTED, text)
+        return text
+
+    def may_be_in(self, body: bytes) -> bool:
+        """Whether decoded JSON of these bytes could hold a secret: quick, and never wrongly no."""
+        if b"\x00" in body:  # in UTF-16 or UTF-32 nothing is found; UTF-8 has no such byte
+            return True
+        found = any(run.encode() in body for _, run in self.secrets)
+        return found or (b"\\" in body and _HIDING_ESCAPE.search(body) is not None)
+
+    def json(self, data: object) -> object:
+        """Return decoded JSON without the secrets, wherever in it they are."""
+        if isinstance(data, dict):
+            return {self.text(key): self.json(value) for key, value in data.items()}
+        if isinstance(data, list):
+            return [self.json(value) for value in data]
+        if data is None or isinstance(data, bool):
+            return data
+        text = str(data)
+        told = self.text(text)
+        return data if told == text else told
+
+
+def _order(secret: str) -> tuple[int, str]:
+    return -len(secret), secret
+
+
+def _longest_run(secret: str) -> str:
+    return max(_RUN.findall(secret), key=len, default="")
+
+
+def _spellings(secret: str) -> re.Pattern[str]:
+    return re.compile("".join(char if char.isalnum() else _any_of(char) for char in secret))
+
+
+def _any_of(char: str) -> str:
+    return f"(?:{'|'.join(_ways(char))})"
+
+
+def _ways(char: str) -> Iterator[str]:
+    """Yield patterns of how one character that is no letter or digit may be spelt."""
+    code = f"(?i:{ord(char):02x})"
+    yield rf"\\*{re.escape(char)}"
+    yield f"%(?:25)*{code}"
+    yield rf"\\+u00{code}"
+    yield rf"\\+x{code}"
+    yield f"&#(?:0*{ord(char)}|[xX]0*{code});"
+    if html.escape(char) != char:
+        yield re.escape(html.escape(char))

@@ -1,0 +1,380 @@
+"""What is parsed of the cloud, as functions of bytes: what a fuzzer calls, and a test.
+
+The client under test is the real one, up to the text that a scrape gets; only the network is not
+there. An input of most targets is a few answers, as text (`answers_in`); each request takes the
+next one, and the last answers all that follow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from http import HTTPStatus
+from typing import Any, Final
+from unittest import mock
+
+import urllib3
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from requests.auth import AuthBase
+
+from dcs_task_exporter import json_values
+from dcs_task_exporter.budget import RequestBudget
+from dcs_task_exporter.caller import ApiCaller, Surroundings
+from dcs_task_exporter.client import ClientSettings, DcsClient
+from dcs_task_exporter.collector import TaskCollector
+from dcs_task_exporter.counting import CountingRules, InstanceState, count, listing_start, reveal
+from dcs_task_exporter.credentials import AccessKey
+from dcs_task_exporter.errors import ApiError
+from dcs_task_exporter.logs import JsonFormatter, LogfmtFormatter
+from dcs_task_exporter.models import Instance, Listing
+from dcs_task_exporter.snapshots import Snapshot, figures
+from dcs_task_exporter.transport import Answer, Transport
+from dcs_task_exporter.web.blocks import END, InstanceBlocks
+from dcs_task_exporter.web.exposition import choose_format
+
+NOW: Final = 1_592_381_900.0
+"""When each input is read (Unix seconds): a little after the tasks of the API page's sample."""
+
+TIME_LIMIT: Final = 60.0
+LOOKBACK: Final = 30 * 86_400.0
+BETWEEN_ANSWERS: Final = b"\n---\n"
+KEY: Final = AccessKey("FUZZAK5F2D8S1G4H7J0K", "fuzz-sk-0123456789abcdefghijklmnopqrstuvw")
+RULES: Final = CountingRules(LOOKBACK)
+INSTANCE: Final = Instance("5560df16-cebf-4473-95c4-d1b573c16e79", "cache", "p")
+
+_END_OF_PAGES: Final = Answer(200, {}, b'{"tasks": [], "instances": []}')
+_STATUS: Final = re.compile(rb"[1-9]\d\d")
+
+
+class UnsoundError(Exception):
+    """What came out is not what a log, a page or a scraper can take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to fuzz: `read` gives an input to the package, and returns what it renders.
+
+    `read` lets only undocumented errors out.
+    """
+
+    name: str
+    read: Callable[[bytes], Sequence[bytes]]
+
+
+def verify(target: Target, data: bytes) -> None:
+    """Raise what is wrong with the package's answer to an input; documented errors are right."""
+    for text in target.read(data):
+        check_exposition(text)
+
+
+@lru_cache(maxsize=1000)
+def check_exposition(text: bytes) -> None:
+    """Raise when a scrape's text is not strictly valid, or says a number that is none."""
+    read: Callable[[str], Iterable[Metric]] = text_string_to_metric_families
+    for family in read(text.decode()):
+        for sample in family.samples:
+            if not math.isfinite(sample.value):
+                message = f"{sample.name} is {sample.value}"
+                raise UnsoundError(message)
+
+
+def answers_in(data: bytes) -> list[Answer]:
+    """Return the answers of an input: a status, headers, an empty line, a body, ``---``."""
+    return [_answer(part) for part in data.split(BETWEEN_ANSWERS)]
+
+
+def _answer(part: bytes) -> Answer:
+    head, _, body = part.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    found = _STATUS.match(first)
+    headers = urllib3.HTTPHeaderDict()
+    for line in lines:
+        name, _, value = line.decode("latin-1").partition(":")
+        headers.add(name.strip(), value.strip())
+    return Answer(int(found[0]) if found else 200, headers, body)
+
+
+class _Clock:
+    """Time that only waiting makes pass."""
+
+    def __init__(self) -> None:
+        self.monotonic = 1000.0
+
+    def wait(self, seconds: float) -> bool:
+        """Pass a pause, which must be one that a thread can sleep."""
+        if not 0 <= seconds <= TIME_LIMIT:
+            message = f"a pause of {seconds} s"
+            raise UnsoundError(message)
+        self.monotonic += seconds
+        return False
+
+
+class _Silent:
+    """Wants to know of nothing."""
+
+    def request(self, project: str, operation: str, code: str, seconds: float) -> None: ...
+    def error(self, project: str, operation: str, reason: str) -> None: ...
+    def retry(self, project: str) -> None: ...
+    def throttle_wait(self, project: str, seconds: float) -> None: ...
+    def credentials_expiry(self, project: str, timestamp: float | None) -> None: ...
+
+
+class _Fixed:
+    """A key that does not change."""
+
+    def current(self) -> AccessKey:
+        return KEY
+
+
+class _Canned(Transport):
+    """Gives one answer after the other, as a cloud does that has these pages.
+
+    A listing that is read again begins with the first, and past the last it is empty; a failure
+    is what it was when it is asked again.
+    """
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = answers
+        self._given = 0
+        self._latest = answers[0]
+
+    def get(self, url: str, auth: AuthBase) -> Answer:  # noqa: ARG002 - its base's names
+        went_well = self._latest.status == HTTPStatus.OK
+        if "offset=0" in url and went_well:
+            self._given = 0
+        if self._given < len(self._answers):
+            self._latest = self._answers[self._given]
+        elif "offset=" in url and went_well:
+            self._latest = _END_OF_PAGES
+        self._given += 1
+        return self._latest
+
+    def close(self) -> None:
+        """Keep nothing open."""
+
+
+class _StrictLog(logging.Handler):
+    """Writes each line in both formats, and throws it away; a line that cannot be is an error.
+
+    So is an error that is told because nobody foresaw it: the client catches it, and says of it
+    what it says of a documented one.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for formatter in (LogfmtFormatter(), JsonFormatter()):
+            formatter.format(record).encode()
+        caught = sys.exc_info()[1]
+        if record.levelno >= logging.ERROR and isinstance(caught, Exception):
+            raise caught
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    logger, handler = logging.getLogger("dcs_task_exporter"), _StrictLog()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+@contextmanager
+def _documented() -> Iterator[None]:
+    """Let pass an `ApiError` whose texts can be written."""
+    try:
+        with _logged():
+            yield
+    except ApiError as error:
+        "".join((str(error), error.message, error.error_code, error.request_id)).encode()
+
+
+def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> DcsClient:
+    clock = _Clock()
+    caller = ApiCaller(
+        "p",
+        1,
+        transport,
+        _Fixed(),
+        RequestBudget(1000.0, monotonic=lambda: clock.monotonic, wait=clock.wait),
+        _Silent(),
+        Surroundings(lambda: NOW, lambda: clock.monotonic, clock.wait, lambda: 0.5),
+    )
+    settings = ClientSettings(
+        project="p",
+        region="r",
+        dcs_endpoint="http://dcs.test",
+        iam_endpoint="http://iam.test",
+        project_id=project_id,
+        max_pages=4,
+        personal=True,
+    )
+    return DcsClient(settings, caller, lambda: clock.monotonic, lambda: NOW)
+
+
+def _deadline() -> float:
+    return _Clock().monotonic + TIME_LIMIT
+
+
+@dataclass(slots=True)
+class _Page:
+    """Renders snapshots as a scrape gets them."""
+
+    blocks: InstanceBlocks = field(
+        default_factory=lambda: InstanceBlocks(
+            TaskCollector(tuple, personal=True, tags=("key1", "key2"))
+        )
+    )
+
+    def of(self, snapshots: Sequence[Snapshot]) -> bytes:
+        """Return the whole text, and remember nothing of it."""
+        encoder, content_type = choose_format("application/openmetrics-text;version=1.0.0")
+        text = self.blocks.render(snapshots, encoder, content_type)
+        self.blocks.forget_all_but(())
+        return text + END
+
+
+@cache
+def _page() -> _Page:
+    return _Page()
+
+
+def _tasks_shown(transport: Transport) -> bytes:
+    """List the tasks of an instance and count them, twice as refreshes do; render the second."""
+    client, state = _client(transport), InstanceState()
+    listing = Listing((), NOW)
+    for now in (NOW, NOW + 60):
+        start = listing_start(state, now, LOOKBACK)
+        listing = client.list_tasks(INSTANCE.id, start, _deadline())
+        told = listing.answered_at
+        _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
+        state = reveal(count(state, listing, now, RULES), state.shown)
+    shown = figures(state, listing, NOW + 60, RULES)
+    return _page().of([Snapshot(INSTANCE, up=True, figures=shown, refreshed_at=NOW)])
+
+
+def error_answers(data: bytes) -> Sequence[bytes]:
+    """Read answers that are mostly errors."""
+    with _documented():
+        _client(_Canned(answers_in(data))).task_progress(INSTANCE.id, "t", _deadline())
+    return ()
+
+
+def task_pages(data: bytes) -> Sequence[bytes]:
+    """Read the pages of a listing of tasks, twice, and show what they say."""
+    texts: list[bytes] = []
+    with _documented():
+        texts.append(_tasks_shown(_Canned(answers_in(data))))
+    return texts
+
+
+def instances(data: bytes) -> Sequence[bytes]:
+    """Read a listing of instances, and show them."""
+    texts: list[bytes] = []
+    with _documented():
+        found = _client(_Canned(answers_in(data))).list_instances(_deadline())
+        texts.append(_page().of([Snapshot(instance) for instance in found]))
+    return texts
+
+
+def center_and_progress(data: bytes) -> Sequence[bytes]:
+    """Read the same answers as the task centre's, as a task's progress, and as projects."""
+    answers = answers_in(data)
+    with _documented():
+        _client(_Canned(answers)).list_center_tasks(NOW - LOOKBACK, _deadline())
+    with _documented():
+        progress = _client(_Canned(answers)).task_progress(INSTANCE.id, "t", _deadline())
+        for number in (progress.ratio, progress.remaining):
+            _expect(number is None or math.isfinite(number), f"a progress of {number}")
+    with _documented():
+        _client(_Canned(answers), project_id="").project_id(_deadline())
+    return ()
+
+
+def times_and_numbers(data: bytes) -> Sequence[bytes]:
+    """Read one JSON value as each kind of value."""
+    with suppress(ValueError, RecursionError):
+        value = json.loads(data)
+        _read_as_each_kind(value)
+    return ()
+
+
+def http_wire(data: bytes) -> Sequence[bytes]:
+    """Read the bytes that a server sends, whatever it is asked."""
+    peers: list[socket.socket] = []
+
+    def connect(*_args: Any, **_kwargs: Any) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        peers.append(theirs)
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        return ours
+
+    transport = _wire()
+    try:
+        with (
+            mock.patch.object(urllib3.util.connection, "create_connection", connect),
+            _documented(),
+        ):
+            _client(transport).task_progress(INSTANCE.id, "t", _deadline())
+    finally:
+        transport.close()
+        for peer in peers:
+            peer.close()
+    return ()
+
+
+@cache
+def _wire() -> Transport:
+    return Transport(timeout=5, connections=1, user_agent="fuzz")
+
+
+def _read_as_each_kind(value: object) -> None:
+    number = json_values.number_of(value)
+    _expect(number is None or math.isfinite(number), f"a number that is {number}")
+    moment = json_values.parse_time(value)
+    _expect(moment is None or math.isfinite(moment), f"a time that is {moment}")
+    json_values.integer_of(value)
+    json_values.boolean_of(value)
+    tags = json_values.tags_of(value)
+    texts = (
+        json_values.text_of(value),
+        json_values.word_of(value),
+        *json_values.texts_of(value),
+        *tags,
+        *tags.values(),
+    )
+    "".join(texts).encode()
+    with _documented():
+        json_values.required(json_values.object_of(value, "a row"), "id", "a row")
+
+
+def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence
+    if not holds:
+        raise UnsoundError(otherwise)
+
+
+TARGETS: Final = {
+    function.__name__: Target(function.__name__, function)
+    for function in (
+        error_answers,
+        task_pages,
+        instances,
+        center_and_progress,
+        times_and_numbers,
+        http_wire,
+    )
+}
+"""Every target by name."""
