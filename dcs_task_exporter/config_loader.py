@@ -80,6 +80,9 @@ def parse(
     return config
 
 
+_VARIABLE_NAME: Final = re.compile(r"[A-Z]{1,16}|(?=.{1,64}$)[A-Z0-9]+(?:_[A-Z0-9]+)+")
+"""What a variable's name looks like; anything else could be a secret in its place."""
+
 _VARIABLE: Final = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
 
@@ -105,7 +108,8 @@ def _wrong_variables(text: str, environ: Mapping[str, str]) -> Iterator[str]:
         if name is None:
             yield "`${` must begin ${NAME} or ${NAME:-default}; write $${ for the text itself"
         elif name not in environ and default is None:
-            yield f"the environment variable {name} is not set"
+            shown = name if _VARIABLE_NAME.fullmatch(name) else "that is named here"
+            yield f"the environment variable {shown} is not set"
 
 
 def _replaced(match: re.Match[str], environ: Mapping[str, str]) -> str:

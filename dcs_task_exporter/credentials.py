@@ -38,11 +38,13 @@ class AccessKey:
     secret_key: str = field(repr=False)
     security_token: str = field(default="", repr=False)
     expires_at: float | None = None
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def redactor(self) -> Redactor:
-        """What takes all parts of this key out of a text: the cloud's errors echo them."""
-        return Redactor.of((self.secret_key, self.security_token, self.access_key))
+        """What takes all parts of this key, and `others`, out of a text: errors echo them."""
+        parts = (self.secret_key, self.security_token, self.access_key)
+        return Redactor.of((*parts, *self.others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,12 @@ class Token:
 
     token: str = field(repr=False)
     expires_at: float | None = None
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def redactor(self) -> Redactor:
-        """What takes the token out of a text."""
-        return Redactor.of((self.token,))
+        """What takes the token, and `others`, out of a text."""
+        return Redactor.of((self.token, *self.others))
 
 
 Credential = AccessKey | Token
@@ -78,6 +81,7 @@ class ConfiguredKey:
 
     config: AccessKeyCredentials
     read: Callable[[Path], str]
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the key as it is now in the configuration and its files."""
@@ -87,6 +91,7 @@ class ConfiguredKey:
             secret_key=self._secret("secret_key"),
             security_token=self._secret("security_token"),
             expires_at=parse_time(config.expires_at),
+            others=self.others,
         )
 
     def _secret(self, name: str) -> str:
@@ -99,12 +104,14 @@ class ConfiguredToken:
 
     config: TokenCredentials
     read: Callable[[Path], str]
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the token as it is now in the configuration or its file."""
         return Token(
             token=_secret(self.config, "token", self.read),
             expires_at=parse_time(self.config.expires_at),
+            others=self.others,
         )
 
 
@@ -113,6 +120,7 @@ class EnvironmentKey:
     """The access key of the environment, under the SDK's names or those of the API's samples."""
 
     environ: Mapping[str, str] = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the first complete pair that the environment holds."""
@@ -125,6 +133,7 @@ class EnvironmentKey:
                     sendable(access_key, access_name),
                     sendable(secret_key, secret_name),
                     sendable(token, SECURITY_TOKEN_NAME),
+                    others=self.others,
                 )
         pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
@@ -139,13 +148,17 @@ def has_key(environ: Mapping[str, str]) -> bool:
 def credential_source(
     config: AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
     environ: Mapping[str, str],
+    others: tuple[str, ...] = (),
 ) -> CredentialSource:
-    """Return the source that the configuration asks for."""
+    """Return the source that the configuration asks for.
+
+    `others` are secrets beside the key, such as a proxy's password, which are redacted with it.
+    """
     if isinstance(config, AccessKeyCredentials):
-        return ConfiguredKey(config, read_secret)
+        return ConfiguredKey(config, read_secret, others)
     if isinstance(config, TokenCredentials):
-        return ConfiguredToken(config, read_secret)
-    return EnvironmentKey(environ)
+        return ConfiguredToken(config, read_secret, others)
+    return EnvironmentKey(environ, others)
 
 
 def _secret(

@@ -2,16 +2,19 @@
 
 A server, a proxy or a library may percent-encode what we sent, or escape it for JSON or HTML. None
 of these touches letters and digits: the longest run of them says quickly whether to look closer.
-Nothing that we send of a key or token is base64 of it, so that spelling is not looked for.
+Nothing that we send of a key or token is base64 of it, so that spelling is not looked for; of a
+proxy's password it is, together with the user, and that is a secret of its own.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 REDACTED: Final = "[redacted]"
 
@@ -60,6 +63,19 @@ class Redactor:
         text = str(data)
         told = self.text(text)
         return data if told == text else told
+
+
+def proxy_secrets(url: str) -> tuple[str, ...]:
+    """Return what is secret in a proxy's URL: the password, and how the proxy is told it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ()
+    if not parts.password:
+        return ()
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return (parts.password, password, pair)
 
 
 def _order(secret: str) -> tuple[int, str]:

@@ -31,6 +31,7 @@ from dcs_task_exporter.credentials import credential_source
 from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.progress import THREADS as PROGRESS_THREADS
+from dcs_task_exporter.redaction import proxy_secrets
 from dcs_task_exporter.refresher import RefreshSettings
 from dcs_task_exporter.transport import TlsSettings, Transport
 
@@ -60,13 +61,14 @@ def client_of(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
             extra={"fields": {"project": project.name}},
         )
+    proxies = _proxies(project)
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
         user_agent=f"dcs-task-exporter/{__version__}",
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
-        proxies=_proxies(project),
+        proxies=proxies,
     )
     budget = RequestBudget(
         collector.requests_per_second, monotonic=clocks.monotonic, wait=stopping.wait
@@ -75,7 +77,7 @@ def client_of(
         project.name,
         collector.retries,
         transport,
-        credential_source(project.credentials, environ),
+        credential_source(project.credentials, environ, _secrets_of(proxies)),
         budget,
         observer,
         Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
@@ -170,6 +172,10 @@ def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> Clie
         start_parameter=collector.start_parameter,
         personal=collector.personal_labels,
     )
+
+
+def _secrets_of(proxies: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(secret for url in sorted(set(proxies.values())) for secret in proxy_secrets(url))
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:
