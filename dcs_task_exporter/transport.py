@@ -330,7 +330,9 @@ def _cause(error: BaseException) -> str:
         return "a chunk of the answer has no length that can be read"
     if isinstance(seen, http.client.IncompleteRead):
         # Its own text holds what was read: tasks, with the names of people.
-        return f"the answer was cut after {len(seen.partial)} bytes"
+        partial: Any = seen.partial  # the bytes, or with urllib3 only their number
+        read = partial if isinstance(partial, int) else len(partial)
+        return f"the answer was cut after {read} bytes"
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
     if " object at 0x" in text or isinstance(seen, urllib3.exceptions.NewConnectionError):
         text = text.rsplit(": ", 1)[-1]
