@@ -183,6 +183,7 @@ class _Reading(Generic[Row]):
     position: int = 0
     ended: bool = False
     moved: bool = False
+    full: bool = False
 
     @property
     def offset(self) -> int:
@@ -194,9 +195,9 @@ class _Reading(Generic[Row]):
         return self.overlap and bool(self.pages) and self.pages[-1][0] > 1
 
     @property
-    def lacks_its_end(self) -> bool:
-        """Whether the page that should have had the last row once more has none."""
-        return self.moved and not self.pages[-1][0]
+    def has_one_page(self) -> bool:
+        """Whether there is nothing behind the first page, not even its last row once more."""
+        return self.moved and len(self.pages) == 2 and self.pages[1] in ((0, None), (0, 0))  # noqa: PLR2004 - the first, and nothing
 
     def take(self, page: TaskPage[Row], limit: int, offset: int) -> None:
         """Add a page; `ended` when it is the last one, `moved` when it does not go on from here.
@@ -212,6 +213,7 @@ class _Reading(Generic[Row]):
             self.moved = again == 0 or any(row.id not in self.rows for row in rows[:again])
         # All of a full page again: the cloud ignores the offset.
         self.moved |= bool(self.pages) and not new and len(rows) >= limit > 1
+        self.full = self.full or len(rows) >= limit
         self.ended = not new and (not rows or rows[-1].id == next(reversed(self.rows)))
         self.rows.update((row.id, row) for row in rows)  # of two, the later is the truer
         self.pages.append((len(rows), page.task_count))
@@ -291,9 +293,9 @@ class WholeListing(Generic[Row]):
 
     @staticmethod
     def _never_repeats(before: _Reading[Row], reading: _Reading[Row]) -> bool:
-        """Whether this cloud has no rows behind an offset of which the list has some: a stub."""
-        both_lack = before.lacks_its_end and reading.lacks_its_end
-        return both_lack and before.rows.keys() == reading.rows.keys()
+        """Whether this cloud has nothing behind its first page, which is not full: a stub."""
+        have_one = before.has_one_page and reading.has_one_page
+        return have_one and not reading.full and before.rows.keys() == reading.rows.keys()
 
     def _is_total(self, reading: _Reading[Row], limit: int, window: Window[Row]) -> bool:
         """Whether the latest `task_count` says that this was the last page, and may be believed."""
