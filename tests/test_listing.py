@@ -332,6 +332,19 @@ def test_many_tasks_that_start_between_two_pages() -> None:
     assert set(ids(newest_first(12))) <= set(Scripted(answer, page_size=100).listed())
 
 
+def test_an_empty_answer_in_place_of_a_later_page() -> None:
+    """An empty answer behind the second page, each time, does not end a listing."""
+    rows = newest_first(12)
+
+    def answer(query: Query) -> Body:
+        if int(query["offset"]) > 5:
+            return {"tasks": [], "task_count": 7}
+        return {"tasks": page(rows, query)}
+
+    with pytest.raises(InvalidResponseError, match="changes while its pages are read"):
+        Scripted(answer, page_size=5).listed()
+
+
 @pytest.mark.parametrize("counts", [{"task_count": 5}, {"task_count": 0}, {}])
 def test_a_cloud_with_one_page(counts: Body) -> None:
     """A cloud that has nothing but its first page is read, and soon without asking twice."""
