@@ -202,7 +202,7 @@ class ApiCaller:
             fields = {
                 "project": self._project,
                 "dcs_instance_id": subject,
-                **_said(refusal.error),
+                **refusal.error.fields,
             }
             logger.warning(
                 "the cloud refuses this instance and takes the same key for another: "
@@ -241,7 +241,7 @@ class ApiCaller:
             "the cloud refuses the credentials of this project, for all instances or for one: "
             "check them, and the clock; what is refused is asked again after five minutes, or "
             "when they change",
-            extra={"fields": {"project": self._project, **_said(error)}},
+            extra={"fields": {"project": self._project, **error.fields}},
         )
 
     def _send(self, request: _Request[Parsed], credential: Credential) -> Parsed:
@@ -291,16 +291,6 @@ class ApiCaller:
 def _named_pause(error: ThrottledError) -> float:
     """Return the seconds that the cloud asks us to wait, 0 where it names none."""
     return min(MAX_THROTTLE_PAUSE, error.retry_after or 0.0)
-
-
-def _said(error: ApiError) -> Mapping[str, object]:
-    return {
-        "reason": error.reason,
-        "status": error.status,
-        "error_code": error.error_code,
-        "request_id": error.request_id,
-        "error": error.message,
-    }
 
 
 def _parsed(

@@ -25,7 +25,7 @@ The tree, so that a caller knows what to catch::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -93,6 +93,17 @@ class ApiError(ExporterError):
         self.error_code = word(self.error_code)
         self.request_id = word(self.request_id)
         self.args = (self.message,)
+
+    @property
+    def fields(self) -> Mapping[str, object]:
+        """What a log line says of the error."""
+        return {
+            "reason": self.reason,
+            "status": self.status,
+            "error_code": self.error_code,
+            "request_id": self.request_id,
+            "error": self.message,
+        }
 
     def __str__(self) -> str:
         """Return the message with the facts that support staff ask for."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError, StoppedError
 from dcs_task_exporter.models import Outcome, Progress, StatusTable
-from dcs_task_exporter.reader import error_fields, fields_of
+from dcs_task_exporter.reader import fields_of
 from dcs_task_exporter.snapshots import least_progress
 from dcs_task_exporter.watched import Watched
 from dcs_task_exporter.workers import WorkerPool
@@ -116,7 +116,7 @@ class ProgressReader:
             except ApiError as error:
                 if isinstance(error, ApiTimeoutError | ApiConnectionError):
                     self._silent_until[entry.project] = self._monotonic() + PAUSE
-                fields = {**fields_of(entry), "task_id": key, **error_fields(error)}
+                fields = {**fields_of(entry), "task_id": key, **error.fields}
                 logger.debug("no progress of a task", extra={"fields": fields})
         return found
 

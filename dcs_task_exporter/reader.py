@@ -194,7 +194,7 @@ class InstanceReader:
                     before = entry.snapshot
                     self._show_failure(entry, began, state, failure)
         if before.failure is None or before.failure.reason != failure.reason:
-            fields = {**fields_of(entry), **error_fields(error)}
+            fields = {**fields_of(entry), **error.fields}
             # A refused key is told once for the project, by the client.
             level = logging.DEBUG if isinstance(error, AuthError) else logging.WARNING
             logger.log(level, "the instance cannot be read", extra={"fields": fields})
@@ -246,15 +246,4 @@ def fields_of(item: Watched | Instance) -> Mapping[str, str]:
         "project": instance.project,
         "dcs_instance_id": instance.id,
         "dcs_instance_name": instance.name,
-    }
-
-
-def error_fields(error: ApiError) -> Mapping[str, object]:
-    """Return what a log line says of an error of the API."""
-    return {
-        "reason": error.reason,
-        "status": error.status,
-        "error_code": error.error_code,
-        "request_id": error.request_id,
-        "error": error.message,
     }
