@@ -28,7 +28,7 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 	@$(BIN)/dcs-task-exporter demo
 
 test: check tools ## everything: style, types, layers, all tests with the real parts
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -n 4 --cov --cov-report=term
 
 check: lint types layers ## style, types and import layers
 
@@ -43,7 +43,7 @@ layers: $(VENV)/.dev ## imports run one way
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
-	$(BIN)/pytest -m 'not real'
+	$(BIN)/pytest -n auto -m 'not real'
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py

@@ -34,7 +34,8 @@ from dcs_task_exporter.models import CenterTask, Progress, Task, TaskDetails, Ta
 from dcs_task_exporter.telemetry import ApiTelemetry
 from dcs_task_exporter.transport import Transport
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+# A client that knows of the end makes a new connection; else it may send into one that is ending.
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
 ANSWERED_AT = 1_767_225_600.0
 
 
@@ -144,7 +145,7 @@ def test_broken_framing(wire: Wire, client: Client, played: bytes) -> None:
 
 def throttled(window: str, *headers: str) -> bytes:
     body = b'{"error_code": "APIGW.0308", "error_msg": "limit:9,time:%b day"}' % window.encode()
-    lines = [*headers, f"Content-Length: {len(body)}"]
+    lines = [*headers, "Connection: close", f"Content-Length: {len(body)}"]
     return answer("".join(f"{line}\r\n" for line in lines).encode(), body, b"429 Too Many")
 
 
