@@ -108,6 +108,7 @@ class ApiCaller:
         self._unforeseen = UnforeseenErrors()
         self._log_lock = threading.Lock()
         self._refusal_told: tuple[int | None, str, str] | None = None
+        self._latest_date: tuple[str, float | None] = ("", None)
 
     def close(self) -> None:
         """Let no request wait, and close the idle connections."""
@@ -251,7 +252,7 @@ class ApiCaller:
             auth = request_auth(credential, request.project_id, self._around.now)
             answer = self._transport.get(request.url, auth)
             if request.heard is not None:
-                request.heard(date_of(answer.headers))
+                request.heard(self._time_of(answer))
             parsed = _parsed(answer, request, credential, self._around.now())
         except ApiError as error:
             failure = error
@@ -270,6 +271,13 @@ class ApiCaller:
         # What caused it may quote the answer, or hold the request with its headers.
         failure.__cause__ = failure.__context__ = None
         raise failure.with_traceback(None)
+
+    def _time_of(self, answer: Answer) -> float | None:
+        """Return the cloud's time; many answers have the same, and reading it takes 9 us."""
+        date, known = answer.headers.get("Date", ""), self._latest_date
+        if known[0] != date:
+            known = self._latest_date = (date, date_of(answer.headers))
+        return known[1]
 
     def _internal_error(
         self, error: Exception, operation: str, credential: Credential, answer: Answer | None

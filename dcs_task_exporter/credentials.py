@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,7 +31,7 @@ ENVIRONMENT_NAMES: Final = (
 SECURITY_TOKEN_NAME: Final = "HUAWEICLOUD_SDK_SECURITY_TOKEN"  # noqa: S105 - a variable's name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccessKey:
     """An access key pair, with a security token where it is temporary."""
 
@@ -40,14 +41,14 @@ class AccessKey:
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def redactor(self) -> Redactor:
         """What takes all parts of this key, and `others`, out of a text: errors echo them."""
         parts = (self.secret_key, self.security_token, self.access_key)
         return Redactor.of((*parts, *self.others))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Token:
     """A token of the identity service, sent as ``X-Auth-Token``."""
 
@@ -55,7 +56,7 @@ class Token:
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def redactor(self) -> Redactor:
         """What takes the token, and `others`, out of a text."""
         return Redactor.of((self.token, *self.others))

@@ -80,7 +80,7 @@ class InstanceReader:
         began = self._monotonic()
         instance = entry.target.instance
         try:
-            self._publish(entry, began, self._listing(entry, began + self._settings.time_limit))
+            self._publish(entry, began, *self._listing(entry, began + self._settings.time_limit))
         except StoppedError:
             return False
         except ApiError as error:
@@ -93,27 +93,25 @@ class InstanceReader:
             return False
         return True
 
-    def _listing(self, entry: Watched, deadline: float) -> Listing:
-        """List an instance; once more when the answer tells that our clock is wrong.
+    def _listing(self, entry: Watched, deadline: float) -> tuple[Listing, Moment]:
+        """List an instance, and say when; once more when the answer tells that our clock is wrong.
 
         A window that begins too late lacks tasks, one that begins too early has some that were
         forgotten, and would be counted again.
         """
         moment = self._timekeeper.moment(entry.project)
-        listing = self._listed_by(moment, entry, deadline)
-        later = self._timekeeper.moment(entry.project)
+        listing, later = self._listed_by(moment, entry, deadline)
         if abs(later.at - moment.at) <= SKEW_MARGIN:
-            return listing
+            return listing, later
         return self._listed_by(later, entry, deadline)
 
-    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
+    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> tuple[Listing, Moment]:
         start = listing_start(entry.state, moment.at, self._settings.rules.lookback)
         listing = entry.target.source.list_tasks(entry.id, start, deadline)
-        self._timekeeper.hear(entry.project, listing.answered_at)
-        return listing
+        return listing, self._timekeeper.hear(entry.project, listing.answered_at)
 
-    def _publish(self, entry: Watched, began: float, listing: Listing) -> None:
-        rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)
+    def _publish(self, entry: Watched, began: float, listing: Listing, moment: Moment) -> None:
+        rules = self._settings.rules
         before: Snapshot | None = None
         while before is None:
             basis = self._basis(entry, listing, moment.at)
