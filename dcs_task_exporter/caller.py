@@ -166,7 +166,7 @@ class ApiCaller:
             "request_id": error.request_id,
             "pause_seconds": round(pause, 3),
         }
-        logger.debug("asking again", extra={"fields": fields})
+        logger.debug("a request failed and is sent again", extra={"fields": fields})
 
     def _backoff(self, error: ApiError, attempt: int) -> float:
         if isinstance(error, ThrottledError) and error.status is not None:
@@ -222,7 +222,7 @@ class ApiCaller:
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as ours
             # No secret is known yet that could be taken out of its text.
             fields = {"project": project, "operation": operation}
-            message = "the source of the key broke"
+            message = "reading the key of a project broke"
             self._unforeseen.tell(message, error, fields, lambda _: "[withheld]")
             self._observer.error(project, operation, InternalError.reason)
             message = f"internal error ({type(error).__name__}): see the log"
