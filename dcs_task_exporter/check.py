@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.config import Config, DiscoveryConfig, ProjectConfig
+from dcs_task_exporter.credentials import credential_source
 from dcs_task_exporter.discovery import DiscoveryStatus
-from dcs_task_exporter.errors import ApiError, Problem
+from dcs_task_exporter.errors import ApiError, CredentialsError, Problem
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.sharding import Shard
@@ -56,6 +57,15 @@ def state_problems(path: Path | None) -> Iterator[Problem]:
     except OSError as error:
         message = f"cannot be used: no file can be made in {path.parent}: {error.strerror}"
         yield Problem("state.path", message)
+
+
+def key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Find out which projects have no key or token that could be sent."""
+    for at, project in enumerate(config.projects):
+        try:
+            credential_source(project.credentials, environ).current()
+        except CredentialsError as error:
+            yield Problem(f"projects[{at}].credentials", str(error))
 
 
 def say_what_is_watched(config: Config, shard: Shard, say: Say) -> None:

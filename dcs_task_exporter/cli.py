@@ -21,7 +21,12 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.check import check_online, say_what_is_watched, state_problems
+from dcs_task_exporter.check import (
+    check_online,
+    key_problems,
+    say_what_is_watched,
+    state_problems,
+)
 from dcs_task_exporter.config import (
     ENVIRONMENT,
     REGION_NAMES,
@@ -177,7 +182,7 @@ def _check(arguments: argparse.Namespace) -> int:
     options = _attempt(partial(_options, arguments), found)
     source = str(_source(arguments) or ENVIRONMENT)
     if config is not None:
-        problems = tuple(state_problems(config.state.path))
+        problems = (*key_problems(config, os.environ), *state_problems(config.state.path))
         found += [ConfigError(source, problems)] if problems else []
     if found or config is None or options is None:
         _write("".join(f"{error}\n" for error in found), sys.stderr)

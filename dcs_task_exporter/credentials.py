@@ -143,7 +143,7 @@ class EnvironmentKey:
                     sendable(token, token_name),
                     others=self.others,
                 )
-        pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
+        pairs = ", or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
         raise CredentialsError(message)
 

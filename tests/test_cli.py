@@ -482,6 +482,19 @@ def test_check_leaves_no_state_file(config: Path, tmp_path: Path) -> None:
     assert (done.returncode, [*tmp_path.iterdir()]) == (0, [config])
 
 
+def test_check_without_the_key_of_the_environment(tmp_path: Path) -> None:
+    """`check` misses a key that is to come from the environment: exit status 2, and its names."""
+    config = tmp_path / "config.yml"
+    text = "{name: a, region: cn-north-4, credentials: {type: environment}, instances: [{id: i0}]}"
+    config.write_text(f"projects: [{text}]\n")
+
+    done = run("check", f"--config.file={config}", folder=tmp_path, **NO_KEY)
+
+    told = f"projects[0].credentials: no access key in the environment: set {NAMES}\n"
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
 def test_check_of_the_web_configuration(config: Path, tmp_path: Path) -> None:
     """`check` reads the web configuration too, and tells its mistakes beside the other file's."""
     (tmp_path / "auth.yml").write_text("basic_auth_users: {prometheus: secret}\n")
@@ -776,6 +789,17 @@ def finished(url: str) -> dict[str, float]:
         for (name, labels), number in found.items()
         if name == "dcs_tasks_finished_total"
     }
+
+
+def test_a_missing_key_in_the_log(here: World, config: Path) -> None:
+    """Of a key that is not there the log does not say that the cloud refused it."""
+    pair = rf"type: access_key\n.*{ACCESS_KEY}\n.*{SECRET_KEY}"
+    config.write_text(re.sub(pair, "type: environment", config.read_text()))
+
+    done = run("tasks", f"--config.file={config}", folder=config.parent, **NO_KEY)
+
+    assert "there is no usable key or token for this project" in done.stderr
+    assert ("refuses" in done.stderr, here.cloud.count()) == (False, 0)
 
 
 def test_tasks(here: World, config: Path) -> None:
