@@ -191,15 +191,17 @@ class Discovery:
             self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
 
     def _tell(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
-        changes = [("an instance is watched", known[key]) for key in known.keys() - before.keys()]
-        changes += [("an instance left", before[key]) for key in before.keys() - known.keys()]
-        for message, instance in changes:
-            fields = {
-                "project": self._settings.project,
-                "dcs_instance_id": instance.id,
-                "dcs_instance_name": instance.name,
-            }
-            logger.info(message, extra={"fields": fields})
+        came = [known[key] for key in known.keys() - before.keys()]
+        left = [before[key] for key in before.keys() - known.keys()]
+        project = {"project": self._settings.project}
+        numbers = {"instances": len(known), "came": len(came), "left": len(left)}
+        # A search that changes nothing is no news.
+        level = logging.INFO if came or left else logging.DEBUG
+        logger.log(level, "discovery searched", extra={"fields": {**project, **numbers}})
+        for message, instances in (("an instance is watched", came), ("an instance left", left)):
+            for instance in instances:
+                fields = {"dcs_instance_id": instance.id, "dcs_instance_name": instance.name}
+                logger.debug(message, extra={"fields": {**project, **fields}})
 
     def _fail(self, problem: str) -> None:
         with self._lock:
@@ -209,8 +211,9 @@ class Discovery:
             )
         if problem != before.problem:
             fields = {"project": before.project, "error": problem}
-            stays = "the last list stays" if before.last_success else "no instance is known"
-            logger.warning("discovery failed, %s", stays, extra={"fields": fields})
+            stays = "the last list stays" if before.last_success else "it has found none yet"
+            message = "discovery cannot list the instances: %s"
+            logger.warning(message, stays, extra={"fields": fields})
 
     def _finish(self) -> None:
         with self._lock:

@@ -171,7 +171,9 @@ class Exporter:
             try:
                 self.refresh_and_wait(interval)
             except Exception:
-                logger.exception("a refresh broke")
+                logger.exception(
+                    "the refresh of all instances broke; the next one begins as planned"
+                )
             self._stopping.wait(max(0.0, began + interval - time.monotonic()))
 
     def refresh_and_wait(self, timeout: float) -> None:

@@ -87,7 +87,7 @@ class InstanceReader:
             self.fail(entry, began, error)
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and costs only this
-            self._unforeseen.tell("a refresh broke", error, fields_of(instance))
+            self._unforeseen.tell("the refresh of an instance broke", error, fields_of(instance))
             message = f"internal error ({type(error).__name__}): see the log"
             self.fail(entry, began, InternalError(message))
             return False

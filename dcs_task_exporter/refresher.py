@@ -215,7 +215,10 @@ class Refresher:
         except StoppedError:
             raise
         except Exception:
-            logger.exception("the change detector broke", extra={"fields": {"project": project}})
+            logger.exception(
+                "asking the task centre broke: every instance of the project is read",
+                extra={"fields": {"project": project}},
+            )
             changes = EVERYTHING
         with self._lock:
             own = [entry for entry in self._entries.values() if entry.project == project]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -80,6 +81,54 @@ def test_new_and_deleted() -> None:
 
         assert once == {"i0", "i1", "new"}
         assert watched(exporter) == {"i1", "new"}
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int) -> list[tuple[str, dict[str, object]]]:
+    """Return what discovery logged at a level, since the last time; in no order of its own."""
+    found = [
+        (record.getMessage(), record.fields)  # type: ignore[attr-defined]
+        for record in caplog.records
+        if record.levelno == level and record.name.endswith(".discovery")
+    ]
+    caplog.clear()
+    return sorted(found, key=str)
+
+
+def test_one_log_line_for_each_search(caplog: pytest.LogCaptureFixture) -> None:
+    """A search logs one line with how many came and left; one that changes nothing, none."""
+    caplog.set_level(logging.INFO)
+    with world(3) as here, discovering(here) as exporter:
+        scrape(exporter)
+        first = told(caplog, logging.INFO)
+        here.cloud.add_instance(PROJECT, "new", "new")
+        here.cloud.remove_instance("i0")
+        here.cloud.remove_instance("i1")
+        search_again(here, exporter)
+        second = told(caplog, logging.INFO)
+        search_again(here, exporter)
+        third = told(caplog, logging.INFO)
+        search_again(here, exporter)
+
+        said = "discovery searched"
+        assert first == [(said, {"project": "prod", "instances": 3, "came": 3, "left": 0})]
+        assert second == [(said, {"project": "prod", "instances": 4, "came": 1, "left": 0})]
+        assert third == [(said, {"project": "prod", "instances": 2, "came": 0, "left": 2})]
+        assert told(caplog, logging.INFO) == []
+
+
+def test_single_instances_are_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """Which instances came is logged at level debug, a line for each."""
+    caplog.set_level(logging.DEBUG)
+    with world(2) as here, discovering(here) as exporter:
+        scrape(exporter)
+
+    assert told(caplog, logging.DEBUG) == [
+        (
+            "an instance is watched",
+            {"project": "prod", "dcs_instance_id": f"i{at}", "dcs_instance_name": f"cache-{at}"},
+        )
+        for at in range(2)
+    ]
 
 
 def test_an_empty_answer_is_a_failure() -> None:

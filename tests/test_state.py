@@ -320,6 +320,20 @@ def test_missing_folder(disk: Disk) -> None:
     assert disk.open().load("i0").counts == SOME.counts
 
 
+def test_the_log_names_the_state_file(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    """A log line says that it is about the state file, and what cannot be done with it."""
+    disk.path = disk.path.parent / "later" / "state.db"
+    file = disk.open()
+    disk.clock.advance(RETRY_INTERVAL)
+    file.save("i0", SOME)
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot use the state file",
+        "cannot save the state file",
+    ]
+    assert {record.fields["state"] for record in caplog.records} == {disk.path}  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 256 KiB."""

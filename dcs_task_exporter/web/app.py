@@ -272,13 +272,13 @@ class _Site:
         try:
             await self._source.refresh(seconds, target)
         except Exception:  # whatever it is, what is in memory is worth more than a 500
-            logger.exception("refresh failed; serving what is in memory")
+            logger.exception("the refresh for a scrape broke; the answer shows what is in memory")
 
     async def _discover(self, seconds: float, project: str | None = None) -> bool:
         try:
             return await self._source.discover(seconds, project)
         except Exception:
-            logger.exception("discovery failed; serving what is in memory")
+            logger.exception("the search for /sd broke; the answer shows what is in memory")
             return False
 
     async def _exposition(
@@ -296,7 +296,7 @@ class _Site:
         try:
             answer = await _in_pool(self._metrics_pool, lambda: self._source.exposition(wanted))
         except Exception:
-            logger.exception("metrics cannot be rendered")
+            logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
         whole = target is None and request.method == "GET" and not wanted.names
         if whole and INSTANCES in parts:
