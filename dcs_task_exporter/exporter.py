@@ -33,6 +33,7 @@ from dcs_task_exporter.telemetry import (
     ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
+    TaskDurations,
     register_process_metrics,
 )
 from dcs_task_exporter.web.app import WebSettings
@@ -71,6 +72,11 @@ class Exporter:
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
+        self._durations = TaskDurations(
+            options.clocks.monotonic,
+            hold=config.collector.first_value_hold,
+            max_names=config.collector.max_task_names,
+        )
         self._state = self._state_file(options)
         journal = self._state or NoJournal()
         self._timekeeper = Timekeeper(
@@ -89,6 +95,7 @@ class Exporter:
             journal=journal,
             detectors=detectors_of(config, self.clients, options.clocks, self._timekeeper),
             timekeeper=self._timekeeper,
+            observe=self._durations.observe,
         )
         self.discoveries = [
             discovery_of(
@@ -296,6 +303,7 @@ class Exporter:
         registry = CollectorRegistry(support_collectors_without_names=True)
         registry.register(self._api)
         registry.register(self._own)
+        registry.register(self._durations)
         registry.register(ClockTelemetry(self._doubts))
         registry.register(
             DiscoveryTelemetry(
