@@ -255,22 +255,25 @@ class Exporter:
 
     def problems(self) -> Sequence[str]:
         """Return what is wrong with the clock and with discovery, in sentences for people."""
+        statuses = [discovery.status for discovery in self.discoveries]
         doubted = [
             f"The clock of this machine is {doubt} (project {project}): set it right. "
             "Until then nothing is forgotten."
             for project, doubt in self._doubts().items()
             if doubt
         ]
-        return doubted + [
+        failed = [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
             + (
                 "The last list stays."
                 if status.last_success
                 else "Only those in the configuration are read."
             )
-            for status in (discovery.status for discovery in self.discoveries)
+            for status in statuses
             if status.problem
         ]
+        odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
+        return [*doubted, *failed, *odd]
 
     def _doubts(self) -> Mapping[str, str]:
         """Return what is wrong with the clock, by project; empty where nothing is."""
@@ -309,6 +312,7 @@ class Exporter:
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.discoveries],
                 lambda: self._refresher.spared,
+                lambda: self._targets.numbers,
             )
         )
         if process_metrics:

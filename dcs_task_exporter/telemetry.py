@@ -253,15 +253,17 @@ class ExporterTelemetry(Collector):
 
 
 class DiscoveryTelemetry(Collector):
-    """What discovery found and the task centre spared, for each project that uses them."""
+    """How many instances are watched, what discovery found, and what the task centre spared."""
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[DiscoveryStatus]],
         spared: Callable[[], Mapping[str, int]],
+        watched: Callable[[], Mapping[str, int]],
     ) -> None:
         self._statuses = statuses
         self._spared = spared
+        self._watched = watched
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -298,7 +300,15 @@ class DiscoveryTelemetry(Collector):
         )
         for project, number in self._spared().items():
             spared.add_metric((project,), number)
-        return iter((up, instances, success, spared))
+        watched = GaugeMetricFamily(
+            "dcs_project_instances_watched",
+            "Instances of the project that are watched, by this exporter and its other shards: "
+            "those of the configuration, and those that discovery found.",
+            labels=("project",),
+        )
+        for project, number in self._watched().items():
+            watched.add_metric((project,), number)
+        return iter((watched, up, instances, success, spared))
 
 
 class TaskDurations(Collector):
