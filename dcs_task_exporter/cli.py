@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
 from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.sharding import choose_shard
+from dcs_task_exporter.simulator import DEMO_KEY
 from dcs_task_exporter.state import StateLockedError
 from dcs_task_exporter.web.app import WebSettings, create_app
 from dcs_task_exporter.web.guard import WebGuard
@@ -57,6 +59,14 @@ CENTER_WINDOW: Final = 3600.0
 
 RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
 """The keys of discovery that say which instances are watched."""
+
+DEMO_EPILOG: Final = f"""\
+The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
+  access key  {DEMO_KEY[0]}
+  secret key  {DEMO_KEY[1]}
+  region      cn-north-4
+The first line of the demo says where its cloud is.
+"""
 
 OK, FAILED, MISUSED = 0, 1, 2
 
@@ -83,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands and flags."""
-    common = argparse.ArgumentParser(add_help=False)
+    logs = argparse.ArgumentParser(add_help=False)
+    _add_log_flags(logs)
+    common = argparse.ArgumentParser(add_help=False, parents=[logs])
     _add_common_flags(common)
     parser = argparse.ArgumentParser(
         prog="dcs-task-exporter",
@@ -93,10 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_web_flags(parser)
+    _add_web_config_flag(parser)
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(title="commands", metavar="")
     serve = commands.add_parser("serve", help="serve /metrics (the default)", parents=[common])
     _add_web_flags(serve)
+    _add_web_config_flag(serve)
     serve.set_defaults(run=_serve)
     check = commands.add_parser("check", help="check the configuration", parents=[common])
     check.add_argument(
@@ -113,7 +127,11 @@ def build_parser() -> argparse.ArgumentParser:
     tasks.add_argument("--json", action="store_true", help="a JSON object for each instance")
     tasks.set_defaults(run=_tasks)
     demo = commands.add_parser(
-        "demo", help="run against a simulated cloud, without an account", parents=[common]
+        "demo",
+        help="run against a simulated cloud, without an account",
+        epilog=DEMO_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[logs],
     )
     _add_web_flags(demo, address="127.0.0.1:39327")
     demo.set_defaults(run=_demo)
@@ -143,6 +161,9 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
         metavar="I",
         help="which of them this one is, from 0 (default: the number of the StatefulSet's pod)",
     )
+
+
+def _add_log_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log.level",
         dest="log_level",
@@ -176,6 +197,10 @@ def _add_web_flags(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRE
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
     )
+    parser.set_defaults(default_address=parse_listen_address(address))
+
+
+def _add_web_config_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.config.file",
         dest="web_config_file",
@@ -183,7 +208,6 @@ def _add_web_flags(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRE
         metavar="PATH",
         help="TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
     )
-    parser.set_defaults(default_address=parse_listen_address(address))
 
 
 def _listen_address(text: str) -> tuple[str, int]:
@@ -240,8 +264,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve_until_told(
+    exporter: Exporter, arguments: argparse.Namespace, sockets: Sequence[socket.socket] = ()
+) -> None:
+    """Serve until SIGTERM or SIGINT; on `sockets`, where they listen already."""
     web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -249,9 +275,8 @@ def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
     app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
     tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
-    server = WebServer(
-        WebGuard(app, web_config) if web_config else app, host, port, more=more, tls=tls
-    )
+    guarded = WebGuard(app, web_config) if web_config else app
+    server = WebServer(guarded, host, port, more=more, tls=tls, sockets=sockets)
     tune_garbage_collection()
     exporter.start()
     server.start()
@@ -388,7 +413,20 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    run_demo(lambda exporter: serve_until_told(exporter, arguments), _say, arguments)
+    given = {
+        "--config.file": arguments.config_file is not None,
+        "--web.config.file": arguments.web_config_file is not None,
+        "--shard": arguments.shard is not None,
+        "--total-shards": arguments.total_shards != 1,
+    }
+    refused = [flag for flag, was in given.items() if was]
+    if refused:
+        told = f"the demo takes no {', '.join(refused)}: it reads its own cloud, without TLS"
+        _write(f"dcs-task-exporter: {told}\n", sys.stderr)
+        return MISUSED
+    run_demo(
+        lambda exporter, sockets: serve_until_told(exporter, arguments, sockets), _say, arguments
+    )
     return OK
 
 
