@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -23,6 +25,9 @@ TOOLS: Final = Path(".tools")
 
 PROMETHEUS: Final = ("prometheus",)
 ALERTMANAGER: Final = ("prometheus-alertmanager", "alertmanager")
+
+PORTS: Final = range(20_000, 30_000)
+"""Below those that systems give to connections: 32768 and above, or 49152."""
 
 ALERTMANAGER_CONFIG: Final = "route: {receiver: demo}\nreceivers: [{name: demo}]\n"
 
@@ -45,14 +50,14 @@ def monitoring(
     said = []
     alerting = ""
     if alertmanager is not None:
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         files["alertmanager.yml"] = ALERTMANAGER_CONFIG
         programs["Alertmanager"] = _alertmanager_command(alertmanager, address)
         alerting = (
             f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n"
         )
         said.append(f"  Pager  http://{address}/ (Alertmanager)")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     files["prometheus.yml"] = _prometheus_config(target, path, folder) + alerting
     programs["Prometheus"] = _prometheus_command(prometheus, address)
     said.insert(0, f"  Alerts http://{address}/alerts (Prometheus)")
@@ -132,7 +137,12 @@ def _supervised(
             teller.join()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Return a port that nothing listens on, and that the system gives to no connection.
+
+    A port that the system chose itself may be given away again before it is listened on.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

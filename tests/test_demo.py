@@ -22,7 +22,7 @@ import pytest
 import requests
 from clouds import samples, value
 
-from dcs_task_exporter.demo_monitoring import monitoring
+from dcs_task_exporter.demo_monitoring import free_port, monitoring
 from dcs_task_exporter.simulator import DEMO_KEY
 
 ROOT = Path(__file__).parent.parent
@@ -265,6 +265,13 @@ def test_port_0(demos: list[subprocess.Popen[str]], place: Place) -> None:
 
     assert value(found, "dcs_instance_up", dcs_instance_name="orders-cache") == 1
     assert f"metrics_path: '/{path}', static_configs: [{{targets: ['{target}']}}]" in config
+
+
+def test_ports_of_the_programs() -> None:
+    """A port that is chosen for a program is none that the system gives to a connection."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+
+    assert free_port() < int(given[0])
 
 
 @pytest.mark.parametrize(
