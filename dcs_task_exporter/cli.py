@@ -1,6 +1,7 @@
-"""The commands and their flags; returns exit statuses and never ends the process itself.
+"""The commands; returns exit statuses and never ends the process itself.
 
-Exit status 0: done; 1: what was asked for failed; 2: the configuration or a flag is wrong.
+Exit status 0: done; 1: what was asked for failed; 2: the configuration or a flag is wrong; 130: it
+was interrupted.
 """
 
 from __future__ import annotations
@@ -13,228 +14,107 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeVar
 
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.check import (
+    check_online,
+    key_problems,
+    say_what_is_watched,
+    state_problems,
+)
 from dcs_task_exporter.config import (
     ENVIRONMENT,
     REGION_NAMES,
     Config,
-    ProjectConfig,
     config_of_environment,
     load_config,
 )
 from dcs_task_exporter.credentials import ENVIRONMENT_NAMES, has_key
 from dcs_task_exporter.demo import run_demo
-from dcs_task_exporter.discovery import DiscoveryStatus
-from dcs_task_exporter.errors import (
-    ApiError,
-    ConfigError,
-    ExporterError,
-    Problem,
-)
+from dcs_task_exporter.errors import ConfigError, ExporterError, Problem
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.logs import FORMATS, LEVELS, set_up_logging
+from dcs_task_exporter.flags import DEFAULT_CONFIG, PROGRAM, UsageError, help_of, parse_flags
+from dcs_task_exporter.logs import set_up_logging
 from dcs_task_exporter.process import tune_garbage_collection
 from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.sharding import choose_shard
-from dcs_task_exporter.simulator import DEMO_KEY
 from dcs_task_exporter.state import StateLockedError
-from dcs_task_exporter.web.app import WebSettings, create_app
+from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
-from dcs_task_exporter.web.server import WebServer, parse_listen_address
+from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.toolkit import WebConfigFile
 
-DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
-DEFAULT_ADDRESS: Final = ":39327"
 PATIENCE: Final = 60.0
 """Seconds that a command waits for the cloud, beside what the budget makes a pass take."""
 
-CENTER_WINDOW: Final = 3600.0
-"""Seconds of the task centre's history that `check --online` asks for."""
+OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
-"""The keys of discovery that say which instances are watched."""
-
-DEMO_EPILOG: Final = f"""\
-The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
-  access key  {DEMO_KEY[0]}
-  secret key  {DEMO_KEY[1]}
-  region      cn-north-4
-The first line of the demo says where its cloud is.
-"""
-
-OK, FAILED, MISUSED = 0, 1, 2
+Made = TypeVar("Made")
 
 logger = logging.getLogger(__name__)
 
 
+class OutputError(ExporterError):
+    """What a command prints cannot be written."""
+
+
+class ReaderGoneError(OutputError):
+    """Who read the output has closed it, as `head` does: there is nobody to tell."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    arguments = build_parser().parse_args(argv)
-    set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
-    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        return _run(sys.argv[1:] if argv is None else argv)
+    except ReaderGoneError:
+        return FAILED
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
+        _write(f"{error}\n", sys.stderr)
         return MISUSED
-    except StateLockedError as error:
-        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
+    except (UsageError, StateLockedError) as error:
+        _write(f"{PROGRAM}: {error}\n", sys.stderr)
         return MISUSED
     except ExporterError as error:
-        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
+        _write(f"{PROGRAM}: {error}\n", sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        _write(f"{PROGRAM}: interrupted\n", sys.stderr)
+        return INTERRUPTED
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands and flags."""
-    logs = argparse.ArgumentParser(add_help=False)
-    _add_log_flags(logs)
-    common = argparse.ArgumentParser(add_help=False, parents=[logs])
-    _add_common_flags(common)
-    parser = argparse.ArgumentParser(
-        prog="dcs-task-exporter",
-        description="Prometheus exporter for the background tasks of Huawei Cloud DCS.",
-        epilog="Without a command, it serves. Every command has its own --help.",
-        parents=[common],
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    _add_web_flags(parser)
-    _add_web_config_flag(parser)
-    parser.set_defaults(run=_serve)
-    commands = parser.add_subparsers(title="commands", metavar="")
-    serve = commands.add_parser("serve", help="serve /metrics (the default)", parents=[common])
-    _add_web_flags(serve)
-    _add_web_config_flag(serve)
-    serve.set_defaults(run=_serve)
-    check = commands.add_parser("check", help="check the configuration", parents=[common])
-    check.add_argument(
-        "--online", action="store_true", help="also try the credentials and read each instance"
-    )
-    check.set_defaults(run=_check)
-    scrape = commands.add_parser(
-        "scrape", help="read all instances once and print the metrics", parents=[common]
-    )
-    scrape.set_defaults(run=_scrape)
-    tasks = commands.add_parser(
-        "tasks", help="read all instances once and list their latest tasks", parents=[common]
-    )
-    tasks.add_argument("--json", action="store_true", help="a JSON object for each instance")
-    tasks.set_defaults(run=_tasks)
-    demo = commands.add_parser(
-        "demo",
-        help="run against a simulated cloud, without an account",
-        epilog=DEMO_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[logs],
-    )
-    _add_web_flags(demo, address="127.0.0.1:39327")
-    demo.set_defaults(run=_demo)
-    return parser
-
-
-def _add_common_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        metavar="PATH",
-        help=f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
-    )
-    parser.add_argument(
-        "--total-shards",
-        dest="total_shards",
-        type=int,
-        default=1,
-        metavar="N",
-        help="number of exporters that share the instances (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--shard",
-        dest="shard",
-        type=int,
-        metavar="I",
-        help="which of them this one is, from 0 (default: the number of the StatefulSet's pod)",
-    )
-
-
-def _add_log_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--log.level",
-        dest="log_level",
-        choices=LEVELS,
-        default="info",
-        help="lowest level that is logged (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--log.format",
-        dest="log_format",
-        choices=FORMATS,
-        default="logfmt",
-        help="form of a log line (default: %(default)s)",
-    )
-
-
-def _add_web_flags(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRESS) -> None:
-    parser.add_argument(
-        "--web.listen-address",
-        dest="addresses",
-        action="append",
-        type=_listen_address,
-        metavar="HOST:PORT",
-        help=f"address to listen on; may be repeated (default: {address})",
-    )
-    parser.add_argument(
-        "--web.telemetry-path",
-        dest="telemetry_path",
-        type=_url_path,
-        default="/metrics",
-        metavar="PATH",
-        help="path of the metrics (default: %(default)s)",
-    )
-    parser.set_defaults(default_address=parse_listen_address(address))
-
-
-def _add_web_config_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--web.config.file",
-        dest="web_config_file",
-        type=Path,
-        metavar="PATH",
-        help="TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
-    )
-
-
-def _listen_address(text: str) -> tuple[str, int]:
-    try:
-        return parse_listen_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _url_path(text: str) -> str:
-    message = f"not a path for metrics: {text!r}; write it like /metrics"
-    if text == "/":
-        raise argparse.ArgumentTypeError(message)
-    try:
-        return WebSettings(telemetry_path=text).telemetry_path
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
+def _run(argv: Sequence[str]) -> int:
+    arguments = parse_flags(argv)
+    if arguments.help:
+        _write(help_of(arguments.command, with_commands=arguments.is_default), sys.stdout)
+        return OK
+    if arguments.version:
+        _say(f"{PROGRAM} {__version__}")
+        return OK
+    set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
+    run = {"serve": _serve, "check": _check, "scrape": _scrape, "tasks": _tasks, "demo": _demo}
+    return run[arguments.command](arguments)
 
 
 def _config(arguments: argparse.Namespace) -> Config:
     """Return the configuration of the file, or of the environment where there is no file."""
-    path = arguments.config_file
-    if path is not None or DEFAULT_CONFIG.exists():
-        return load_config(path or DEFAULT_CONFIG, os.environ)
+    path = _source(arguments)
+    if path is not None:
+        return load_config(path, os.environ)
     if has_key(os.environ):
         return config_of_environment(os.environ)
     raise ConfigError(str(DEFAULT_CONFIG), tuple(_of_no_configuration(os.environ)))
+
+
+def _source(arguments: argparse.Namespace) -> Path | None:
+    """Return the configuration file, None where there is none."""
+    path: Path | None = arguments.config_file
+    return path or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
 
 
 def _of_no_configuration(environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -256,7 +136,12 @@ def _options(arguments: argparse.Namespace, *, serving: bool = False) -> Options
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    exporter = Exporter(_config(arguments), _options(arguments, serving=True))
+    config = _config(arguments)
+    exporter = Exporter(config, _options(arguments, serving=True))
+    for project in config.projects:
+        if project.region_doubt:
+            fields = {"project": project.name, "problem": project.region_doubt}
+            logger.warning("the region is probably misspelt", extra={"fields": fields})
     try:
         serve_until_told(exporter, arguments)
     finally:
@@ -268,7 +153,8 @@ def serve_until_told(
     exporter: Exporter, arguments: argparse.Namespace, sockets: Sequence[socket.socket] = ()
 ) -> None:
     """Serve until SIGTERM or SIGINT; on `sockets`, where they listen already."""
-    web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
+    path: Path | None = vars(arguments).get("web_config_file")  # the demo has none
+    web_config = WebConfigFile(path) if path else None
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
@@ -290,101 +176,62 @@ def serve_until_told(
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    config = _config(arguments)
-    options = _options(arguments)
-    count = sum(len(project.instances) for project in config.projects)
-    source = arguments.config_file or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else "environment")
-    _say(f"{source}: {len(config.projects)} project(s), {count} instance(s), valid")
+    """Check the configuration, the flags and the web configuration; say every mistake at once."""
+    found: list[ConfigError] = []
+    config = _attempt(partial(_config, arguments), found)
+    web_config = arguments.web_config_file
+    if web_config is not None:
+        _attempt(partial(WebConfigFile, web_config), found)
+    options = _attempt(partial(_options, arguments), found)
+    source = str(_source(arguments) or ENVIRONMENT)
+    if config is not None:
+        problems = (*key_problems(config, os.environ), *state_problems(config.state.path))
+        found += [ConfigError(source, problems)] if problems else []
+    if found or config is None or options is None:
+        _write("".join(f"{error}\n" for error in found), sys.stderr)
+        return MISUSED
+    for path in (source, web_config):
+        if path is not None:
+            _say(f"{path}: valid")
+    for project in config.projects:
+        if project.region_doubt:
+            _write(f"warning: project {project.name}: {project.region_doubt}\n", sys.stderr)
+    say_what_is_watched(config, options.shard, _say)
     if not arguments.online:
         return OK
     exporter = Exporter(config, options)
     try:
-        return _check_online(config, exporter)
+        verdict = check_online(config, exporter, PATIENCE, _say, verbose=arguments.verbose)
+        _say_problems(exporter)
     finally:
         exporter.stop()
+    _say(str(verdict))  # after the last line of the log
+    return OK if verdict.ok else FAILED
 
 
-def _check_online(config: Config, exporter: Exporter) -> int:
-    """Try each project's credentials and each instance; say what was found."""
-    there = {project.name: _try_listing(project, exporter) for project in config.projects}
-    centers = [
-        _try_task_center(project, exporter)
-        for project in config.projects
-        if project.task_center.enabled
-    ]
-    exporter.read_everything(PATIENCE)
-    statuses = {discovery.project: discovery.status for discovery in exporter.discoveries}
-    for project in config.projects:
-        if project.name in statuses:
-            _say_what_is_watched(project, statuses[project.name], there[project.name])
-    for snapshot in exporter.snapshots():
-        failure, figures = snapshot.failure, snapshot.figures
-        told = f"{len(figures.tasks)} recent task(s)" if figures else "not read in time"
-        if failure is not None:
-            told = f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
-        _say(f"instance {snapshot.instance.name} ({snapshot.instance.id}): {told}")
-    for name, seconds in exporter.pass_times().items():
-        _say(
-            f"project {name}: a full pass takes {max(0.1, seconds):.1f} s at "
-            f"{config.collector.requests_per_second:g} requests per second, more where listings "
-            "have several pages"
-        )
-    return max(_outcome(exporter), OK if all(centers) else FAILED)
-
-
-def _try_listing(project: ProjectConfig, exporter: Exporter) -> int | None:
-    """List the instances of a project; return how many there are, None if nobody knows."""
-    deadline = Options().clocks.monotonic() + PATIENCE
+def _attempt(make: Callable[[], Made], found: list[ConfigError]) -> Made | None:
     try:
-        found = exporter.clients[project.name].list_instances(deadline)
-    except ApiError as error:
-        # Listing instances is a permission of its own; reading tasks may work without it.
-        _say(f"project {project.name}: instances cannot be listed: {error}")
+        return make()
+    except ConfigError as error:
+        found.append(error)
         return None
-    _say(f"project {project.name}: the credentials work; {len(found)} instance(s) there")
-    for item in found:
-        engine = f"{item.engine} {item.engine_version}"
-        _say(f"  {item.id}  {item.name}  {engine}  {item.status}".rstrip())
-    return len(found)
 
 
-def _try_task_center(project: ProjectConfig, exporter: Exporter) -> bool:
-    """Ask the task centre once; return whether it answers."""
-    clocks = Options().clocks
-    start, deadline = clocks.now() - CENTER_WINDOW, clocks.monotonic() + PATIENCE
-    try:
-        tasks, _ = exporter.clients[project.name].list_center_tasks(start, deadline)
-    except ApiError as error:
-        _say(f"project {project.name}: the task centre does not work: {error}")
-        return False
-    _say(f"project {project.name}: the task centre works; {len(tasks)} task(s) of the last hour")
-    return True
-
-
-def _say_what_is_watched(
-    project: ProjectConfig, status: DiscoveryStatus, there: int | None
-) -> None:
-    """Say how many of a project's instances discovery watches."""
-    if not status.up and there != 0:
-        return  # the end of the check says why
-    rules = [key for key in RULES if getattr(project.discovery, key)]
-    told = str(status.instances or "NONE") + ("" if there is None else f" of {there} instance(s)")
-    if there and not status.instances:
-        told += f": the rules of discovery ({', '.join(rules)}) admit none"
-    _say(f"project {project.name}: discovery watches {told}")
+def _say_problems(exporter: Exporter) -> None:
+    """Say on stderr what is wrong with the clock, and which instances are not even known."""
+    late = [
+        f"The instances of project {discovery.project} were not listed in time."
+        for discovery in exporter.discoveries
+        if not discovery.status.up and not discovery.status.problem
+    ]
+    for sentence in (*exporter.problems(), *late):
+        _write(f"{PROGRAM}: {sentence}\n", sys.stderr)
 
 
 def _outcome(exporter: Exporter) -> int:
-    """Return the exit status of one pass; say on stderr which instances are not even known."""
-    statuses = [discovery.status for discovery in exporter.discoveries]
-    late = [
-        f"The instances of project {status.project} were not listed in time."
-        for status in statuses
-        if not status.up and not status.problem
-    ]
-    for sentence in (*exporter.problems(), *late):
-        _write(f"dcs-task-exporter: {sentence}\n", sys.stderr)
-    listed = all(status.up for status in statuses)
+    """Return the exit status of one pass; say what is wrong beside the instances."""
+    _say_problems(exporter)
+    listed = all(discovery.status.up for discovery in exporter.discoveries)
     return OK if listed and all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
 
 
@@ -413,17 +260,6 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    given = {
-        "--config.file": arguments.config_file is not None,
-        "--web.config.file": arguments.web_config_file is not None,
-        "--shard": arguments.shard is not None,
-        "--total-shards": arguments.total_shards != 1,
-    }
-    refused = [flag for flag, was in given.items() if was]
-    if refused:
-        told = f"the demo takes no {', '.join(refused)}: it reads its own cloud, without TLS"
-        _write(f"dcs-task-exporter: {told}\n", sys.stderr)
-        return MISUSED
     run_demo(
         lambda exporter, sockets: serve_until_told(exporter, arguments, sockets), _say, arguments
     )
@@ -434,6 +270,17 @@ def _say(text: str) -> None:
     _write(f"{text}\n", sys.stdout)
 
 
-def _write(text: str, stream: TextIO) -> None:
-    stream.write(text)
-    stream.flush()
+def _write(text: str, stream: TextIO | None) -> None:
+    """Write a text; a stream that was closed before the start takes none."""
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError from None
+        message = f"cannot write the output: {error.strerror}"
+        raise OutputError(message) from None

@@ -59,11 +59,16 @@ class Timekeeper:
         self._heard: dict[str, float] = {}
         self._doubted: frozenset[str] = frozenset()
 
-    def hear(self, project: str, date: float | None) -> None:
-        """Take note of the time that an answer of a project's cloud told, if it told one."""
+    def hear(self, project: str, date: float | None) -> Moment:
+        """Take note of the time that an answer of a project's cloud told, if it told one.
+
+        Returns what time it is now.
+        """
         if date is not None and date >= EARLIEST_TIME:
             self._heard[project] = date - self._monotonic()
-        self._tell(project, self.moment(project).doubt)
+        moment = self.moment(project)
+        self._tell(project, moment.doubt)
+        return moment
 
     def moment(self, project: str) -> Moment:
         """Return what time it is, for what one project's cloud lists."""

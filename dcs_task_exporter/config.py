@@ -24,12 +24,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dcs_task_exporter.config_checks import cross_check, unreadable_secrets
+from dcs_task_exporter.config_checks import cross_check, unusable_files
 from dcs_task_exporter.config_loader import TAG_OF_LATER, parse, read_text
 from dcs_task_exporter.durations import DURATION_PATTERN, parse_duration
 from dcs_task_exporter.errors import ConfigError, Problem
 from dcs_task_exporter.json_values import parse_time
 from dcs_task_exporter.models import MAX_LABEL_LENGTH, Outcome, StatusTable
+from dcs_task_exporter.regions import doubt_of_region
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT: Final = "environment"
@@ -233,7 +234,7 @@ class TokenCredentials(_Section):
 
 
 class EnvironmentCredentials(_Section):
-    """HUAWEICLOUD_SDK_AK and _SK, or CLOUD_SDK_AK and _SK, of the environment."""
+    """HUAWEICLOUD_SDK_AK and _SK, CLOUD_SDK_AK and _SK, or HW_ACCESS_KEY and HW_SECRET_KEY."""
 
     type: Literal["environment"]
 
@@ -306,6 +307,14 @@ class ProjectConfig(_Section):
         return self.iam_endpoint or f"https://iam.{self.region}.{self._domain}"
 
     @property
+    def region_doubt(self) -> str:
+        """Why the region is probably misspelt; empty where it is known, or is another cloud's."""
+        if self.endpoint or self.cloud:
+            return ""
+        doubt = doubt_of_region(self.region)
+        return f"{self.region} {doubt}" if doubt else ""
+
+    @property
     def _domain(self) -> str:
         # Europe's regions have their own domain (Terraform provider, getCloudDomain).
         european = self.region.startswith("eu-west-1")
@@ -370,13 +379,13 @@ class Config(_Section):
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file, and the files of secrets that it names.
+    """Read and check a configuration file, and the files that it names.
 
     Raises `ConfigError` with every mistake in it.
     """
 
     def check(data: object) -> list[Problem]:
-        return cross_check(data) + unreadable_secrets(data)
+        return cross_check(data) + unusable_files(data)
 
     return parse(Config, read_text(path), str(path), environ, check)
 

@@ -7,6 +7,7 @@ The data may be of any shape: what does not fit is the schema's to report.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -81,10 +82,14 @@ def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
         first.setdefault(label, path)
 
 
-def unreadable_secrets(data: object) -> list[Problem]:
-    """Return the files of secrets that cannot be used, by the keys that name them."""
+def unusable_files(data: object) -> list[Problem]:
+    """Return the files that cannot be used, by the keys that name them."""
     problems = []
     for at, project in _sections(data, "projects"):
+        ca_file = _section(project, "tls").get("ca_file")
+        if isinstance(ca_file, str):
+            path = f"projects[{at}].tls.ca_file"
+            problems += [Problem(path, message) for message in _of_certificates(ca_file)]
         for key, value in _section(project, "credentials").items():
             if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
                 continue
@@ -93,6 +98,18 @@ def unreadable_secrets(data: object) -> list[Problem]:
             except CredentialsError as error:
                 problems.append(Problem(f"projects[{at}].credentials.{key}", str(error)))
     return problems
+
+
+def _of_certificates(path: str) -> Iterator[str]:
+    """Say why a file of certificates cannot be used; it is named by its key alone."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        yield "holds no certificate in the PEM format"
+    except OSError as error:
+        yield f"cannot be read: {error.strerror}"
+    except ValueError:
+        yield "has a name that no file can have"
 
 
 def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:

@@ -44,6 +44,7 @@ _YAML_MISTAKES: Final = (
     ("expected a single document", "a second document: one file is one document"),
     ("expected <block end>", "the indentation does not fit the lines above"),
     ("expected ',' or", "a comma or a closing bracket is missing"),
+    ("expected the node content", "a value is missing here, or a bracket is not closed"),
     ("found unhashable key", "a key must be a text"),
 )
 

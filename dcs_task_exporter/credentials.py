@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,13 +25,19 @@ from dcs_task_exporter.secret_files import read_secret, sendable
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
     ("CLOUD_SDK_AK", "CLOUD_SDK_SK"),
+    ("HW_ACCESS_KEY", "HW_SECRET_KEY"),
 )
-"""The pairs of variables that hold a key: the SDK's, then those of the API page's samples."""
+"""The pairs of variables that hold a key: the SDK's, the API page's samples', Terraform's."""
 
-SECURITY_TOKEN_NAME: Final = "HUAWEICLOUD_SDK_SECURITY_TOKEN"  # noqa: S105 - a variable's name
+SECURITY_TOKEN_NAMES: Final = (
+    "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+    "HUAWEICLOUD_SDK_SECURITY_TOKEN",
+    "HW_SECURITY_TOKEN",
+)
+"""Of each pair the variable that holds the security token of a temporary key."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccessKey:
     """An access key pair, with a security token where it is temporary."""
 
@@ -40,14 +47,14 @@ class AccessKey:
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def redactor(self) -> Redactor:
         """What takes all parts of this key, and `others`, out of a text: errors echo them."""
         parts = (self.secret_key, self.security_token, self.access_key)
         return Redactor.of((*parts, *self.others))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Token:
     """A token of the identity service, sent as ``X-Auth-Token``."""
 
@@ -55,7 +62,7 @@ class Token:
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def redactor(self) -> Redactor:
         """What takes the token, and `others`, out of a text."""
         return Redactor.of((self.token, *self.others))
@@ -117,25 +124,27 @@ class ConfiguredToken:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentKey:
-    """The access key of the environment, under the SDK's names or those of the API's samples."""
+    """The access key of the environment, under any of the names that are known."""
 
     environ: Mapping[str, str] = field(repr=False)
     others: tuple[str, ...] = field(default=(), repr=False)
 
     def current(self) -> Credential:
         """Return the first complete pair that the environment holds."""
-        for access_name, secret_name in ENVIRONMENT_NAMES:
+        for (access_name, secret_name), token_name in zip(
+            ENVIRONMENT_NAMES, SECURITY_TOKEN_NAMES, strict=True
+        ):
             access_key = self.environ.get(access_name, "").strip()
             secret_key = self.environ.get(secret_name, "").strip()
             if access_key and secret_key:
-                token = self.environ.get(SECURITY_TOKEN_NAME, "").strip()
+                token = self.environ.get(token_name, "").strip()
                 return AccessKey(
                     sendable(access_key, access_name),
                     sendable(secret_key, secret_name),
-                    sendable(token, SECURITY_TOKEN_NAME),
+                    sendable(token, token_name),
                     others=self.others,
                 )
-        pairs = " or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
+        pairs = ", or ".join(" and ".join(pair) for pair in ENVIRONMENT_NAMES)
         message = f"no access key in the environment: set {pairs}"
         raise CredentialsError(message)
 

@@ -338,8 +338,9 @@ class Gate:
                     self._admission.adopt(credential)
                     self._changed.notify_all()
                 place = self._place(subject, deadline)
-            if place is not None:
-                return credential, place
+                if place is not None:
+                    # The same object while the key is the same: it keeps its redactor.
+                    return self._credential, place
 
     def _place(self, subject: str, deadline: float) -> Place | None:
         """Return a place, or None when it is time to ask again; called under the lock."""

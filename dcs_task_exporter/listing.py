@@ -24,6 +24,12 @@ from dcs_task_exporter.models import EARLIEST_TIME, TaskPage
 CHECK_INTERVAL: Final = 20
 """One in so many listings of an instance is read to its end, whatever `task_count` says."""
 
+LONGEST_CHECK_INTERVAL: Final = 100
+"""The same of many instances: all of a project tell of the same cloud, and a check is a request."""
+
+CHECKS_A_SWEEP: Final = 5
+"""Listings that are read to their end each time that all instances are read, where they suffice."""
+
 PROOF: Final = 4
 """What `task_count` must have shown before it is believed to be a total: two listings of many rows
 that were read to their end, or four of few."""
@@ -61,6 +67,11 @@ class Listed(Protocol):
 
 
 Row = TypeVar("Row", bound=Listed)
+
+
+def check_interval(instances: int) -> int:
+    """Return in how many listings one is read to its end, of each of so many instances."""
+    return min(LONGEST_CHECK_INTERVAL, max(CHECK_INTERVAL, instances // CHECKS_A_SWEEP))
 
 
 class TotalEvidence:

@@ -117,7 +117,9 @@ class ProgressReader:
                 if isinstance(error, ApiTimeoutError | ApiConnectionError):
                     self._silent_until[entry.project] = self._monotonic() + PAUSE
                 fields = {**fields_of(entry), "task_id": key, **error.fields}
-                logger.debug("no progress of a task", extra={"fields": fields})
+                logger.debug(
+                    "the cloud does not tell the progress of a task", extra={"fields": fields}
+                )
         return found
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,19 +14,23 @@ from dcs_task_exporter.counting import (
     CountingRules,
     InstanceState,
     Series,
-    count,
+    count_new,
     listing_start,
     refresh_time,
     reveal,
+    series_of,
 )
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
-from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
+from dcs_task_exporter.models import Instance, Listing, Outcome, Progress, Task
 from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures, figures
 from dcs_task_exporter.state import Journal
 from dcs_task_exporter.unforeseen import UnforeseenErrors
 from dcs_task_exporter.watched import Watched
 
 logger = logging.getLogger(__name__)
+
+DurationObserver = Callable[[str, Series, float], None]
+"""What is told of each task that is counted: its project, its series, and how long it took."""
 
 MAX_REPORTED_WORDS: Final = 100
 """Most unknown status words that are logged, once each."""
@@ -65,7 +69,9 @@ class InstanceReader:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         timekeeper: Timekeeper | None = None,
+        observe: DurationObserver | None = None,
     ) -> None:
+        self._observe = observe
         self._timekeeper = timekeeper or Timekeeper(now, monotonic)
         self._settings = settings
         self._journal = journal
@@ -80,66 +86,69 @@ class InstanceReader:
         began = self._monotonic()
         instance = entry.target.instance
         try:
-            self._publish(entry, began, self._listing(entry, began + self._settings.time_limit))
+            self._publish(entry, began, *self._listing(entry, began + self._settings.time_limit))
         except StoppedError:
             return False
         except ApiError as error:
             self.fail(entry, began, error)
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and costs only this
-            self._unforeseen.tell("a refresh broke", error, fields_of(instance))
+            self._unforeseen.tell("the refresh of an instance broke", error, fields_of(instance))
             message = f"internal error ({type(error).__name__}): see the log"
             self.fail(entry, began, InternalError(message))
             return False
         return True
 
-    def _listing(self, entry: Watched, deadline: float) -> Listing:
-        """List an instance; once more when the answer tells that our clock is wrong.
+    def _listing(self, entry: Watched, deadline: float) -> tuple[Listing, Moment]:
+        """List an instance, and say when; once more when the answer tells that our clock is wrong.
 
         A window that begins too late lacks tasks, one that begins too early has some that were
         forgotten, and would be counted again.
         """
         moment = self._timekeeper.moment(entry.project)
-        listing = self._listed_by(moment, entry, deadline)
-        later = self._timekeeper.moment(entry.project)
+        listing, later = self._listed_by(moment, entry, deadline)
         if abs(later.at - moment.at) <= SKEW_MARGIN:
-            return listing
+            return listing, later
         return self._listed_by(later, entry, deadline)
 
-    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> Listing:
+    def _listed_by(self, moment: Moment, entry: Watched, deadline: float) -> tuple[Listing, Moment]:
         start = listing_start(entry.state, moment.at, self._settings.rules.lookback)
         listing = entry.target.source.list_tasks(entry.id, start, deadline)
-        self._timekeeper.hear(entry.project, listing.answered_at)
-        return listing
+        return listing, self._timekeeper.hear(entry.project, listing.answered_at)
 
-    def _publish(self, entry: Watched, began: float, listing: Listing) -> None:
-        rules, moment = self._settings.rules, self._timekeeper.moment(entry.project)
+    def _publish(self, entry: Watched, began: float, listing: Listing, moment: Moment) -> None:
+        rules = self._settings.rules
         before: Snapshot | None = None
+        took: Sequence[tuple[Series, float | None]] = ()
         while before is None:
             basis = self._basis(entry, listing, moment.at)
-            state, shown = self._counted(basis, listing, moment)
+            state, shown, new = self._counted(basis, listing, moment)
+            took = [(series_of(state, task), task.duration) for task in new]
             self._journal.save(entry.id, state)
             with self._lock:
                 if entry.era == basis.era:
                     before = entry.snapshot
                     entry.counted(listing, moment.at - rules.lookback, doubt=moment.doubt)
                     self._show(entry, began, listing, state, shown)
+        for series, seconds in took:
+            if self._observe is not None and seconds is not None:
+                self._observe(entry.project, series, seconds)
         if before.failure is not None:
             logger.info("the instance is read again", extra={"fields": fields_of(entry)})
         self._report_unknown_words(entry, listing)
 
     def _counted(
         self, basis: _Basis, listing: Listing, moment: Moment
-    ) -> tuple[InstanceState, TaskFigures | None]:
-        """Return the state after a listing, and what is shown of it."""
+    ) -> tuple[InstanceState, TaskFigures | None, Sequence[Task]]:
+        """Return the state after a listing, what is shown of it, and the tasks counted with it."""
         now, in_doubt = moment.at, bool(moment.doubt)
         if basis.is_shown:
             refreshed_at = refresh_time(basis.state, now, in_doubt=in_doubt)
-            return replace(basis.state, refreshed_at=refreshed_at), basis.shown
+            return replace(basis.state, refreshed_at=refreshed_at), basis.shown, ()
         rules = self._settings.rules
-        state = count(basis.state, listing, now, rules, in_doubt=in_doubt)
+        state, new = count_new(basis.state, listing, now, rules, in_doubt=in_doubt)
         state = reveal(state, basis.witnessed)
-        return state, figures(state, listing, now, rules, basis.progress)
+        return state, figures(state, listing, now, rules, basis.progress), new
 
     def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
         with self._lock:

@@ -44,6 +44,10 @@ FORGET_AFTER: Final = 90 * 86_400.0
 SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database."""
 
+_USE: Final = "cannot use the state file"
+_SAVE: Final = "cannot save the state file"
+_ASIDE: Final = "cannot use the state file, it was set aside"
+
 logger = logging.getLogger(__name__)
 
 
@@ -117,7 +121,7 @@ class StateFile:
         except StateLockedError:
             raise
         except (OSError, sqlite3.Error) as error:
-            self._fail("cannot be used; counts are kept in memory only", error)
+            self._fail(_USE, "cannot be used; counts are kept in memory only", error)
 
     @property
     def status(self) -> StateStatus:
@@ -192,7 +196,7 @@ class StateFile:
             if not self._path.is_file():
                 raise
             aside = self._set_aside()
-            self._note(f"{error}; it was set aside as {aside.name}, counting begins anew")
+            self._note(_ASIDE, f"{error}; it was set aside as {aside.name}, counting begins anew")
             return self._connected()
 
     def _begin_anew(self, error: Exception) -> None:
@@ -203,10 +207,10 @@ class StateFile:
         self._saved.clear()
         try:
             aside = self._set_aside()
-            self._note(f"is damaged: {error}; it was set aside as {aside.name}")
+            self._note(_ASIDE, f"is damaged: {error}; it was set aside as {aside.name}")
             self._connection = self._connected()
         except (OSError, sqlite3.Error, StateLockedError) as problem:
-            self._fail("cannot be used; counts are kept in memory only", problem)
+            self._fail(_USE, "cannot be used; counts are kept in memory only", problem)
 
     def _connected(self) -> sqlite3.Connection:
         if self._path.exists() and not self._path.is_file():
@@ -255,7 +259,7 @@ class StateFile:
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             except OSError:
                 what += ", and the file must be removed before the next start: it is behind"
-        self._fail(what, error)
+        self._fail(_SAVE, what, error)
 
     def _set_aside(self) -> Path:
         moment = datetime.fromtimestamp(self._now(), tz=timezone.utc)
@@ -274,17 +278,19 @@ class StateFile:
     def _succeed(self, instance_id: str, state: InstanceState) -> None:
         self._saved[instance_id] = state
         if self._status.problem:
-            logger.info("counts are saved again", extra={"fields": {"state": self._path}})
+            logger.info(
+                "counts are saved to the state file again", extra={"fields": {"state": self._path}}
+            )
         self._status = replace(self._status, problem="", last_save=self._now())
 
-    def _fail(self, what: str, error: Exception) -> None:
-        self._note(f"{what}: {getattr(error, 'strerror', None) or error}")
+    def _fail(self, message: str, what: str, error: Exception) -> None:
+        self._note(message, f"{what}: {getattr(error, 'strerror', None) or error}")
 
-    def _note(self, problem: str) -> None:
+    def _note(self, message: str, problem: str) -> None:
         """Count a problem with the file, and log it when it is another than before."""
         if problem != self._status.problem:
             fields = {"state": self._path, "problem": problem}
-            logger.error("the state file", extra={"fields": fields})
+            logger.error(message, extra={"fields": fields})
         self._status = replace(self._status, problem=problem, errors=self._status.errors + 1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,14 +16,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from dcs_task_exporter.errors import ApiConnectionError, ApiTimeoutError, InvalidResponseError
 
@@ -33,6 +38,12 @@ CHUNK_SIZE: Final = 1 << 16
 
 _WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 """Answers that have no body, whatever their headers say (RFC 9112, section 6.3)."""
+
+_ERRNO: Final = re.compile(r"\[Errno -?[0-9]+\] ")
+"""The number of an error, before the words that say the same."""
+
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+"""The ports of URLs without one."""
 
 FRESH: Final = 0.05
 """Seconds of a time limit that may pass before a socket is told of what is left of it."""
@@ -99,11 +110,17 @@ class Transport:
             return Answer(response.status, response.headers, _body(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
             if isinstance(error, requests.Timeout) or _is_timeout(error):
-                message = f"no complete answer within {self._timeout:g} s"
+                message = f"no complete answer from {self._tried(url)} within {self._timeout:g} s"
                 raise ApiTimeoutError(message) from error
             came = "failed" if isinstance(error, requests.ConnectionError) else "broke"
-            message = f"the connection {came}: {_cause(error)}"
+            message = f"the connection to {self._tried(url)} {came}: {_cause(error)}"
             raise ApiConnectionError(message) from error
+
+    def _tried(self, url: str) -> str:
+        """Name what a request was sent to, without its query; and the proxy, if there is one."""
+        proxy = select_proxy(url, self._proxies)
+        through = f" through the proxy {_origin(proxy)}" if proxy else ""
+        return f"{_origin(url)}{urlsplit(url).path}{through}"
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -223,6 +240,17 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _TimedHTTPPool, "https": _TimedHTTPSPool}
 
 
+def _origin(url: str) -> str:
+    """Return the scheme, host and port of a URL, and no user or password."""
+    try:
+        parts = parse_url(url)
+    except LocationParseError:
+        return "what is no URL"
+    scheme = parts.scheme or "http"  # that of a proxy may be left out
+    port = parts.port or _PORTS.get(scheme)
+    return f"{scheme}://{parts.host}:{port}" if port else f"{scheme}://{parts.host}"
+
+
 def _body(response: urllib3.HTTPResponse) -> bytes:
     """Return the decompressed body; a few bytes can be compressed gigabytes."""
     if response.status < HTTPStatus.OK or response.status in _WITHOUT_BODY:
@@ -336,4 +364,4 @@ def _cause(error: BaseException) -> str:
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
     if " object at 0x" in text or isinstance(seen, urllib3.exceptions.NewConnectionError):
         text = text.rsplit(": ", 1)[-1]
-    return text
+    return _ERRNO.sub("", text)

@@ -47,7 +47,9 @@ class WorkerPool(Generic[Job]):
                 while self._threads < self._size and self._idle < len(self._jobs):
                     self._start_thread()
             except RuntimeError:
-                logger.exception("no more threads can be started")
+                logger.exception(
+                    "cannot start another worker thread", extra={"fields": {"pool": self._name}}
+                )
             if self._threads:
                 self._changed.notify_all()
                 return ()
@@ -80,7 +82,9 @@ class WorkerPool(Generic[Job]):
             try:
                 job()
             except Exception:
-                logger.exception("a job broke")
+                logger.exception(
+                    "a job of a worker thread broke", extra={"fields": {"pool": self._name}}
+                )
             with self._changed:
                 self._idle += 1
 
@@ -100,7 +104,7 @@ def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[N
         try:
             begin().add_done_callback(lambda _: whole.set_result(None))
         except Exception:
-            logger.exception("what should have begun did not")
+            logger.exception("cannot start the refresh of what a search found")
             whole.set_result(None)
 
     first.add_done_callback(begun)

@@ -157,7 +157,7 @@ def test_a_refresh_that_broke_is_told_once(
         failures = [snapshot.failure for snapshot in exporter.snapshots()]
 
     assert [failure.reason for failure in failures if failure] == ["internal"] * 3
-    assert caplog.text.count("a refresh broke") == 1
+    assert caplog.text.count("the refresh of an instance broke") == 1
 
 
 def test_a_refusal_that_breaks_us_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds import ACCESS_KEY, NOW, SECRET_KEY, World, world
+from clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, world
 from test_client import exporter_of
 
 from dcs_task_exporter import transport
@@ -71,6 +71,14 @@ def test_a_length_without_end() -> None:
             exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
 
 
+def test_terraforms_names_have_a_token_of_their_own() -> None:
+    """The token of a temporary key is taken from the variable that belongs to the key's names."""
+    pair = {"HW_ACCESS_KEY": "ak", "HW_SECRET_KEY": "sk", "HW_SECURITY_TOKEN": "mine"}
+    other = {"HUAWEICLOUD_SDK_SECURITY_TOKEN": "another"}
+
+    assert EnvironmentKey({**pair, **other}).current() == AccessKey("ak", "sk", "mine")
+
+
 def test_a_cut_answer_is_not_quoted() -> None:
     """What came of a cut answer is in no message: it holds the names of people."""
     body = b'{"task_count": 1, "tasks": [{"user_name": "alice@example.com", "id": "'
@@ -80,9 +88,9 @@ def test_a_cut_answer_is_not_quoted() -> None:
         with pytest.raises(ApiError) as raised:
             exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
 
-    assert (
-        raised.value.message == f"the connection broke: the answer was cut after {len(body)} bytes"
-    )
+    url = f"{here.server.url}/v2/{PROJECT}/instances/i0/tasks"
+    told = f"the connection to {url} broke: the answer was cut after {len(body)} bytes"
+    assert raised.value.message == told
 
 
 def test_a_date_beyond_all_dates() -> None:

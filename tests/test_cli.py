@@ -13,11 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import bcrypt
 import pytest
 import requests
 from clouds import ACCESS_KEY, PROJECT, SECRET_KEY, SettableClock, World, samples, value, world
 from real_prometheus import Prometheus, free_port
 
+from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator import DEMO_KEY, Quirks
 
 Center = Literal["served", "403", "404"]
@@ -30,6 +32,12 @@ COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
 @pytest.fixture
 def here() -> Iterator[World]:
     with world(2, clock=SettableClock(wall=time.time())) as made:
+        yield made
+
+
+@pytest.fixture
+def many() -> Iterator[World]:
+    with world(30, clock=SettableClock(wall=time.time())) as made:
         yield made
 
 
@@ -94,7 +102,7 @@ def test_flags_are_documented() -> None:
     """The table of flags has every flag of every command, and no other."""
     text = CONFIGURATION[CONFIGURATION.index("## Flags") :]
     documented = set(re.findall(r"^\| `(--[\w.-]+)` \|", text, re.MULTILINE))
-    usages = [run(*command, "--help").stdout for command in ([], ["check"], ["tasks"], ["demo"])]
+    usages = [run(*command, "--help").stdout for command in ([], *([name] for name in COMMANDS))]
     shown = {flag for usage in usages for flag in re.findall(r"--[\w.-]+", usage)}
 
     assert documented == {flag.rstrip(".") for flag in shown} - {"--help", "--version"}
@@ -130,8 +138,11 @@ def test_missing_configuration() -> None:
     assert "/nowhere/config.yml" in done.stderr
 
 
-NAMES = "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or CLOUD_SDK_AK and CLOUD_SDK_SK"
-NO_KEY = dict.fromkeys(re.findall(r"\w+_[AS]K", NAMES), "")
+NAMES = (
+    "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or CLOUD_SDK_AK and CLOUD_SDK_SK, "
+    "or HW_ACCESS_KEY and HW_SECRET_KEY"
+)
+NO_KEY = dict.fromkeys(re.findall(r"\w+_(?:[AS]K|KEY)", NAMES), "")
 
 
 def test_no_configuration_at_all(tmp_path: Path) -> None:
@@ -149,6 +160,7 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
         ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
         ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_AK"),
         ("CLOUD_SDK_AK", "CLOUD_SDK_SK"),
+        ("HW_SECRET_KEY", "HW_ACCESS_KEY"),
     ],
 )
 def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
@@ -185,7 +197,9 @@ def test_check(config: Path) -> None:
     done = run("check", f"--config.file={config}")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 project(s), 2 instance(s), valid" in done.stdout
+    assert (
+        done.stdout == f"{config}: valid\nproject prod: watches 2 instances of the configuration\n"
+    )
 
 
 def test_check_online(config: Path, here: World) -> None:
@@ -195,8 +209,8 @@ def test_check_online(config: Path, here: World) -> None:
     done = run("check", "--online", f"--config.file={config}")
 
     assert done.returncode == 0
-    assert "the credentials work; 2 instance(s) there" in done.stdout
-    assert "instance cache-0 (i0): 1 recent task(s)" in done.stdout
+    assert "project prod: the credentials work; 2 instances there\n" in done.stdout
+    assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: 1 recent task\n" in done.stdout
 
 
 def test_check_online_says_how_long_a_pass_takes(config: Path, here: World) -> None:
@@ -206,6 +220,15 @@ def test_check_online_says_how_long_a_pass_takes(config: Path, here: World) -> N
     done = run("check", "--online", f"--config.file={config}")
 
     assert "project prod: a full pass takes 0.5 s at 4 requests per second" in done.stdout
+
+
+def test_check_online_says_no_pass_time_after_a_failure(config: Path, here: World) -> None:
+    """How long a pass takes is not said of one that failed."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "a full pass takes" not in done.stdout
 
 
 def test_shards(config: Path) -> None:
@@ -254,8 +277,27 @@ def test_without_a_file(here: World, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0
-    assert "environment: 1 project(s), 0 instance(s), valid" in done.stdout
-    assert "instance cache-1 (i1): 0 recent task(s)" in done.stdout
+    assert done.stdout.startswith("environment: valid\n")
+    assert last_line(done) == "OK: 2 instances of 1 project"
+
+
+def test_without_a_file_by_terraforms_names(here: World, tmp_path: Path) -> None:
+    """The variables of the Terraform provider are enough, too."""
+    done = run(
+        "check",
+        "--online",
+        folder=tmp_path,
+        **NO_KEY
+        | {
+            "HW_ACCESS_KEY": ACCESS_KEY,
+            "HW_SECRET_KEY": SECRET_KEY,
+            "HW_REGION_NAME": "cn-north-4",
+            "HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4": here.server.url,
+            "HUAWEICLOUD_SDK_IAM_ENDPOINT": here.server.url,
+        },
+    )
+
+    assert (done.returncode, last_line(done)) == (0, "OK: 2 instances of 1 project")
 
 
 def discovering(here: World, rules: str = "", more: str = "") -> str:
@@ -265,27 +307,251 @@ def discovering(here: World, rules: str = "", more: str = "") -> str:
     return f"{text[:start]}    discovery: {{enabled: true{rules}}}\n{more}{text[end:]}"
 
 
+NONE_ADMITTED = "watches NONE of 2 instances: the rules of discovery (exclude, statuses) admit none"
+
+
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "told", "status"),
     [
-        ("", "watches 2 of 2 instance(s)"),
-        (', include: "1"', "watches 1 of 2 instance(s)"),
-        (
-            ", exclude: x, statuses: [RUNING]",
-            "watches NONE of 2 instance(s): the rules of discovery (exclude, statuses) admit none",
-        ),
+        ("", "watches 2 of 2 instances", 0),
+        (', include: "1"', "watches 1 of 2 instances", 0),
+        (", exclude: x, statuses: [RUNING]", NONE_ADMITTED, 1),
     ],
 )
 def test_check_online_says_what_is_watched(
-    config: Path, here: World, rules: str, told: str
+    config: Path, here: World, rules: str, told: str, status: int
 ) -> None:
-    """`check --online` says how many instances there are, and how many the rules admit."""
+    """`check --online` says how many instances there are, how many the rules admit; 0 is exit 1."""
     config.write_text(discovering(here, rules))
 
     done = run("check", "--online", f"--config.file={config}", "--log.level=error")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (status, "")
     assert f"project prod: discovery {told}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("", "all instances that discovery finds"),
+        (
+            ", include: x, statuses: [RUNNING]",
+            "all instances that discovery finds and its rules (include, statuses) admit",
+        ),
+    ],
+)
+def test_check_says_what_discovery_will_watch(
+    config: Path, here: World, rules: str, told: str
+) -> None:
+    """`check` says what will be watched where discovery finds the instances."""
+    config.write_text(discovering(here, rules))
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.stdout == f"{config}: valid\nproject prod: watches {told}\n"
+
+
+def test_check_of_a_shard(config: Path) -> None:
+    """`check` of one shard says that it reads a share only."""
+    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=1")
+
+    assert done.stdout.endswith("\nshard 1 of 2: reads its share of them\n")
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command said last on its standard output."""
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_verdict_on_what_works(config: Path) -> None:
+    """`check --online` ends with one line that says how much of what works."""
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (done.returncode, last_line(done)) == (0, "OK: 2 instances of 1 project")
+
+
+def test_the_verdict_on_instances_that_fail(config: Path, here: World) -> None:
+    """Where instances cannot be read, the last line says how many of how many, and why."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    told = "FAILED: 1 of 2 instances cannot be read (forbidden: 1)"
+    assert (done.returncode, last_line(done)) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault", "told"),
+    [
+        (", include: nothing", "", "discovery admits no instance of project prod"),
+        ("", "list_instances", "discovery cannot list the instances of project prod"),
+    ],
+)
+def test_the_verdict_on_discovery(
+    config: Path, here: World, more: str, fault: str, told: str
+) -> None:
+    """Discovery that admits no instance, or that cannot list them, is a failure: exit status 1."""
+    config.write_text(discovering(here, more))
+    if fault:
+        here.cloud.faults.add("forbidden", operation=fault)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (done.returncode, last_line(done)) == (1, f"FAILED: {told}")
+
+
+def test_the_verdict_comes_after_the_log(config: Path, here: World) -> None:
+    """The verdict is the last line of all, also where the log goes to the same place."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+    command = ["bash", "-c", 'exec 2>&1; exec "$@"', "bash", *COMMAND]
+
+    done = run("check", "--online", f"--config.file={config}", "--log.level=debug", command=command)
+
+    assert last_line(done).startswith("FAILED: 1 of 2 instances")
+
+
+def listed(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the ids of the instances that a check listed, in their order."""
+    return re.findall(r"^project prod: \S+ \((\w+)\)", done.stdout, re.MULTILINE)
+
+
+def test_check_online_lists_twenty(many: World, tmp_path: Path) -> None:
+    """`check --online` lists 20 instances, first those that fail, and says how many more."""
+    config = tmp_path / "config.yml"
+    config.write_text(many.config_text())
+    many.cloud.faults.add("forbidden", instance_id="i29")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (len(listed(done)), listed(done)[0]) == (20, "i29")
+    assert "\n10 more instances: --verbose lists them all\n" in done.stdout
+
+
+def test_check_online_lists_all_when_told(many: World, tmp_path: Path) -> None:
+    """`check --online --verbose` lists every instance."""
+    config = tmp_path / "config.yml"
+    config.write_text(many.config_text())
+
+    done = run("check", "--online", "--verbose", f"--config.file={config}")
+
+    assert sorted(listed(done)) == sorted(many.instances)
+
+
+def test_check_online_lists_what_is_not_watched(config: Path, here: World) -> None:
+    """`check --online` lists the instances that the project has and the exporter does not watch."""
+    config.write_text(discovering(here, ", include: '1'"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: not watched\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "{folder}/none/state.db",
+            "no file can be made in {folder}/none: No such file or directory",
+        ),
+        ("{folder}/pipe", "{folder}/pipe is no regular file"),
+        (
+            "{folder}/config.yml/state.db",
+            "no file can be made in {folder}/config.yml: Not a directory",
+        ),
+    ],
+)
+def test_check_of_an_unusable_state_path(
+    config: Path, tmp_path: Path, state: str, told: str
+) -> None:
+    """`check` refuses a state file that cannot be kept: exit status 2, the key, and why."""
+    os.mkfifo(tmp_path / "pipe")
+    config.write_text(f"{config.read_text()}state: {{path: '{state.format(folder=tmp_path)}'}}\n")
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.returncode == 2
+    assert f"  - state.path: cannot be used: {told.format(folder=tmp_path)}\n" in done.stderr
+
+
+def test_check_leaves_no_state_file(config: Path, tmp_path: Path) -> None:
+    """`check` of a state file that can be kept makes none."""
+    config.write_text(f"{config.read_text()}state: {{path: '{tmp_path}/state.db'}}\n")
+
+    done = run("check", f"--config.file={config}")
+
+    assert (done.returncode, [*tmp_path.iterdir()]) == (0, [config])
+
+
+def test_check_without_the_key_of_the_environment(tmp_path: Path) -> None:
+    """`check` misses a key that is to come from the environment: exit status 2, and its names."""
+    config = tmp_path / "config.yml"
+    text = "{name: a, region: cn-north-4, credentials: {type: environment}, instances: [{id: i0}]}"
+    config.write_text(f"projects: [{text}]\n")
+
+    done = run("check", f"--config.file={config}", folder=tmp_path, **NO_KEY)
+
+    told = f"projects[0].credentials: no access key in the environment: set {NAMES}\n"
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_check_of_the_web_configuration(config: Path, tmp_path: Path) -> None:
+    """`check` reads the web configuration too, and tells its mistakes beside the other file's."""
+    (tmp_path / "auth.yml").write_text("basic_auth_users: {prometheus: secret}\n")
+    config.write_text(config.read_text().replace("retries: 0", "retries: many"))
+
+    done = run("check", f"--config.file={config}", f"--web.config.file={tmp_path}/auth.yml")
+
+    assert done.returncode == 2
+    assert f"{config}: 1 problem\n  - collector.retries: " in done.stderr
+    assert f"{tmp_path}/auth.yml: 1 problem\n  - basic_auth_users.prometheus: " in done.stderr
+
+
+def elsewhere(config: Path, region: str, more: str = "") -> None:
+    """Write a configuration of another region, by whose name the endpoints are found."""
+    text = re.sub(r"    (iam_)?endpoint: .*\n", "", config.read_text())
+    config.write_text(text.replace("region: cn-north-4\n", f"region: {region}\n{more}"))
+
+
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [
+        ("cn-nroth-4", "did you mean cn-north-4?"),
+        ("eu-de", "another cloud needs cloud, or endpoint"),
+    ],
+)
+def test_check_of_an_unknown_region(config: Path, region: str, told: str) -> None:
+    """A region that nobody knows is a warning with the nearest name that is known."""
+    elsewhere(config, region)
+
+    done = run("check", f"--config.file={config}")
+
+    warning = f"warning: project prod: {region} is no region that the official SDK knows: {told}\n"
+    assert (done.returncode, done.stderr) == (0, warning)
+
+
+@pytest.mark.parametrize(
+    ("region", "more"),
+    [
+        ("cn-north-4", ""),
+        ("eu-de", "    endpoint: https://dcs.eu-de.otc.t-systems.com\n"),
+        ("eu-de", "    cloud: otc.t-systems.com\n"),
+    ],
+)
+def test_check_of_a_region_that_is_right(config: Path, region: str, more: str) -> None:
+    """A known region gets no warning, nor does one of another cloud."""
+    elsewhere(config, region, more)
+
+    assert run("check", f"--config.file={config}").stderr == ""
+
+
+def test_a_start_with_an_unknown_region(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A start with a region that nobody knows logs a warning with the nearest name."""
+    elsewhere(config, "cn-nroth-4")
+
+    _, lines = serve(started, f"--config.file={config}")
+
+    assert [line for line in lines if "level=warn" in line and "did you mean cn-north-4?" in line]
 
 
 def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
@@ -295,7 +561,9 @@ def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
 
     done = run("check", "--online", f"--config.file={config}")
 
-    assert "project prod: discovery watches NONE of 0 instance(s)\n" in done.stdout
+    assert "project prod: discovery watches NONE of 0 instances\n" in done.stdout
+    told = "FAILED: discovery cannot list the instances of project prod"
+    assert (done.returncode, last_line(done)) == (1, told)
 
 
 @pytest.mark.parametrize("command", [["check", "--online"], ["scrape"], ["tasks"]], ids=" ".join)
@@ -351,7 +619,7 @@ def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("center", "told", "status"),
     [
-        ("served", "works; 1 task(s) of the last hour\n", 0),
+        ("served", "works; 1 task of the last hour\n", 0),
         ("403", "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007", 1),
         ("404", "does not work: The API does not exist. (HTTP 404", 1),
     ],
@@ -368,6 +636,16 @@ def test_check_online_tries_the_task_centre(
 
     assert f"project prod: the task centre {told}" in done.stdout
     assert done.returncode == status
+
+
+def test_the_verdict_on_the_task_centre(config: Path, here: World) -> None:
+    """A task centre that refuses is in the verdict."""
+    here.cloud.quirks = Quirks(center="403")
+    config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert last_line(done) == "FAILED: the task centre does not work in project prod"
 
 
 def test_check_online_leaves_the_task_centre_alone(config: Path, here: World) -> None:
@@ -513,6 +791,17 @@ def finished(url: str) -> dict[str, float]:
     }
 
 
+def test_a_missing_key_in_the_log(here: World, config: Path) -> None:
+    """Of a key that is not there the log does not say that the cloud refused it."""
+    pair = rf"type: access_key\n.*{ACCESS_KEY}\n.*{SECRET_KEY}"
+    config.write_text(re.sub(pair, "type: environment", config.read_text()))
+
+    done = run("tasks", f"--config.file={config}", folder=config.parent, **NO_KEY)
+
+    assert "there is no usable key or token for this project" in done.stderr
+    assert ("refuses" in done.stderr, here.cloud.count()) == (False, 0)
+
+
 def test_tasks(here: World, config: Path) -> None:
     """`tasks` lists the latest tasks of each instance as a table, and what has none."""
     details = {"old_capacity": "1", "new_capacity": "2"}
@@ -526,7 +815,7 @@ def test_tasks(here: World, config: Path) -> None:
         ["INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT", "CHANGED"],
     )
     assert lines[1].startswith("cache-0   EXTEND  FAILED DCS.4842  20")
-    assert lines[1].endswith("capacity 1 -> 2 GB")
+    assert lines[1].endswith("tried to extend from 1 GB to 2 GB")
     assert lines[2] == "cache-1 (i1) has no task in the look-back window"
 
 
@@ -571,6 +860,76 @@ def test_the_demo_starts_prometheus(
     assert len(groups) == 3
     with pytest.raises(requests.ConnectionError):
         requests.get(found[1], timeout=5)
+
+
+def test_a_password_before_the_command(
+    config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A web configuration that is named before the command protects what is served."""
+    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    (tmp_path / "auth.yml").write_text(f"basic_auth_users: {{prometheus: {hashed}}}\n")
+    words = [f"--web.config.file={tmp_path}/auth.yml", "serve", f"--config.file={config}"]
+
+    url, _ = serve(started, *words)
+
+    assert requests.get(f"{url}/metrics", timeout=10).status_code == 401
+
+
+@pytest.mark.parametrize("command", ["check", "scrape", "tasks", "--help"])
+def test_a_reader_that_has_enough(config: Path, command: str) -> None:
+    """Where nobody reads the output any more: exit status 1, and no word of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    flags = [] if command == "--help" else [f"--config.file={config}", "--log.level=error"]
+
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [*COMMAND, command, *flags],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_full_disk(config: Path) -> None:
+    """Output that cannot be written: exit status 1, and why."""
+    full = ["bash", "-c", '"$@" > /dev/full', "bash"]
+
+    done = run("check", f"--config.file={config}", command=[*full, *COMMAND])
+
+    told = "dcs-task-exporter: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:
+    """Ctrl-C ends a command that waits for the cloud with exit status 130 and one line."""
+    here.cloud.faults.add("silence")
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, "tasks", f"--config.file={config}"], stderr=subprocess.PIPE, text=True
+    )
+    started.append(process)
+    assert here.cloud.wait_for(lambda: here.cloud.count("list_tasks") > 0)
+
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=20)
+
+    assert (process.returncode, output) == (130, "dcs-task-exporter: interrupted\n")
+
+
+def test_a_connection_error_names_the_url(config: Path, here: World) -> None:
+    """Where there is no connection, the URL that was tried is named, and no bare number."""
+    url = f"http://127.0.0.1:{free_port()}"
+    config.write_text(config.read_text().replace(here.server.url, url))
+
+    done = run("tasks", f"--config.file={config}", "--log.level=error")
+
+    tried = f"{url}/v2/{PROJECT}/instances/i0/tasks"
+    assert f"connection: the connection to {tried} failed: Connection refused\n" in done.stdout
+    assert "Errno" not in done.stdout
 
 
 @pytest.mark.parametrize("path", ["/probe", "/sd", "/", "/-/ready", "metrics"])

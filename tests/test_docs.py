@@ -7,7 +7,6 @@ from pathlib import Path
 
 from clouds import world
 
-from dcs_task_exporter.cli import build_parser
 from dcs_task_exporter.config import (
     AccessKeyCredentials,
     CollectorConfig,
@@ -22,6 +21,7 @@ from dcs_task_exporter.config import (
     load_config,
 )
 from dcs_task_exporter.errors import API_ERRORS
+from dcs_task_exporter.flags import parse_flags
 from dcs_task_exporter.web.toolkit import (
     HeadersConfig,
     HttpServerConfig,
@@ -97,7 +97,7 @@ def test_commands_of_the_readme_exist() -> None:
 
     assert shown
     for command in shown:
-        build_parser().parse_args(command.split())
+        parse_flags(command.split())
 
 
 def test_web_keys_are_documented() -> None:

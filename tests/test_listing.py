@@ -21,6 +21,7 @@ from dcs_task_exporter.caller import ApiCaller, Surroundings
 from dcs_task_exporter.client import ClientSettings, DcsClient
 from dcs_task_exporter.credentials import AccessKey, Credential
 from dcs_task_exporter.errors import ApiError, InvalidResponseError
+from dcs_task_exporter.listing import check_interval
 from dcs_task_exporter.telemetry import ApiTelemetry
 from dcs_task_exporter.transport import Answer
 
@@ -444,3 +445,11 @@ def test_a_listing_of_instances_that_contradicts_itself() -> None:
     cloud = Scripted(lambda _: {"instances": [], "instance_num": 3})
     with pytest.raises(InvalidResponseError, match="counts 3, and lists 0"):
         cloud.client.list_instances(60.0)
+
+
+@pytest.mark.parametrize(
+    ("instances", "interval"), [(1, 20), (100, 20), (300, 60), (500, 100), (5000, 100)]
+)
+def test_many_instances_are_checked_less_often_each(instances: int, interval: int) -> None:
+    """One listing in 20 is read to its end, one in 100 where five a sweep are left even so."""
+    assert check_interval(instances) == interval

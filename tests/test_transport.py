@@ -143,14 +143,33 @@ def test_insecure(start: Callable[..., TlsServer]) -> None:
 
 
 def test_no_connection() -> None:
-    """A refused connection is told as that, and not as a timeout."""
+    """A refused connection is told as that, with the URL and without its query."""
     with socket.socket() as unused:
         unused.bind((HOST, 0))
         port = unused.getsockname()[1]
     with pytest.raises(ApiConnectionError) as raised:
-        transport().get(f"https://{HOST}:{port}/v2/x", AUTH)
+        transport().get(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
 
-    assert raised.value.message == "the connection failed: [Errno 111] Connection refused"
+    url = f"https://{HOST}:{port}/v2/x"
+    assert raised.value.message == f"the connection to {url} failed: Connection refused"
+
+
+def test_no_connection_to_the_proxy() -> None:
+    """Where a proxy was tried it is named too, without its user and password."""
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        proxy = f"{HOST}:{unused.getsockname()[1]}"
+    sender = Transport(
+        timeout=10,
+        connections=1,
+        user_agent="test",
+        proxies={"https": f"http://someone:hunter2@{proxy}"},
+    )
+    with pytest.raises(ApiConnectionError) as raised:
+        sender.get("https://dcs.example/v2/x", AUTH)
+
+    told = f"https://dcs.example:443/v2/x through the proxy http://{proxy}"
+    assert raised.value.message == f"the connection to {told} failed: Connection refused"
 
 
 def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:

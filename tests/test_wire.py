@@ -235,7 +235,9 @@ def test_a_reader_that_breaks(
 
         failures = [snapshot.failure for snapshot in exporter.snapshots()]
         assert [failure and failure.reason for failure in failures] == ["internal"] * 2
-    assert errors_told(caplog) == ["a refresh broke; the next of this kind are not logged"]
+    assert errors_told(caplog) == [
+        "the refresh of an instance broke; the next of this kind are not logged"
+    ]
 
 
 def test_a_discovery_that_breaks(caplog: pytest.LogCaptureFixture) -> None:

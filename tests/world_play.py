@@ -576,6 +576,8 @@ class World:
         truth.reads += 1
         # The first listing of a process has nothing to be compared with.
         lies = self.semantics.count == "lies" and truth.reads == 1
+        if cut and not (lies or truth.patience):
+            self.check_newest(instance, shown, before, after)
         cut = cut or truth.patience > 0 or lies
         truth.patience = max(0, truth.patience - 1)
         self.check_recent(instance, shown, before, after, cut=cut)
@@ -633,6 +635,16 @@ class World:
         for series, number in least.items():
             value = recent.get(series, 0)
             self.law(1, value >= number, f"{instance} is up and shows {value} {series} of {number}")
+
+    def check_newest(self, instance: str, shown: Shown, before: Tasks, after: Tasks) -> None:
+        """Law 1: a listing that the page cap cut has the newest task."""
+        since = max(self.time, self.now()) - self.semantics.lookback_days * DAY + 1
+        lasting = [task for key, task in before.items() if task == after.get(key)]
+        within = [task for task in lasting if task.began >= since and not task.odd_start]
+        newest = max(within, key=lambda task: task.began, default=None)
+        recent = shown.of("dcs_tasks_recent", instance)
+        is_shown = newest is None or recent.get((newest.name, newest.status), 0) >= 1
+        self.law(1, is_shown, f"{instance} is up, cut, and lacks the newest task")
 
     def check_nothing_twice(self, scraper: Scraper) -> None:
         """Law 2: no series ever increased by more than what ended."""

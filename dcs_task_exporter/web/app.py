@@ -272,13 +272,13 @@ class _Site:
         try:
             await self._source.refresh(seconds, target)
         except Exception:  # whatever it is, what is in memory is worth more than a 500
-            logger.exception("refresh failed; serving what is in memory")
+            logger.exception("the refresh for a scrape broke; the answer shows what is in memory")
 
     async def _discover(self, seconds: float, project: str | None = None) -> bool:
         try:
             return await self._source.discover(seconds, project)
         except Exception:
-            logger.exception("discovery failed; serving what is in memory")
+            logger.exception("the search for /sd broke; the answer shows what is in memory")
             return False
 
     async def _exposition(
@@ -296,7 +296,7 @@ class _Site:
         try:
             answer = await _in_pool(self._metrics_pool, lambda: self._source.exposition(wanted))
         except Exception:
-            logger.exception("metrics cannot be rendered")
+            logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
         whole = target is None and request.method == "GET" and not wanted.names
         if whole and INSTANCES in parts:
@@ -311,12 +311,13 @@ class _Site:
 
     def _render_page(self, nonce: str) -> str:
         views = views_of(self._source.snapshots(), self._settings.statuses)
+        problems = self._source.problems()
         return self._template.render(
             nonce=nonce,
             now=self._source.now(),
             state=self._source.state_status(),
-            problems=self._source.problems(),
-            overview=Overview.of(views),
+            problems=problems,
+            overview=Overview.of(views, len(problems)),
             instances=views,
             unfolded=len(views) <= FEW_INSTANCES,
             settings=self._settings,

@@ -201,10 +201,10 @@ class WebConfigFile:
         try:
             self._config, self._context = self._reloaded()
             self._seen = self._signature(self._config)
-            logger.info("web configuration reloaded", extra={"fields": fields})
+            logger.info("the web configuration file is read again", extra={"fields": fields})
         except ConfigError as error:
             fields["error"] = error
-            message = "web configuration not reloaded, the last good one stays"
+            message = "cannot use the changed web configuration file, the last good one stays"
             logger.error(message, extra={"fields": fields})  # noqa: TRY400 - the user's mistake
 
     def _reloaded(self) -> tuple[WebConfig, ssl.SSLContext | None]:
