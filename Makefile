@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit chaos years bench fuzz tools format clean
+.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos years bench fuzz tools format clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,7 +17,7 @@ $(VENV)/.runtime: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(PIP_FLAGS)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.fuzz: pyproject.toml
@@ -28,7 +29,7 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 	@$(BIN)/dcs-task-exporter demo
 
 test: check tools ## everything: style, types, layers, all tests with the real parts
-	$(BIN)/pytest -n 4 --cov --cov-report=term
+	$(PYTEST) -n 4 --cov --cov-report=term
 
 check: lint types layers ## style, types and import layers
 
@@ -43,7 +44,19 @@ layers: $(VENV)/.dev ## imports run one way
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
-	$(BIN)/pytest -n auto -m 'not real'
+	$(PYTEST) -n auto -m 'not real'
+
+unit-all: ## the same on each Python from 3.10 to 3.13 that is on the PATH
+	@failed=; for version in 3.10 3.11 3.12 3.13; do \
+	  if python$$version -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory unit PYTHON=python$$version VENV=.venvs/$$version || failed="$$failed $$version"; \
+	  else echo "python$$version is not on the PATH: nothing was tested on it"; fi; \
+	done; test -z "$$failed" || { echo "failed on$$failed"; exit 1; }
+
+unit-lowest: ## the same with the lowest versions that pyproject.toml allows
+	@mkdir -p .venvs
+	$(PYTHON) scripts/lowest_versions.py >.venvs/lowest.txt
+	@$(MAKE) --no-print-directory unit VENV=.venvs/lowest PIP_FLAGS='--constraint .venvs/lowest.txt'
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py
@@ -67,4 +80,4 @@ format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache
+	rm -rf $(VENV) .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,18 +149,20 @@ def _serve(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
+def serve_until_told(
+    exporter: Exporter, arguments: argparse.Namespace, sockets: Sequence[socket.socket] = ()
+) -> None:
+    """Serve until SIGTERM or SIGINT; on `sockets`, where they listen already."""
+    path: Path | None = vars(arguments).get("web_config_file")  # the demo has none
+    web_config = WebConfigFile(path) if path else None
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
     tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
-    server = WebServer(
-        WebGuard(app, web_config) if web_config else app, host, port, more=more, tls=tls
-    )
+    guarded = WebGuard(app, web_config) if web_config else app
+    server = WebServer(guarded, host, port, more=more, tls=tls, sockets=sockets)
     tune_garbage_collection()
     exporter.start()
     server.start()
@@ -257,7 +260,9 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    run_demo(lambda exporter: serve_until_told(exporter, arguments), _say, arguments)
+    run_demo(
+        lambda exporter, sockets: serve_until_told(exporter, arguments, sockets), _say, arguments
+    )
     return OK
 
 

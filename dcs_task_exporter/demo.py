@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,8 @@ from dcs_task_exporter.simulator import (
     DemoStory,
     SimulatedCloud,
 )
+from dcs_task_exporter.state import StateLockedError
+from dcs_task_exporter.web.server import listen_on, url_of
 
 STATE_FILE: Final = Path("dcs-task-exporter-demo.db")
 """Where the demo keeps its counts, in the working directory."""
@@ -29,31 +33,47 @@ STORY_STEP: Final = 1.0
 
 
 def run_demo(
-    serve: Callable[[Exporter], None],
+    serve: Callable[[Exporter, Sequence[socket.socket]], None],
     say: Callable[[str], None],
     arguments: argparse.Namespace,
 ) -> None:
-    """Start the simulated cloud, its story and the exporter; return when `serve` returns."""
+    """Start the simulated cloud, its story and the exporter; return when `serve` returns.
+
+    Whatever may be in the way, a port or another demo, is found before anything is said.
+    """
+    addresses = arguments.addresses or [arguments.default_address]
     # Another story each time: the counts of the last run go on, and its tasks are not repeated.
     seed = secrets.randbits(32)
     cloud = SimulatedCloud(time.time, seed=seed)
     story = DemoStory(cloud, seed=seed)
     story.begin()
-    stopping = threading.Event()
-    with CloudServer(cloud) as server:
-        config = parse_config(demo_config(server.url, cloud), "demo", {})
-        exporter = Exporter(config, Options())
-        teller = threading.Thread(target=_tell, args=(story, stopping), daemon=True)
-        teller.start()
-        host, port = (arguments.addresses or [arguments.default_address])[0]
-        target = f"{host or '127.0.0.1'}:{port}"
-        with monitoring(target, Path.cwd()) as places:
-            say(_introduction(server.url, f"http://{target}", arguments.telemetry_path, places))
-            try:
-                serve(exporter)
-            finally:
-                stopping.set()
-                exporter.stop()
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(listening) for listening in listen_on(addresses)]
+        server = stack.enter_context(CloudServer(cloud))
+        exporter = _exporter(demo_config(server.url, cloud))
+        stack.callback(exporter.stop)
+        base, path = (
+            url_of((addresses[0][0], sockets[0].getsockname()[1])),
+            arguments.telemetry_path,
+        )
+        target = base.removeprefix("http://")
+        places = stack.enter_context(monitoring(target, path, Path.cwd(), say))
+        stopping = threading.Event()
+        stack.callback(stopping.set)
+        threading.Thread(target=_tell, args=(story, stopping), daemon=True).start()
+        say(_introduction(server.url, base, path, places))
+        serve(exporter, sockets)
+
+
+def _exporter(config: str) -> Exporter:
+    try:
+        return Exporter(parse_config(config, "demo", {}), Options())
+    except StateLockedError:
+        message = (
+            f"another demo runs in this folder and uses ./{STATE_FILE}: "
+            "end that one, or start this one in another folder"
+        )
+        raise StateLockedError(message) from None
 
 
 def _introduction(cloud: str, base: str, path: str, places: Sequence[str]) -> str:
@@ -63,6 +83,7 @@ def _introduction(cloud: str, base: str, path: str, places: Sequence[str]) -> st
         f"  Scrape {base}{path}",
         f"  Watch  curl -s {base}{path} | grep '^dcs_tasks_finished_total' | grep -v ' 0.0'",
         *places,
+        "  Try    the other commands with its key: see docs/demo.md, or demo --help",
         f"Ctrl-C ends it. Start it again and the counts go on: they are kept in ./{STATE_FILE}.",
     ]
     return "\n".join(lines)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import secrets
 import shutil
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, cast
+
+from dcs_task_exporter import demo_supervisor
 
 RULES: Final = Path("prometheus")
 """Where a clone of the project has its rules; without them, alerts cannot be shown."""
@@ -19,34 +25,43 @@ TOOLS: Final = Path(".tools")
 
 PROMETHEUS: Final = ("prometheus",)
 ALERTMANAGER: Final = ("prometheus-alertmanager", "alertmanager")
-STOP_PATIENCE: Final = 5.0
+
+PORTS: Final = range(20_000, 30_000)
+"""Below those that systems give to connections: 32768 and above, or 49152."""
+
+ALERTMANAGER_CONFIG: Final = "route: {receiver: demo}\nreceivers: [{name: demo}]\n"
 
 
 @contextmanager
-def monitoring(target: str, folder: Path) -> Iterator[Sequence[str]]:
+def monitoring(
+    target: str, path: str, folder: Path, say: Callable[[str], None]
+) -> Iterator[Sequence[str]]:
     """Run what is installed against the exporter at `target` (host:port) while the block lasts.
 
-    Yields lines that say where to look, or what is missing. `folder` is the clone.
+    Yields lines that say where to look, or what is missing; `say` is told of a program that ends
+    by itself. `path` is the one of the metrics, `folder` the clone.
     """
     prometheus, alertmanager = _program(PROMETHEUS, folder), _program(ALERTMANAGER, folder)
     if prometheus is None:
         yield ["  (With Prometheus installed, the demo would start it with the alert rules.)"]
         return
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dcs-task-demo-")))
-        said = []
-        alerting = ""
-        if alertmanager is not None:
-            address = f"127.0.0.1:{_free_port()}"
-            stack.enter_context(_running(_alertmanager_command(alertmanager, work, address)))
-            alerting = (
-                f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n"
-            )
-            said.append(f"  Pager  http://{address}/ (Alertmanager)")
-        address = f"127.0.0.1:{_free_port()}"
-        (work / "prometheus.yml").write_text(_prometheus_config(target, folder) + alerting)
-        stack.enter_context(_running(_prometheus_command(prometheus, work, address)))
-        said.insert(0, f"  Alerts http://{address}/alerts (Prometheus)")
+    files: dict[str, str] = {}
+    programs: dict[str, Sequence[str]] = {}
+    said = []
+    alerting = ""
+    if alertmanager is not None:
+        address = f"127.0.0.1:{free_port()}"
+        files["alertmanager.yml"] = ALERTMANAGER_CONFIG
+        programs["Alertmanager"] = _alertmanager_command(alertmanager, address)
+        alerting = (
+            f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n"
+        )
+        said.append(f"  Pager  http://{address}/ (Alertmanager)")
+    address = f"127.0.0.1:{free_port()}"
+    files["prometheus.yml"] = _prometheus_config(target, path, folder) + alerting
+    programs["Prometheus"] = _prometheus_command(prometheus, address)
+    said.insert(0, f"  Alerts http://{address}/alerts (Prometheus)")
+    with _supervised(files, programs, say):
         yield said
 
 
@@ -55,34 +70,34 @@ def _program(names: Sequence[str], folder: Path) -> str | None:
     found = [shutil.which(name) for name in names]
     tools = sorted((folder / TOOLS).glob("*-[0-9]"), reverse=True)
     found += [shutil.which(tool / name) for tool in tools for name in names]
-    return next((path for path in found if path), None)
+    return next((str(Path(path).absolute()) for path in found if path), None)
 
 
-def _prometheus_config(target: str, folder: Path) -> str:
+def _prometheus_config(target: str, path: str, folder: Path) -> str:
     rules = (folder / RULES).resolve() / "dcs-tasks-*.yml"
     return (
         "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n"
         f"rule_files: ['{rules}']\n"
-        f"scrape_configs: [{{job_name: dcs-tasks, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        f"scrape_configs: [{{job_name: dcs-tasks, metrics_path: '{path}', "
+        f"static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
 
 
-def _prometheus_command(program: str, work: Path, address: str) -> list[str]:
+def _prometheus_command(program: str, address: str) -> list[str]:
     return [
         program,
-        f"--config.file={work / 'prometheus.yml'}",
-        f"--storage.tsdb.path={work / 'prometheus'}",
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=prometheus",
         f"--web.listen-address={address}",
         "--log.level=error",
     ]
 
 
-def _alertmanager_command(program: str, work: Path, address: str) -> list[str]:
-    (work / "alertmanager.yml").write_text("route: {receiver: demo}\nreceivers: [{name: demo}]\n")
+def _alertmanager_command(program: str, address: str) -> list[str]:
     return [
         program,
-        f"--config.file={work / 'alertmanager.yml'}",
-        f"--storage.path={work / 'alertmanager'}",
+        "--config.file=alertmanager.yml",
+        "--storage.path=alertmanager",
         f"--web.listen-address={address}",
         "--cluster.listen-address=",
         "--log.level=error",
@@ -90,21 +105,44 @@ def _alertmanager_command(program: str, work: Path, address: str) -> list[str]:
 
 
 @contextmanager
-def _running(command: Sequence[str]) -> Iterator[None]:
-    # A session of its own: Ctrl-C in the terminal is for the demo, which ends this one in order.
-    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - what was found above
-    try:
-        yield
-    finally:
-        process.terminate()
+def _supervised(
+    files: Mapping[str, str], programs: Mapping[str, Sequence[str]], say: Callable[[str], None]
+) -> Iterator[None]:
+    """Run programs under a supervisor, which ends them when the block, or this process, ends."""
+    command = [sys.executable, "-I", demo_supervisor.__file__]
+    # A session of its own: Ctrl-C in the terminal is for the demo, which ends the rest in order.
+    with subprocess.Popen(  # noqa: S603 - our own program
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as supervisor:
+        # Both are pipes, as asked above.
+        orders, answers = cast("IO[str]", supervisor.stdin), cast("IO[str]", supervisor.stdout)
+        orders.write(json.dumps({"files": files, "programs": programs}) + "\n")
+        orders.flush()
+
+        def tell() -> None:
+            for line in answers:
+                say(line.rstrip())
+
+        teller = threading.Thread(target=tell, name="demo-supervisor", daemon=True)
+        teller.start()
         try:
-            process.wait(STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield
+        finally:
+            orders.close()
+            teller.join()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Return a port that nothing listens on, and that the system gives to no connection.
+
+    A port that the system chose itself may be given away again before it is listened on.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

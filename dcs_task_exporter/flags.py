@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs import FORMATS, LEVELS
+from dcs_task_exporter.simulator import DEMO_KEY
 from dcs_task_exporter.web.app import WebSettings
 from dcs_task_exporter.web.server import parse_listen_address
 
@@ -40,11 +41,15 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: what its help says of it, its flags, and where it listens unless told."""
+    """A command: what its help says of it, its flags, and where it listens unless told.
+
+    `epilog` is what its help says at the end.
+    """
 
     summary: str
     flags: tuple[Flag, ...]
     address: str = DEFAULT_ADDRESS
+    epilog: str = ""
 
 
 def _listen_address(text: str) -> tuple[str, int]:
@@ -168,7 +173,6 @@ def _web(address: str) -> tuple[Flag, ...]:
                 "help": "path of the metrics (default: %(default)s)",
             },
         ),
-        _WEB_CONFIG,
     )
 
 
@@ -183,10 +187,20 @@ _VERBOSE: Final = _switch("--verbose", "verbose", "with --online: list all insta
 _JSON: Final = _switch("--json", "json", "a JSON object for each instance")
 
 _DEMO_ADDRESS: Final = "127.0.0.1:39327"
+_DEMO_KEY: Final = f"""\
+The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
+  access key  {DEMO_KEY[0]}
+  secret key  {DEMO_KEY[1]}
+  region      cn-north-4
+The first line of the demo says where its cloud is.
+"""
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
-        "serve": Command("serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(DEFAULT_ADDRESS))),
+        "serve": Command(
+            "serve /metrics (the default)",
+            (*_CONFIG, *_LOG, *_web(DEFAULT_ADDRESS), _WEB_CONFIG),
+        ),
         "check": Command(
             "check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, _ONLINE, _VERBOSE)
         ),
@@ -198,6 +212,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             "run against a simulated cloud, without an account",
             (*_LOG, *_web(_DEMO_ADDRESS)),
             _DEMO_ADDRESS,
+            _DEMO_KEY,
         ),
     }
 )
@@ -263,6 +278,7 @@ def help_of(command: str, *, with_commands: bool = False) -> str:
     parser = _parser_of(command)
     parser.usage = f"{PROGRAM} {command} [flags]"
     parser.description = f"{COMMANDS[command].summary.capitalize()}."
+    parser.epilog = COMMANDS[command].epilog
     if with_commands:
         parser.usage = f"{PROGRAM} [command] [flags]"
         width = max(map(len, COMMANDS))

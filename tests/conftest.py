@@ -6,13 +6,21 @@ import os
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 IN_CI = os.environ.get("CI") == "true"
+TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
+"""Where Debian's Alertmanager looks for them, and nowhere else."""
+
 CLOUD_PREFIXES = ("HUAWEICLOUD_", "CLOUD_SDK_", "HW_", "OS_")
+
+# How long an example takes is the machine's business.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +49,15 @@ def real_part(path: Path | str, what: str) -> Path:
     """Return a program that the tests need: required in CI, a skip with its reason elsewhere."""
     found = shutil.which(path)
     if found is None:
-        reason = f"{what} is not here: run scripts/install-test-tools"
-        if IN_CI:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{what} is not here: run scripts/install-test-tools")
     return Path(found)
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip a test, for this reason; in CI, where nothing may be missing, fail it."""
+    if IN_CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(params=["2", "3"])
@@ -66,6 +78,8 @@ def alertmanager(prometheus_major: str) -> Path:
     """The real Alertmanager of the same Debian release."""
     folder = ROOT / ".tools" / f"alertmanager-{prometheus_major}"
     name = "prometheus-alertmanager"
+    if not TEMPLATES.exists():
+        missing(f"{TEMPLATES} is not here: run scripts/install-test-tools as root")
     return real_part(folder / name, f"Alertmanager of release {prometheus_major}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,15 +11,12 @@ from typing import Any
 
 import requests
 
+from dcs_task_exporter.demo_monitoring import free_port
+
+__all__ = ["Prometheus", "free_port", "running", "running_jobs"]
+
 ATTEMPTS = 600
 PAUSE = 0.1
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Prometheus:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,12 +92,20 @@ class Disk:
 
     path: Path
     clock: SettableClock
+    opened: list[StateFile] = field(default_factory=list)
 
     def open(self) -> StateFile:
         """Start a process."""
-        return StateFile(
+        made = StateFile(
             self.path, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady
         )
+        self.opened.append(made)
+        return made
+
+    def close(self) -> None:
+        """End all processes: SQLite's files are closed by hand, not by chance."""
+        for file in self.opened:
+            file.close()
 
     def aside(self) -> list[str]:
         """Return what was set aside."""
@@ -105,8 +113,10 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    return Disk(tmp_path / "state.db", SettableClock())
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "state.db", SettableClock())
+    yield made
+    made.close()
 
 
 SOME = InstanceState(
@@ -127,6 +137,7 @@ def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, live
     file.close()
 
     found = disk.open().load("i0")
+    disk.close()
 
     assert replace(found, refreshed_at=0) == replace(lives[-1], refreshed_at=0)
 
@@ -475,6 +486,7 @@ def test_disk_that_fills_up(small_disk: Path) -> None:
     file.close()
 
     assert disk.open().load("i0").counts == SOME.counts
+    disk.close()
 
 
 @pytest.mark.real

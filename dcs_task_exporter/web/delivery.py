@@ -79,8 +79,10 @@ class Wire:
 
     def abort(self) -> None:
         """Close it at once, without what is unsent."""
-        self._upper.abort()
-        self._lowest.abort()  # a TLS that was closed twice does not pass it on
+        if not self._upper.is_closing():
+            self._upper.abort()
+        # A TLS that was closed does not pass it on; closed twice, it breaks before Python 3.11.3.
+        self._lowest.abort()
 
 
 class Delivery:

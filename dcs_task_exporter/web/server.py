@@ -95,7 +95,10 @@ def parse_listen_address(text: str) -> Address:
 
 
 class WebServer:
-    """Serves an ASGI application from a thread of its own, on one or more addresses."""
+    """Serves an ASGI application from a thread of its own, on one or more addresses.
+
+    `sockets`, where given, listen on them already; they are closed at the end.
+    """
 
     def __init__(
         self,
@@ -106,8 +109,10 @@ class WebServer:
         more: Sequence[Address] = (),
         limits: ConnectionLimits | None = None,
         tls: SSLContext | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         self._addresses: tuple[Address, ...] = ((host, port), *more)
+        self._sockets = sockets
         self._tls = tls
         self._server = _Server(_Config(app, limits or ConnectionLimits(), tls))
         self._thread: threading.Thread | None = None
@@ -126,14 +131,11 @@ class WebServer:
     @property
     def url(self) -> str:
         """The address to open, without a slash at its end."""
-        host = self._addresses[0][0]
-        named = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
-        shown = named.get(host) or (f"[{host}]" if ":" in host else host)
-        return f"{'https' if self._tls else 'http'}://{shown}:{self.port}"
+        return url_of((self._addresses[0][0], self.port), "https" if self._tls else "http")
 
     def start(self) -> None:
         """Listen, and return when requests are answered; raise `ListenError` if it cannot."""
-        sockets = _bind_all(self._addresses)
+        sockets = list(self._sockets) or listen_on(self._addresses)
         self._bound = tuple(sock.getsockname()[:2] for sock in sockets)
         self._thread = threading.Thread(
             target=self._run, args=(sockets,), name="web-server", daemon=True
@@ -412,8 +414,16 @@ def _quiet(app: ASGIApp) -> ASGIApp:
     return wrapped
 
 
-def _bind_all(addresses: Sequence[Address]) -> list[socket.socket]:
-    """Listen on all of the addresses, or on none."""
+def url_of(address: Address, scheme: str = "http") -> str:
+    """Return the URL to open for an address that is listened on, without a slash at its end."""
+    host, port = address
+    named = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+    shown = named.get(host) or (f"[{host}]" if ":" in host else host)
+    return f"{scheme}://{shown}:{port}"
+
+
+def listen_on(addresses: Sequence[Address]) -> list[socket.socket]:
+    """Listen on all of the addresses, or on none; raise `ListenError` if one cannot be had."""
     with ExitStack() as undo:
         sockets = [undo.enter_context(_listen(host, port)) for host, port in addresses]
         undo.pop_all()
