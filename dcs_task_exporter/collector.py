@@ -22,9 +22,8 @@ from prometheus_client.registry import Collector
 from dcs_task_exporter.models import Task
 from dcs_task_exporter.snapshots import Snapshot, TaskFigures
 
-INSTANCE_LABELS: Final = ("dcs_instance_id", "dcs_instance_name")
+INSTANCE_LABELS: Final = ("project", "dcs_instance_id", "dcs_instance_name")
 INFO_LABELS: Final = (
-    "project",
     "project_id",
     "region",
     "engine",
@@ -76,7 +75,7 @@ class TaskCollector(Collector):
         families: list[Metric] = [_task_family(spec, snapshots) for spec in _TASK_FAMILIES]
         families.append(self._latest(snapshots))
         families += [_capacity(which, snapshots) for which in ("old", "new")]
-        families.append(self._info(snapshots))
+        families += [_listed(snapshots), self._info(snapshots)]
         return families
 
     def passing(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
@@ -113,7 +112,6 @@ class TaskCollector(Collector):
         for snapshot in snapshots:
             instance = snapshot.instance
             known = (
-                instance.project,
                 instance.project_id,
                 instance.region,
                 instance.engine,
@@ -265,8 +263,9 @@ def label_name(text: str) -> str:
     return re.sub("[^a-zA-Z0-9_]", "_", text)
 
 
-def _identity(snapshot: Snapshot) -> tuple[str, str]:
-    return snapshot.instance.id, snapshot.instance.name
+def _identity(snapshot: Snapshot) -> tuple[str, str, str]:
+    instance = snapshot.instance
+    return instance.project, instance.id, instance.name
 
 
 def _task_family(spec: _TaskFamily, snapshots: Sequence[Snapshot]) -> Metric:
@@ -297,11 +296,24 @@ def _instance_family(
     return family
 
 
+def _listed(snapshots: Sequence[Snapshot]) -> Metric:
+    family = GaugeMetricFamily(
+        "dcs_instance_tasks_listed",
+        f"Background tasks that the API lists in the look-back window, {_AS_OF}; 0 means read, and "
+        "none found.",
+        labels=INSTANCE_LABELS,
+    )
+    for snapshot in snapshots:
+        if snapshot.figures is not None:
+            family.add_metric(_identity(snapshot), snapshot.figures.listed)
+    return family
+
+
 def _capacity(which: str, snapshots: Sequence[Snapshot]) -> Metric:
     moment = "before" if which == "old" else "after"
     family = GaugeMetricFamily(
         f"dcs_task_extend_{which}_capacity_bytes",
-        f"Capacity {moment} the latest EXTEND in the look-back window, whatever its outcome.",
+        f"Capacity {moment} the latest successful EXTEND in the look-back window.",
         labels=INSTANCE_LABELS,
     )
     for snapshot in snapshots:

@@ -28,7 +28,7 @@ OTHER: Final = "other"
 """The label value that stands for every name, or status, above the cap."""
 
 ZEROED_STATUSES: Final = ("SUCCESS", "FAILED")
-"""The statuses whose counters exist, at 0, for every name as soon as the name is known."""
+"""The statuses whose counters exist, at 0, for every documented name from the first reading on."""
 
 MAX_STATUSES: Final = 20
 """Most status words that one instance may have as label values, the known ones included."""
@@ -40,7 +40,7 @@ Series = tuple[str, str]
 """The (task_name, status) of a series of one instance."""
 
 KNOWN_SERIES: Final[tuple[Series, ...]] = tuple(product(KNOWN_TASK_NAMES, ZEROED_STATUSES))
-"""The series that every instance has."""
+"""The series that every instance has, at 0, before anything was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState
     """
     shown = {
         series: value if series in witnessed else state.shown.get(series, 0)
-        for series, value in {**zeros(state), **state.counts}.items()
+        for series, value in {**dict.fromkeys(KNOWN_SERIES, 0), **state.counts}.items()
     }
     return replace(state, shown=shown)
 
@@ -191,7 +191,7 @@ def is_settled(state: InstanceState) -> bool:
     """
     if state.active or state.missing or state.unlisted:
         return False
-    if len(state.shown) < len(state.names) * len(ZEROED_STATUSES):
+    if not state.shown:
         return False
     return all(state.shown.get(series) == number for series, number in state.counts.items())
 
@@ -206,11 +206,12 @@ def series_of(state: InstanceState, task: Task) -> Series:
     return label_of(state, task), task.status if task.status in state.statuses else OTHER
 
 
-def zeros(state: InstanceState) -> dict[Series, int]:
-    """Return the series that exist before anything was counted, at 0."""
-    if state.names == KNOWN_TASK_NAMES:  # nearly all instances: they hold these together
-        return dict.fromkeys(KNOWN_SERIES, 0)
-    return dict.fromkeys(product(state.names, ZEROED_STATUSES), 0)
+def names_had(state: InstanceState) -> dict[str, None]:
+    """Return the names of the tasks that are followed, or remembered, as label values, in order."""
+    names = [name for name in state.names if name not in KNOWN_TASK_NAMES]
+    names += [label_of(state, task) for task in (*state.active.values(), *state.missing.values())]
+    names += [name for name, _status in state.counts]
+    return dict.fromkeys([*names, *state.last_success, *state.last_failure])
 
 
 def _unique(tasks: Iterable[Task], rules: CountingRules) -> list[Task]:

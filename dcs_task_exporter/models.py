@@ -144,6 +144,10 @@ class Instance:
     status: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def shares_series(self, other: Instance) -> bool:
+        """Whether both are the same to Prometheus: the labels of every series are equal."""
+        return (self.id, self.name, self.project) == (other.id, other.name, other.project)
+
     @classmethod
     def from_json(cls, data: object, *, project: str, project_id: str, region: str) -> Instance:
         """Parse one element of ``instances`` of *Querying All DCS Instances*.

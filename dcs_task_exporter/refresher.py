@@ -271,7 +271,7 @@ class Refresher:
                 shown = snapshot.figures.finished if snapshot.figures else {}
                 key = snapshot.instance.id
                 entry = self._entries.get(key) or self._former.get(key)
-                if entry is None or entry.target.instance.name != snapshot.instance.name:
+                if entry is None or not entry.target.instance.shares_series(snapshot.instance):
                     continue
                 if entry.take_nothing_back(shown):
                     raised.append(entry)
