@@ -19,7 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.models import Task
+from dcs_task_exporter.models import StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot, TaskFigures
 
 INSTANCE_LABELS: Final = ("project", "dcs_instance_id", "dcs_instance_name")
@@ -32,6 +32,7 @@ INFO_LABELS: Final = (
     "instance_status",
 )
 LATEST_LABELS: Final = ("task_name", "task_id", "status", "error_code", "summary")
+FAILED_LABELS: Final = ("task_name", "task_id", "error_code", "reason", "summary")
 PERSONAL_LABELS: Final = ("user_name",)
 
 _AS_OF = "as of the latest refresh of the instance"
@@ -50,14 +51,18 @@ class TaskCollector(Collector):
         *,
         personal: bool = False,
         tags: Sequence[str] = (),
+        statuses: StatusTable | None = None,
     ) -> None:
         self._snapshots = snapshots
         self._personal = personal
         self._tags = tuple(tags)
+        self._statuses = statuses or StatusTable()
 
     def over(self, snapshots: Callable[[], Iterable[Snapshot]]) -> TaskCollector:
         """Return one that renders these instead."""
-        return TaskCollector(snapshots, personal=self._personal, tags=self._tags)
+        return TaskCollector(
+            snapshots, personal=self._personal, tags=self._tags, statuses=self._statuses
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family that `collect` can yield, without samples."""
@@ -73,7 +78,7 @@ class TaskCollector(Collector):
     def steady(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
         """Return the families that depend on the instances and their figures only."""
         families: list[Metric] = [_task_family(spec, snapshots) for spec in _TASK_FAMILIES]
-        families.append(self._latest(snapshots))
+        families += [self._latest(snapshots), self._failed(snapshots)]
         families += [_capacity(which, snapshots) for which in ("old", "new")]
         families += [_listed(snapshots), self._info(snapshots)]
         return families
@@ -87,7 +92,7 @@ class TaskCollector(Collector):
         family = InfoMetricFamily(
             "dcs_task_last",
             f"The latest task of each name in the look-back window, {_AS_OF}; summary says what "
-            "it changed.",
+            "it changed or, where it failed, what it tried.",
             labels=labels,
         )
         for snapshot in snapshots:
@@ -98,9 +103,25 @@ class TaskCollector(Collector):
         return family
 
     def _latest_values(self, name: str, task: Task) -> tuple[str, ...]:
-        summary = task.details.summary(personal=self._personal)
+        summary = task.summary(self._statuses.outcome(task.status), personal=self._personal)
         personal = (task.user_name,) if self._personal else ()
         return (name, task.id, task.status, task.error_code, summary, *personal)
+
+    def _failed(self, snapshots: Sequence[Snapshot]) -> Metric:
+        family = InfoMetricFamily(
+            "dcs_task_last_failure",
+            f"The latest failed task of each name, also where it is not listed any more, {_AS_OF}; "
+            "summary says what it tried.",
+            labels=(*INSTANCE_LABELS, *FAILED_LABELS),
+        )
+        for snapshot in snapshots:
+            failed = snapshot.figures.failed if snapshot.figures else {}
+            for name, task in failed.items():
+                # No listing tells why a task failed: the reason is empty.
+                tried = task.details.attempt(personal=self._personal)
+                values = (name, task.id, task.error_code, "", tried)
+                family.add_metric((*_identity(snapshot), *values), {})
+        return family
 
     def _info(self, snapshots: Sequence[Snapshot]) -> Metric:
         tag_labels = tuple(f"tag_{label_name(tag)}" for tag in self._tags)

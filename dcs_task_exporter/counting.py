@@ -62,8 +62,9 @@ class InstanceState:
     those at infinity, and `missing` the unfinished tasks, that the latest listing lacked: deleted,
     or hidden by a page that moved. `refreshed_at` is the latest refresh by a clock that was not in
     doubt. `listed_since` is there while a task is followed whose start is unknown: it was listed in
-    a window that began then. `shown` is what the counters showed last: it follows `counts` one
-    scrape later where a series is new to the scraper.
+    a window that began then. `failed` is the latest task of each name that failed, listed still or
+    not. `shown` is what the counters showed last: it follows `counts` one scrape later where a
+    series is new to the scraper.
     """
 
     baseline_at: float | None = None
@@ -81,6 +82,7 @@ class InstanceState:
     missing: Mapping[str, Task] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
     last_failure: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, Task] = field(default_factory=dict)
 
 
 def listing_start(state: InstanceState, now: float, lookback: float) -> float:
@@ -142,6 +144,7 @@ def count(
         missing=missing,
         last_success=_latest_ends(labelled, finished, rules, Outcome.SUCCESS),
         last_failure=_latest_ends(labelled, finished, rules, Outcome.FAILURE),
+        failed=_latest_failed(labelled, finished, rules, {task.id for task in fresh}),
     )
 
 
@@ -211,7 +214,7 @@ def names_had(state: InstanceState) -> dict[str, None]:
     names = [name for name in state.names if name not in KNOWN_TASK_NAMES]
     names += [label_of(state, task) for task in (*state.active.values(), *state.missing.values())]
     names += [name for name, _status in state.counts]
-    return dict.fromkeys([*names, *state.last_success, *state.last_failure])
+    return dict.fromkeys([*names, *state.last_success, *state.last_failure, *state.failed])
 
 
 def _unique(tasks: Iterable[Task], rules: CountingRules) -> list[Task]:
@@ -277,6 +280,11 @@ def _mended(state: InstanceState, now: float) -> InstanceState:
         baseline_at=None if state.baseline_at is None else min(state.baseline_at, now),
         last_success=_possible(state.last_success, latest),
         last_failure=_possible(state.last_failure, latest),
+        failed={
+            name: task
+            for name, task in state.failed.items()
+            if task.with_plausible_times(now + SKEW_MARGIN) is task
+        },
         counted={**state.counted, **dict.fromkeys(odd, math.inf)} if odd else state.counted,
     )
 
@@ -387,3 +395,34 @@ def _latest_ends(
             name = label_of(state, task)
             ends[name] = max(end, ends.get(name, 0.0))
     return ends
+
+
+def _latest_failed(
+    state: InstanceState, finished: Iterable[Task], rules: CountingRules, fresh: Collection[str]
+) -> Mapping[str, Task]:
+    """Return the latest task per name that failed, ever seen; who ran it is not kept."""
+    latest = dict(state.failed)
+    failed = [task for task in finished if rules.statuses.outcome(task.status) is Outcome.FAILURE]
+    for task in sorted(failed, key=lambda task: (_end(task) is None, _end(task) or 0.0, task.id)):
+        name = label_of(state, task)
+        known = latest.get(name)
+        if known is None or _is_later_failure(task, known, is_fresh=task.id in fresh):
+            latest[name] = replace(task, user_name="")
+    return latest
+
+
+def _is_later_failure(task: Task, known: Task, *, is_fresh: bool) -> bool:
+    """Whether a task failed after the one that is known, or is that one, as it is listed now.
+
+    Of two of which one does not say when it ended, the later one is the one that is counted now.
+    """
+    if task.id == known.id:
+        return True
+    end, last = _end(task), _end(known)
+    if end is None or last is None:
+        return is_fresh
+    return (end, task.id) > (last, known.id)
+
+
+def _end(task: Task) -> float | None:
+    return task.created_at if task.updated_at is None else task.updated_at

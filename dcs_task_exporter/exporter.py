@@ -105,6 +105,7 @@ class Exporter:
             self._of_the_exporter(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
+            statuses=config.status_words.table(),
         )
 
     @property

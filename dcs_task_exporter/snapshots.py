@@ -32,7 +32,8 @@ class TaskFigures:
 
     Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
     after the cap; but for `finished`, only those that the instance has had. `listed` is how many
-    tasks the look-back window has. The `token` is that of this very object: who keeps it knows the
+    tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
+    `token` is that of this very object: who keeps it knows the
     object again without keeping it alive.
     """
 
@@ -50,6 +51,7 @@ class TaskFigures:
     tasks: tuple[Task, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
     listed: int = 0
+    failed: Mapping[str, Task] = field(default_factory=dict)
     token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
@@ -133,6 +135,7 @@ def figures(
         tasks=tuple(recent[: -SHOWN_TASKS - 1 : -1]),
         progress=least_progress(state, progress or {}),
         listed=len(recent),
+        failed=state.failed,
     )
 
 
