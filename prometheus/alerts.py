@@ -95,6 +95,21 @@ def rise(series: str, period: str, over: str = "") -> str:
     return f"max without (instance, pod) ({summed})"
 
 
+def times(series: str, period: str, number: int) -> str:
+    """Return a condition: a counter rose this often, summed over statuses.
+
+    increase() alone reckons with what lies beyond its samples: one rise between the first two
+    samples of a series can read as two. The largest value less the smallest cannot, but it takes
+    a restart for a rise.
+    """
+    seen = f"max_over_time({series}[{period}]) - min_over_time({series}[{period}])"
+    return (
+        f"{rise(series, period, 'status')} > {number - 0.5}\n"
+        "and\n"
+        f"max without (instance, pod) (sum without (status) ({seen})) >= {number}"
+    )
+
+
 def failed_task(severity: str) -> Alert:
     """Return the alert on failed tasks of the names whose failure has this severity."""
     matcher = f'task_name{"=~" if severity == "warning" else "!~"}"{names(failed="warning")}"'
@@ -160,7 +175,7 @@ TASK_ALERTS: Final = (
     Alert(
         "DCSTaskFailures",
         "warning",
-        rise(f'dcs_tasks_finished_total{{status=~"{FAILURE_WORDS}"}}', "1h", "status") + " > 2.5",
+        times(f'dcs_tasks_finished_total{{status=~"{FAILURE_WORDS}"}}', "1h", 3),
         "Background tasks of a DCS instance fail again and again.",
         f"""
         {{{{ $value | printf "%.0f" }}}} {{{{ $labels.task_name }}}} of {OWNER}
@@ -194,7 +209,7 @@ TASK_ALERTS: Final = (
     Alert(
         "DCSMasterStandbySwapsRepeat",
         "critical",
-        rise(SWAPS, "6h", "status") + " > 1.5",
+        times(SWAPS, "6h", 2),
         "The master and the standby of a DCS instance swap again and again.",
         f"""
         {OWNER} swapped its
