@@ -9,7 +9,7 @@ missed; names and statuses are open sets under a cap.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
@@ -113,6 +113,21 @@ def count(
 ) -> InstanceState:
     """Return the state after a listing that was read at `now` (Unix seconds).
 
+    As `count_new`, which also says what was counted.
+    """
+    return count_new(state, listing, now, rules, in_doubt=in_doubt)[0]
+
+
+def count_new(
+    state: InstanceState,
+    listing: Listing,
+    now: float,
+    rules: CountingRules,
+    *,
+    in_doubt: bool = False,
+) -> tuple[InstanceState, Sequence[Task]]:
+    """Return the state after a listing that was read at `now`, and the tasks counted with it.
+
     When the clock is `in_doubt`, nothing is forgotten, and no time is mended. The order of the
     listing does not matter, and reading the same listing again changes nothing but `refreshed_at`,
     and what is forgotten.
@@ -131,7 +146,7 @@ def count(
     if not (in_doubt or listing.truncated):
         counted, forgotten_until = _forget(state, counted, listing)
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
-    return replace(
+    after = replace(
         labelled,
         baseline_at=now if state.baseline_at is None else state.baseline_at,
         refreshed_at=refresh_time(state, now, in_doubt=in_doubt),
@@ -146,6 +161,7 @@ def count(
         last_failure=_latest_ends(labelled, finished, rules, Outcome.FAILURE),
         failed=_latest_failed(labelled, finished, rules, {task.id for task in fresh}),
     )
+    return after, fresh
 
 
 def refresh_time(state: InstanceState, now: float, *, in_doubt: bool) -> float:
