@@ -162,7 +162,7 @@ def active_too_long() -> str:
 SWAPS: Final = 'dcs_tasks_finished_total{task_name="masterStandbySwapJob",status="SUCCESS"}'
 EXPORTERS: Final = 'up{job=~"dcs-tasks|dcs-task-exporter"}'
 PAIRED: Final = "max by (job) (dcs_task_exporter_total_shards) == 1"
-WATCHED: Final = "dcs_project_instances"
+WATCHED: Final = "dcs_project_instances_watched"
 REASONS: Final = (
     '{{- with printf "sum by (reason) (increase(dcs_api_errors_total{project=%q}[15m])) > 0" '
     "$labels.project | query }} (errors of the API:\n"
@@ -347,19 +347,14 @@ READING_ALERTS: Final = (
         "DCSInstancesLost",
         "critical",
         f"""
-        count by (job, project) (max by (job, project, dcs_instance_id) (present_over_time(dcs_instance_up[6h])))
-        unless
-        count by (job, project) (max by (job, project, dcs_instance_id) (last_over_time(dcs_instance_up[5m])))
-        >=
-        0.5 * count by (job, project) (max by (job, project, dcs_instance_id) (present_over_time(dcs_instance_up[6h])))
-        and on (project)
-        {WATCHED}
+        {latest(WATCHED)}
+        < 0.5 * max without (instance, pod) (max_over_time({WATCHED}[1d]))
         """,
         "Most DCS instances of a project are no longer watched.",
         """
-        {{ $value | printf "%.0f" }} instances of project {{ $labels.project }} were watched within the
-        last six hours; fewer than half of them are watched now. They were deleted, or discovery no
-        longer finds them.
+        {{ $value | printf "%.0f" }} instance(s) of project {{ $labels.project }} are watched; within the
+        last day there were more than twice as many. They were deleted, or discovery no longer finds
+        them.
         """,
         wait="10m",
     ),
