@@ -69,7 +69,9 @@ class Alert:
 
 
 INSTANCE: Final = "dcs-tasks-instance?var-dcs_instance={{ $labels.dcs_instance_id }}"
-OWNER: Final = "{{ $labels.dcs_instance_name }} ({{ $labels.dcs_instance_id }}, project {{ $labels.project }})"
+OWNER: Final = (
+    "{{ $labels.dcs_instance_name }} ({{ $labels.dcs_instance_id }}, project {{ $labels.project }})"
+)
 
 
 def names(*, failed: str = "", access: bool = False, limit: int = 0) -> str:
@@ -77,9 +79,7 @@ def names(*, failed: str = "", access: bool = False, limit: int = 0) -> str:
     return "|".join(
         task.name
         for task in TASKS
-        if failed in ("", task.failed)
-        and (task.access or not access)
-        and limit in (0, task.limit)
+        if failed in ("", task.failed) and (task.access or not access) and limit in (0, task.limit)
     )
 
 
@@ -264,12 +264,12 @@ READING_ALERTS: Final = (
     Alert(
         "DCSCredentialsRefused",
         "critical",
-        f"""
+        """
         max without (instance, pod) (
           sum without (operation) (
-            increase(dcs_api_errors_total{{reason="auth"}}[15m])
+            increase(dcs_api_errors_total{reason="auth"}[15m])
             or
-            increase(dcs_api_errors_total{{reason="forbidden",operation!~"list_instances|list_center_tasks|task_progress"}}[15m])
+            increase(dcs_api_errors_total{reason="forbidden",operation!~"list_instances|list_center_tasks|task_progress"}[15m])
           )
         ) > 0
         unless on (project)

@@ -111,7 +111,9 @@ class Alertmanager:
 
 def hurried(text: str) -> str:
     """Return rules or a configuration whose waits are seconds for minutes; reminders stay."""
-    text = re.sub(r"(?m)^( *(?:for|keep_firing_for|group_interval|group_wait): \d+)m$", r"\1s", text)
+    text = re.sub(
+        r"(?m)^( *(?:for|keep_firing_for|group_interval|group_wait): \d+)m$", r"\1s", text
+    )
     return re.sub(r"(?m)^( *group_wait: )30s$", r"\g<1>500ms", text)
 
 

@@ -20,6 +20,7 @@ from dcs_task_exporter.simulator import SimulatedCloud
 
 pytestmark = pytest.mark.real
 
+DOCUMENT = (FOLDER.parent / "docs" / "high-availability.md").read_text()
 FLEET = 300
 FOUND = "    discovery: {enabled: true, refresh_interval: 1s}\n"
 RESIZE = {"old_capacity": "0.125", "new_capacity": "0.25"}
@@ -64,6 +65,12 @@ def monitoring(
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [manager.address]}]}]
     with running_config(binary, folder, yaml.safe_dump(config)) as server:
         yield server
+
+
+def documented(first_line: str) -> Any:
+    """Return what the block of the document on pairs that begins with this line says."""
+    text = DOCUMENT[DOCUMENT.index(f"```yaml\n{first_line}\n") + 8 :]
+    return yaml.safe_load(text[: text.index("```")])
 
 
 def pages(pager: Pager) -> list[tuple[Any, ...]]:
@@ -147,6 +154,7 @@ def test_a_pair_of_each_is_one_page(
 ) -> None:
     """Two exporters, scraped by two Prometheus servers, page once; with one of them down, too."""
     failed = 'dcs_tasks_finished_total{task_name="EXTEND",status="FAILED",dcs_instance_id="i0"}'
+    query = DOCUMENT.partition("```promql\n")[2].partition("```")[0]
     swapped = 'dcs_tasks_finished_total{task_name="masterStandbySwapJob",status="SUCCESS"}'
     with contextlib.ExitStack() as stack:
         one = stack.enter_context(exporting(cloud))
@@ -165,6 +173,8 @@ def test_a_pair_of_each_is_one_page(
             for server in servers:
                 server.wait_for(f"{failed} == 1", lambda found: len(found) == 2)
                 server.wait_for('ALERTS{alertname="DCSMasterStandbySwap",alertstate="firing"}')
+            summed = [server.query(f"{query} > 0") for server in servers]
+            counted = [server.query(f"increase({failed}[1h])") for server in servers]
             pager.wait_for("DCSTaskFailed", "firing")
             pager.wait_for("DCSMasterStandbySwap", "firing")
         pager.wait_for("DCSTaskExporterReplicaDown", "firing")
@@ -175,6 +185,10 @@ def test_a_pair_of_each_is_one_page(
         held = manager.alerts()
 
     names = ["DCSMasterStandbySwap", "DCSTaskExporterReplicaDown", "DCSTaskFailed"]
+    for sums, each in zip(summed, counted, strict=True):
+        ((at, total),) = [(one["metric"], float(one["value"][1])) for one in sums]
+        assert at == {"task_name": "EXTEND"}
+        assert total < 1.5 * max(float(one["value"][1]) for one in each)
     assert sorted(name for _, name, _ in pages(pager)) == names
     assert not [body for body in pager.told if len(body["alerts"]) != 1]
     assert sorted(one["labels"]["alertname"] for one in held) == ["AllIsTold", *names]
@@ -182,3 +196,12 @@ def test_a_pair_of_each_is_one_page(
         assert {one["metric"]["alertname"]: one["value"][1] for one in found} == dict.fromkeys(
             names, "1"
         )
+
+
+def test_the_documented_pair_is_the_example() -> None:
+    """The document on pairs shows the example's handling of two servers."""
+    shown = documented("global:")
+    example = yaml.safe_load((FOLDER / "prometheus.example.yml").read_text())
+
+    assert shown["global"].items() <= example["global"].items()
+    assert shown["alerting"].items() <= example["alerting"].items()
