@@ -449,11 +449,18 @@ EXPORTER_ALERTS: Final = (
         {EXPORTERS} == 0
         and on (job)
         {PAIRED}
+        or
+        max by (job, instance, project) (dcs_instance_up) == 0
+        and on (job, instance)
+        dcs_task_exporter_total_shards == 1
+        and on (project)
+        max by (project) (dcs_instance_up) == 1
         """,
-        "One of several exporters that read the same DCS instances does not answer.",
+        "One of several exporters that read the same DCS instances does not answer, or reads none.",
         """
-        {{ $labels.instance }} of the job {{ $labels.job }} has not answered for five minutes; another
-        exporter of the job does.
+        {{ $labels.instance }} of the job {{ $labels.job }}
+        {{ with $labels.project }}reads no instance of project {{ . }}{{ else }}does not answer{{ end }};
+        another exporter of the job does.
         """,
         wait="5m",
     ),
