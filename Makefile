@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos years bench fuzz tools format clean
+.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos years bench fuzz tools alerts format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 m
 
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
 	scripts/install-test-tools
+
+alerts: ## write the alert rules from prometheus/alerts.py
+	$(PYTHON) prometheus/alerts.py
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix

@@ -12,7 +12,7 @@ METRIC = re.compile(r"(?<![\w:\"=~])((?:dcs|huaweicloud|process|python)_\w+)(?![
 MATCHERS = re.compile(r"\{([^{}]*)\}")
 MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"")
 GROUPED = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
-TARGET_LABELS = frozenset({"job", "instance", "le", "alertname", "alertstate", "severity"})
+TARGET_LABELS = frozenset({"job", "instance", "pod", "le", "alertname", "alertstate", "severity"})
 
 
 def metrics(expression: str) -> set[str]:

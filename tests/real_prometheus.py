@@ -71,11 +71,19 @@ def running(
 @contextlib.contextmanager
 def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Iterator[Prometheus]:
     """Run Prometheus in an empty folder with these scrape jobs, every second."""
-    config = folder / "prometheus.yml"
-    config.write_text(
+    text = (
         "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
         f"scrape_configs:\n{jobs}{more}"
     )
+    with running_config(binary, folder, text) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_config(binary: Path, folder: Path, text: str) -> Iterator[Prometheus]:
+    """Run Prometheus in an empty folder with this configuration."""
+    config = folder / "prometheus.yml"
+    config.write_text(text)
     port = free_port()
     command = [
         str(binary),

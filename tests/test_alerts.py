@@ -8,22 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import alerts
 import promql
 import pytest
 import yaml
 from real_prometheus import free_port, running
 
+from dcs_task_exporter.models import KNOWN_TASK_NAMES, STATUS_WORDS, Outcome
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "prometheus"
-RULES = [
-    rule
-    for name in ("dcs-tasks-rules.yml", "dcs-tasks-alerts.yml")
-    for group in yaml.safe_load((FOLDER / name).read_text())["groups"]
-    for rule in group["rules"]
+RULE_FILE = FOLDER / "dcs-tasks-alerts.yml"
+ALERTS = [
+    rule for group in yaml.safe_load(RULE_FILE.read_text())["groups"] for rule in group["rules"]
 ]
-ALERTS = [rule for rule in RULES if "alert" in rule]
-UNIT_TESTS = yaml.safe_load((FOLDER / "tests" / "dcs-tasks-alerts.test.yml").read_text())["tests"]
+UNIT_TEST_FILE = FOLDER / "tests" / "dcs-tasks-alerts.test.yml"
+UNIT_TESTS = yaml.safe_load(UNIT_TEST_FILE.read_text())["tests"]
+EXAMPLE = yaml.safe_load((FOLDER / "alertmanager.example.yml").read_text())
 RUNBOOKS = ROOT / "docs" / "runbooks"
+README = (RUNBOOKS / "README.md").read_text()
 DASHBOARDS = ("dcs-tasks-fleet", "dcs-tasks-instance", "dcs-tasks-exporter")
 
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
@@ -38,7 +41,7 @@ def described() -> Mapping[str, set[str]]:
 @pytest.mark.parametrize(
     "command",
     [
-        ["check", "rules", "dcs-tasks-rules.yml", "dcs-tasks-alerts.yml"],
+        ["check", "rules", "dcs-tasks-alerts.yml"],
         ["test", "rules", "tests/dcs-tasks-alerts.test.yml"],
         ["check", "config", "prometheus.example.yml"],
         ["check", "config", "prometheus-probe.example.yml"],
@@ -55,12 +58,101 @@ def test_promtool(promtool: Path, command: list[str]) -> None:
 
 
 @pytest.mark.real
+def test_two_replicas_raise_each_alert_once(promtool: Path, tmp_path: Path) -> None:
+    """With a second exporter that shows the same series, every unit test ends as with one.
+
+    What an exporter says of its own state is left alone: two that fail are two alerts.
+    """
+    # All scalars as text: 0x60 are sixty samples here, and no number.
+    file = yaml.load(UNIT_TEST_FILE.read_text(), yaml.BaseLoader)  # noqa: S506 - makes text only
+    file["rule_files"] = [str(RULE_FILE)]
+    twins = 0
+    for case in file["tests"]:
+        for sample in (each for check in case["promql_expr_test"] for each in check["exp_samples"]):
+            sample["value"] = float(sample["value"])
+        own = [row for row in case["input_series"] if 'instance="e"' in row["series"]]
+        shared = [row for row in own if not row["series"].startswith("dcs_task_exporter_")]
+        twins += len(shared)
+        case["input_series"] += [
+            {**row, "series": row["series"].replace('instance="e"', 'instance="f",pod="f"')}
+            for row in shared
+        ]
+    (tmp_path / "twins.yml").write_text(yaml.safe_dump(file))
+    command = [str(promtool), "test", "rules", "twins.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert twins > 50
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.real
 def test_amtool(alertmanager: Path) -> None:
     """Amtool accepts the example of Alertmanager's configuration."""
     command = [str(alertmanager.parent / "amtool"), "check-config", "alertmanager.example.yml"]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)  # noqa: S603
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_the_written_ones() -> None:
+    """The rule file is what alerts.py writes."""
+    assert RULE_FILE.read_text() == alerts.render()
+
+
+def test_each_address_is_set_in_one_place() -> None:
+    """A user puts in two addresses: each stands once in what the rules are written from."""
+    source = (FOLDER / "alerts.py").read_text()
+
+    assert [source.count(address) for address in (alerts.GRAFANA, alerts.RUNBOOKS)] == [1, 1]
+    assert source.count("example.com") == 2
+    for rule in ALERTS:
+        assert rule["annotations"]["runbook_url"].startswith(f"{alerts.RUNBOOKS}/")
+        assert rule["annotations"]["dashboard_url"].startswith(f"{alerts.GRAFANA}/d/")
+
+
+def test_each_documented_task_has_its_row() -> None:
+    """The table says of each documented task name what is at stake, and of none twice."""
+    named = [task.name for task in alerts.TASKS]
+
+    assert set(KNOWN_TASK_NAMES) <= set(named)
+    assert len(named) == len(set(named))
+
+
+def test_status_words_are_the_exporters() -> None:
+    """What the rules take for a failure, and for known, is what the exporter does."""
+    failures = {word for word, outcome in STATUS_WORDS.items() if outcome is Outcome.FAILURE}
+
+    assert set(alerts.FAILURE_WORDS.split("|")) == failures
+    assert set(alerts.KNOWN_WORDS.split("|")) == set(STATUS_WORDS)
+
+
+def test_no_other_rule_file_is_needed() -> None:
+    """No alert reads what a recording rule makes, so none is silent for want of one."""
+    assert not [rule["alert"] for rule in ALERTS if promql.RECORDED.search(rule["expr"])]
+    assert [path.name for path in FOLDER.glob("dcs-tasks-*.yml")] == [RULE_FILE.name]
+
+
+def test_the_example_reminds_daily_at_most() -> None:
+    """Nothing is repeated more often than daily, nor more seldom than Alertmanager remembers."""
+    routes = [EXAMPLE["route"], *EXAMPLE["route"]["routes"]]
+    repeats = [route["repeat_interval"] for route in routes if "repeat_interval" in route]
+
+    assert "repeat_interval" in EXAMPLE["route"]
+    assert all(1 <= int(repeat.removesuffix("d")) < 5 for repeat in repeats)
+
+
+def test_the_example_inhibits_real_alerts() -> None:
+    """Every alert that the example names exists, and none inhibits itself."""
+    known = {rule["alert"] for rule in ALERTS}
+    for rule in EXAMPLE["inhibit_rules"]:
+        written = [rule[key][0].partition('"')[2][:-1] for key in rule if key.endswith("matchers")]
+        sources, targets = (
+            {name for name in known if re.fullmatch(pattern, name)} for pattern in written
+        )
+
+        assert sources
+        assert len(targets) == written[1].count("|") + 1
+        assert not sources & targets
 
 
 @each_alert
@@ -107,20 +199,17 @@ def test_annotations(alert: Mapping[str, Any]) -> None:
     assert dashboard[1] in DASHBOARDS
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
-def test_names_are_real(rule: Mapping[str, Any], described: Mapping[str, set[str]]) -> None:
-    """Every metric and label of every rule is one that the exporter exposes."""
-    used = promql.metrics(rule["expr"])
-    recorded = set(promql.RECORDED.findall(rule["expr"]))
+@each_alert
+def test_names_are_real(alert: Mapping[str, Any], described: Mapping[str, set[str]]) -> None:
+    """Every metric and label of every alert is one that the exporter exposes."""
+    texts = " ".join(alert["annotations"].values())
+    used = promql.metrics(alert["expr"])
+    asked = set(re.findall(r"\b(dcs_\w+)\{", texts))
     known = set().union(*(described[name] for name in used if name in described))
-    if recorded:
-        known |= described["dcs_tasks_finished_total"]
-    texts = " ".join(rule.get("annotations", {}).values())
     named = set(re.findall(r"\$labels\.(\w+)", texts))
 
-    assert used <= set(described)
-    assert recorded <= {other["record"] for other in RULES if "record" in other}
-    assert promql.labels(rule["expr"]) | named <= known | promql.TARGET_LABELS
+    assert used | asked <= set(described)
+    assert promql.labels(alert["expr"]) | named <= known | promql.TARGET_LABELS
 
 
 @each_alert
@@ -141,9 +230,31 @@ def test_runbook(alert: Mapping[str, Any]) -> None:
 def test_no_runbook_without_an_alert() -> None:
     """There is no runbook for an alert that is gone, and the table names all."""
     pages = {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"}
-    table = re.findall(r"\[?(DCS\w+)\]?", (RUNBOOKS / "README.md").read_text())
+    table = re.findall(r"\[?(DCS\w+)\]?", README)
 
     assert pages == set(table) == {alert["alert"] for alert in ALERTS}
+
+
+def test_severities_of_the_table() -> None:
+    """The table of runbooks gives each alert the severities that its rules have."""
+    rows = re.findall(r"^\| \[(DCS\w+)\]\S+ \| ([^|]+) \|", README, re.MULTILINE)
+    severities: dict[str, list[str]] = {}
+    for rule in ALERTS:
+        severities.setdefault(rule["alert"], []).append(rule["labels"]["severity"])
+
+    assert dict(rows) == {name: " or ".join(found) for name, found in severities.items()}
+
+
+def test_runbooks_name_real_alerts() -> None:
+    """Every alert that a runbook sends its reader to exists."""
+    known = {alert["alert"] for alert in ALERTS}
+    named = {
+        (path.stem, name)
+        for path in RUNBOOKS.glob("*.md")
+        for name in re.findall(r"\bDCS[A-Z][a-z]\w+", path.read_text())
+    }
+
+    assert not [item for item in named if item[1] not in known]
 
 
 def queries() -> list[tuple[str, str]]:
@@ -166,6 +277,18 @@ def test_runbook_queries_are_real(described: Mapping[str, set[str]]) -> None:
 
     assert queries()
     assert not wrong
+
+
+@each_alert
+def test_runbook_queries_are_in_step(alert: Mapping[str, Any]) -> None:
+    """A runbook asks for what its alert is about, and chooses names and statuses as that does."""
+    asked = "\n".join(query for page, query in queries() if page == alert["alert"])
+    chosen = re.compile(r'(?:task_name|status)(?:=~|!~)"[^"]*"')
+    rules = " ".join(rule["expr"] for rule in ALERTS if rule["alert"] == alert["alert"])
+    read = promql.metrics(rules) | ({"up"} if "up{" in rules else set())
+
+    assert [metric for metric in read if re.search(rf"\b{metric}\b", asked)]
+    assert set(chosen.findall(asked)) <= set(chosen.findall(rules))
 
 
 @pytest.mark.real
