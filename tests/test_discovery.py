@@ -327,14 +327,14 @@ def test_rules(rules: DiscoveryRules, admitted: object) -> None:
 WATCHED = "dcs_project_instances_watched"
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the warnings of discovery, leaving out that a search failed."""
     return [
         record.message
         for record in caplog.records
         if record.name == "dcs_task_exporter.discovery"
         and record.levelno == logging.WARNING
-        and not record.message.startswith("discovery failed")
+        and not record.message.startswith("discovery cannot list")
     ]
 
 
@@ -345,7 +345,7 @@ def test_rules_that_admit_nothing(caplog: pytest.LogCaptureFixture) -> None:
         found = search_again(here, exporter)
         (problem,) = exporter.problems()
 
-    (warning,) = told(caplog)
+    (warning,) = warnings_of(caplog)
     assert warning == (
         "discovery finds no instance to watch: of the 3 that the cloud lists, its rules admit none "
         "(include 'cahce'): check the rules"
@@ -364,7 +364,7 @@ def test_a_project_that_lists_nothing(caplog: pytest.LogCaptureFixture) -> None:
         search_again(here, exporter)
         problems = exporter.problems()
 
-    (warning,) = told(caplog)
+    (warning,) = warnings_of(caplog)
     assert warning.startswith("discovery finds no instance to watch: the cloud lists none: check")
     assert problems == [f"Project prod: {warning}."]
 
@@ -398,7 +398,7 @@ def test_found_again(caplog: pytest.LogCaptureFixture) -> None:
         search_again(here, exporter)
 
     assert (value(found, WATCHED, project="prod"), between) == (1, [])
-    assert len(told(caplog)) == 2
+    assert len(warnings_of(caplog)) == 2
 
 
 def test_without_discovery() -> None:
