@@ -25,7 +25,7 @@ from dcs_task_exporter.simulator.cloud import timestamp
 
 pytest.importorskip("grafana_foundation_sdk", reason="the dashboards' library needs Python 3.11")
 
-import dashboards  # noqa: E402 - only where the library is
+import dashboards
 
 FOLDER = Path(dashboards.__file__).parent
 BOARDS: dict[str, dict[str, Any]] = {
