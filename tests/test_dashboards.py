@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import dashboards
 import promql
 import pytest
 import requests
@@ -23,6 +22,10 @@ from real_prometheus import Prometheus, running
 
 from dcs_task_exporter.simulator import SimulatedCloud
 from dcs_task_exporter.simulator.cloud import timestamp
+
+pytest.importorskip("grafana_foundation_sdk", reason="the dashboards' library needs Python 3.11")
+
+import dashboards
 
 FOLDER = Path(dashboards.__file__).parent
 BOARDS: dict[str, dict[str, Any]] = {
