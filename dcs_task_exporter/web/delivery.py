@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 EXTENSION: Final = "dcs.delivered"
 """The ASGI extension that tells an application when its answer was delivered."""
 
-PIECE: Final = 32 * 1024
+PIECE: Final = 16 * 1024
 """Bytes that are handed to a transport at once; its buffer holds no more of a slow client's."""
 
 Told = Callable[[], None]
