@@ -49,6 +49,9 @@ CONNECTING: Final = 2.0
 TRIES: Final = 5
 """How often each path is asked for, without the clients and with them."""
 
+HEADERS: Final = {"X-Prometheus-Scrape-Timeout-Seconds": "2"}
+"""Where the cloud is silent, a scrape is answered a bit earlier."""
+
 PASSWORD: Final = "correct horse"  # noqa: S105 - of a process that lives for a minute
 RECEIVE_BUFFER: Final = 4096
 """Bytes that the kernel keeps for a client that does not read."""
@@ -59,7 +62,8 @@ class Row:
     """Many clients of one kind, and the exporter that they meet.
 
     Each client sends `data`; one with `reads` waits for the first byte of an answer. `instances`
-    says how large an answer is; with a `stuck` log nobody reads its pipe, which is full.
+    says how large an answer is; with a `stuck` log nobody reads its pipe, which is full; a `silent`
+    cloud answers no request.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Row:
     tls: bool = False
     users: bool = False
     stuck: bool = False
+    silent: bool = False
     instances: int = 20
 
 
@@ -86,6 +91,8 @@ ROWS: Final = (
     Row("half-sent", 600, b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "),
     Row("silent TLS", 1144, tls=True),
     Row("slow readers", 300, _request("/metrics"), reads=True, instances=182),
+    Row("slow readers of more", 300, _request("/metrics"), reads=True, instances=400),
+    Row("scrapes of a silent cloud", 50, _request("/metrics"), silent=True),
     Row("wrong passwords", 600, WRONG, users=True),
     Row("stuck log pipe", stuck=True),
 )
@@ -127,7 +134,9 @@ class Subject:
             made = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         with contextlib.closing(made):
             try:
-                made.request("GET", path, headers={"Authorization": _basic(user, PASSWORD)})
+                made.request(
+                    "GET", path, headers={**HEADERS, "Authorization": _basic(user, PASSWORD)}
+                )
                 answer = made.getresponse()
                 body = answer.read()
             except (OSError, http.client.HTTPException):
@@ -175,6 +184,8 @@ def measure(row: Row) -> Result:
         if row.stuck:
             _fill(subject.process.stderr)
             subject.cloud.faults.add("internal", probability=0.5)  # so that there is what to log
+        if row.silent:
+            subject.cloud.faults.add("silence")
         clients = [stack.enter_context(socket.socket()) for _ in range(row.clients)]
         for start in range(0, len(clients), BATCH):
             _connect(clients[start : start + BATCH], subject.port, row.data)
@@ -225,8 +236,8 @@ def _running(row: Row, folder: Path, stack: ExitStack) -> Iterator[Subject]:
 
 def _configuration(url: str, row: Row) -> str:
     rows = "".join(f"      - {{id: i{n}, name: cache-{n}}}\n" for n in range(row.instances))
-    # Where the log is stuck each scrape is to write to it; else it is to cost the same each time.
-    pause = "0s" if row.stuck else "30m"
+    # Else a scrape reads nothing, and costs the same each time.
+    pause = "0s" if row.stuck or row.silent else "30m"
     return (
         f"projects:\n  - name: prod\n    region: cn-north-4\n    project_id: {PROJECT}\n"
         f"    endpoint: {url}\n    credentials: {{type: access_key, access_key: {KEY[0]}, "

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
@@ -54,6 +54,9 @@ PATIENCE: Final = 60.0
 
 CENTER_WINDOW: Final = 3600.0
 """Seconds of the task centre's history that `check --online` asks for."""
+
+RELOAD_SIGNAL: Final = "SIGHUP"
+"""The signal that other exporters read their configuration again at; Windows has none."""
 
 RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
 """The keys of discovery that say which instances are watched."""
@@ -240,12 +243,15 @@ def _serve(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve_until_told(
+    exporter: Exporter, arguments: argparse.Namespace, *, outlives_terminal: bool = True
+) -> None:
+    """Serve until SIGTERM or SIGINT; until SIGHUP too if it is not to outlive its terminal."""
     web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
-    told = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for name in ("SIGTERM", "SIGINT", RELOAD_SIGNAL):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _: told.put(number))
     app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
     tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
@@ -258,7 +264,8 @@ def serve_until_told(exporter: Exporter, arguments: argparse.Namespace) -> None:
     fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
     logger.info("listening", extra={"fields": fields})
     try:
-        told.wait()
+        while signal.Signals(told.get()).name == RELOAD_SIGNAL and outlives_terminal:
+            logger.warning("SIGHUP is ignored: reload is not supported yet, restart the exporter")
         logger.info("stopping")
     finally:
         server.stop()
@@ -388,7 +395,11 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    run_demo(lambda exporter: serve_until_told(exporter, arguments), _say, arguments)
+    run_demo(
+        lambda exporter: serve_until_told(exporter, arguments, outlives_terminal=False),
+        _say,
+        arguments,
+    )
     return OK
 
 
