@@ -78,7 +78,7 @@ def test_a_slow_reader_gets_all(*, tls: bool) -> None:
 def test_the_time_for_an_answer(*, tls: bool) -> None:
     """The time to read an answer begins once: to have read a part of it gives no more."""
     with scene(600_000, tls=tls) as here:
-        here.tap.room = 0
+        here.tap.room = 1000  # the head leaves, and the beginning of the body
         here.play("ask", 0)
         here.play("answer", 0)
         timer = here.connection._answer_timer  # noqa: SLF001 - no less would do

@@ -220,7 +220,7 @@ def test_idle_timeout(serve: Serve) -> None:
 
 def test_silent_tls_clients_make_room(serve: Serve, certificates: Certificates) -> None:
     """A client that never begins to speak TLS is one of the connections, and makes room."""
-    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.server)
     with ExitStack() as stack:
         first = connect(server, stack)
         for _ in range(10):
