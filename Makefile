@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit chaos years bench fuzz tools format clean
+.PHONY: help demo test check lint types layers unit chaos clients years bench fuzz tools format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ unit: $(VENV)/.dev ## the tests that need no real Prometheus or browser
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py
+
+clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
+	$(BIN)/python bench/bad_clients.py
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
 	$(BIN)/python bench/years.py --years $(or $(N),10)
