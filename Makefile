@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos years bench fuzz tools alerts format clean
+.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz tools alerts format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python bench/chaos.py
+
+clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
+	$(BIN)/python bench/bad_clients.py
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
 	$(BIN)/python bench/years.py --years $(or $(N),10)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import queue
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,9 @@ PATIENCE: Final = 60.0
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 Made = TypeVar("Made")
+
+RELOAD_SIGNAL: Final = "SIGHUP"
+"""The signal that other exporters read their configuration again at; Windows has none."""
 
 logger = logging.getLogger(__name__)
 
@@ -150,14 +153,22 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def serve_until_told(
-    exporter: Exporter, arguments: argparse.Namespace, sockets: Sequence[socket.socket] = ()
+    exporter: Exporter,
+    arguments: argparse.Namespace,
+    sockets: Sequence[socket.socket] = (),
+    *,
+    outlives_terminal: bool = True,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; on `sockets`, where they listen already."""
+    """Serve until SIGTERM or SIGINT; on `sockets`, where they listen already.
+
+    Until SIGHUP too if it is not to outlive its terminal.
+    """
     path: Path | None = vars(arguments).get("web_config_file")  # the demo has none
     web_config = WebConfigFile(path) if path else None
-    told = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for name in ("SIGTERM", "SIGINT", RELOAD_SIGNAL):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _: told.put(number))
     app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
     tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
@@ -169,7 +180,8 @@ def serve_until_told(
     fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
     logger.info("listening", extra={"fields": fields})
     try:
-        told.wait()
+        while signal.Signals(told.get()).name == RELOAD_SIGNAL and outlives_terminal:
+            logger.warning("SIGHUP is ignored: reload is not supported yet, restart the exporter")
         logger.info("stopping")
     finally:
         server.stop()
@@ -261,7 +273,11 @@ def _tasks(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     run_demo(
-        lambda exporter, sockets: serve_until_told(exporter, arguments, sockets), _say, arguments
+        lambda exporter, sockets: serve_until_told(
+            exporter, arguments, sockets, outlives_terminal=False
+        ),
+        _say,
+        arguments,
     )
     return OK
 

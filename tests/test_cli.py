@@ -694,6 +694,29 @@ def test_stops(
     assert "Traceback" not in output
 
 
+def test_sighup_does_not_end_it(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """SIGHUP, at which others reload, is logged as not supported yet, and scrapes go on."""
+    url, _ = serve(started, f"--config.file={config}")
+
+    started[0].send_signal(signal.SIGHUP)
+    assert started[0].stdout is not None
+    line = started[0].stdout.readline()
+    answer = requests.get(f"{url}/metrics", timeout=10)
+
+    assert ("level=warn" in line, "reload is not supported yet" in line) == (True, True)
+    assert answer.ok
+
+
+def test_sighup_ends_the_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A demo whose terminal is closed ends in order: nobody would find it again."""
+    serve(started, "demo", folder=tmp_path)
+
+    started[0].send_signal(signal.SIGHUP)
+    output, _ = started[0].communicate(timeout=20)
+
+    assert (started[0].returncode, "msg=stopping" in output) == (0, True)
+
+
 def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> None:
     """A taken port: exit status 1, and the flag that chooses another."""
     url, _ = serve(started, f"--config.file={config}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import logging
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,12 +22,15 @@ import requests
 import trustme
 from real_prometheus import running
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message
 
 from dcs_task_exporter.errors import ConfigError
+from dcs_task_exporter.web import guard
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import ConnectionLimits, WebServer
-from dcs_task_exporter.web.toolkit import CIPHERS, WebConfigFile
+from dcs_task_exporter.web.toolkit import CIPHERS, WebConfig, WebConfigFile
 
+PATIENCE = 30.0
 PASSWORD = "correct horse"
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
@@ -153,13 +160,143 @@ def test_basic_auth(start: Start, auth: tuple[str, str] | None, status: int) -> 
 
 
 @pytest.mark.parametrize(
-    "header", ["Basic", "Basic !!", "Basic YQ==", "Bearer abc", "basic OjphOg"]
+    "header",
+    [
+        b"Basic",
+        b"Basic !!",
+        b"Basic YQ==",
+        b"Bearer abc",
+        b"basic OjphOg",
+        b"Basic \xe9",
+        b"Basic \xff\x80\t\xc3\xa9",
+        b"Basic YTpi\xe9",
+        b"B\xe9sic YTpi",
+        b"Basic YTr/AP8=",
+    ],
 )
-def test_malformed_authorization(start: Start, header: str) -> None:
+def test_malformed_authorization(start: Start, header: bytes) -> None:
     """A malformed header is a 401 with a challenge."""
     answer = requests.get(start(USERS).url, headers={"Authorization": header}, timeout=10)
 
     assert (answer.status_code, answer.headers["WWW-Authenticate"][:6]) == (401, "Basic ")
+
+
+class CheckedPasswords:
+    """Stands for bcrypt: compares nothing before it is released, and notes the order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.released = threading.Event()
+        self.checked: list[bytes] = []
+        monkeypatch.setattr(guard, "_check", self._check)
+
+    def _check(self, password: bytes, wanted: bytes) -> bool:
+        assert self.released.wait(PATIENCE)
+        assert wanted
+        self.checked.append(password)
+        return password == PASSWORD.encode()
+
+
+class Everyone:
+    """A configuration with one user."""
+
+    def current(self) -> WebConfig:
+        return WebConfig.model_validate({"basic_auth_users": {"grafana": HASH}})
+
+
+async def ask(app: ASGIApp, password: str, address: str = "10.0.0.1") -> int:
+    """Ask with a password from an address; return the status of the answer."""
+    statuses: list[int] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    encoded = base64.b64encode(f"grafana:{password}".encode())
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "client": (address, 1),
+        "headers": [(b"authorization", b"Basic " + encoded)],
+    }
+    await app(scope, receive, send)
+    return statuses[0]
+
+
+async def ask_all(checks: CheckedPasswords, *asked: tuple[str, str]) -> list[int]:
+    """Ask with each password from its address, all before any is checked."""
+    app = WebGuard(PlainTextResponse("up 1\n"), Everyone())
+    asking = [asyncio.create_task(ask(app, *one)) for one in asked]
+    await asyncio.sleep(0)  # each has come as far as to wait for its check
+    checks.released.set()
+    return await asyncio.gather(*asking)
+
+
+WRONG = [(f"wrong {number}", "10.0.0.1") for number in range(600)]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.2"])
+def test_guessers_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """The right password after 600 wrong ones waits for two at most, whoever sent those."""
+    checks = CheckedPasswords(monkeypatch)
+
+    statuses = asyncio.run(ask_all(checks, *WRONG, (PASSWORD, address)))
+
+    assert statuses[-1] == 200
+    assert checks.checked.index(PASSWORD.encode()) <= 2
+
+
+def test_guessers_wait_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who guesses on after a right password came from elsewhere does not take its turn."""
+    checks = CheckedPasswords(monkeypatch)
+    right = (PASSWORD, "10.0.0.2")
+
+    statuses = asyncio.run(ask_all(checks, WRONG[0], right, *WRONG[1:]))
+
+    assert statuses[1] == 200
+    assert checks.checked.index(PASSWORD.encode()) <= 2
+
+
+def test_only_so_many_passwords_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 600 wrong passwords at once few are checked; the rest is refused, and may come again."""
+    checks = CheckedPasswords(monkeypatch)
+
+    statuses = asyncio.run(ask_all(checks, *WRONG))
+
+    assert len(checks.checked) <= guard.MOST_WAITING + guard.CHECKING_THREADS
+    assert Counter(statuses) == {401: len(checks.checked), 503: 600 - len(checks.checked)}
+
+
+def test_a_known_password_waits_for_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right password that was checked before lets in at once, whatever waits."""
+    checks = CheckedPasswords(monkeypatch)
+    checks.released.set()
+    app = WebGuard(PlainTextResponse("up 1\n"), Everyone())
+
+    async def play() -> int:
+        await ask(app, PASSWORD)
+        checks.released.clear()
+        guessing = [asyncio.create_task(ask(app, *one)) for one in WRONG]
+        await asyncio.sleep(0)
+        status = await ask(app, PASSWORD)
+        checks.released.set()
+        await asyncio.gather(*guessing)
+        return status
+
+    assert asyncio.run(play()) == 200
+
+
+def test_a_check_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that is being checked does not keep the process from its end."""
+    checks = CheckedPasswords(monkeypatch)
+
+    asyncio.run(ask_all(checks, *WRONG[:1]))
+
+    checking = [thread for thread in threading.enumerate() if "web-passwords" in thread.name]
+    assert {thread.daemon for thread in checking} == {True}
 
 
 def test_users_are_read_again(start: Start, folder: Path) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import requests
+import trustme
 from fake_source import QuietSource
 from prometheus_client import Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcs_task_exporter.errors import ExporterError
-from dcs_task_exporter.web.app import WebSettings, create_app
+from dcs_task_exporter.web.app import METRICS_THREADS, WebSettings, create_app
+from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, render
 from dcs_task_exporter.web.server import (
     Address,
     ConnectionLimits,
@@ -39,13 +44,37 @@ class FakeSource(QuietSource):
         Gauge("dcs_instance_up", "Up.", registry=self.registry).set(1)
         self.hang = False
         self.entered = threading.Event()
+        self.asked = threading.Semaphore(0)
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Hang for ever when told so, whatever the timeout is."""
+        self.asked.release()
         del timeout, target
         if self.hang:
             self.entered.set()
             await asyncio.Event().wait()
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """What both ends of TLS need, and the file of what to trust."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    file: str
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return new ones."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return Certificates(server, client, str(path))
 
 
 @pytest.fixture
@@ -82,6 +111,14 @@ def is_closed(sock: socket.socket) -> bool:
         return sock.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def is_open(sock: socket.socket) -> bool:
+    """Whether the server has neither closed the connection nor said anything."""
+    sock.setblocking(False)  # noqa: FBT003 - the only way to say it
+    with pytest.raises(BlockingIOError):
+        sock.recv(1)
+    return True
 
 
 def get(server: WebServer, path: str = "/metrics") -> requests.Response:
@@ -148,9 +185,7 @@ def test_scrapes_in_flight_are_not_cut(serve: Serve, source: FakeSource) -> None
         scrape = connect(server, stack, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert source.entered.wait(PATIENCE)
         assert is_closed(connect(server, stack))
-        scrape.setblocking(False)  # noqa: FBT003 - the only way to say it
-        with pytest.raises(BlockingIOError):
-            scrape.recv(1)
+        assert is_open(scrape)
 
 
 @pytest.mark.parametrize("data", [b"", HALF])
@@ -181,6 +216,78 @@ def test_idle_timeout(serve: Serve) -> None:
         while made.recv(65536):
             pass
         assert is_closed(made)
+
+
+def test_silent_tls_clients_make_room(serve: Serve, certificates: Certificates) -> None:
+    """A client that never begins to speak TLS is one of the connections, and makes room."""
+    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.server)
+    with ExitStack() as stack:
+        first = connect(server, stack)
+        for _ in range(10):
+            connect(server, stack)
+        assert is_closed(first)
+
+
+def test_the_longest_silent_counts_from_its_connection(
+    serve: Serve, certificates: Certificates
+) -> None:
+    """Who was there first is closed first, though it has spoken TLS since and others have not."""
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    with ExitStack() as stack:
+        first = connect(server, stack)
+        later = [connect(server, stack) for _ in range(9)]
+        spoken = stack.enter_context(
+            certificates.client.wrap_socket(first, server_hostname="127.0.0.1")
+        )
+        connect(server, stack)
+        assert is_closed(spoken)
+        assert is_open(later[0])
+
+
+def test_room_for_a_scrape_among_silent_tls_clients(
+    serve: Serve, certificates: Certificates
+) -> None:
+    """Many more silent TLS clients than connections still leave room for a scrape."""
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    with ExitStack() as stack:
+        for _ in range(100):
+            connect(server, stack)
+        answer = requests.get(f"{server.url}/metrics", verify=certificates.file, timeout=PATIENCE)
+        assert answer.status_code == 200
+
+
+def test_stops_despite_silent_tls_clients(serve: Serve, certificates: Certificates) -> None:
+    """500 clients that never begin to speak TLS do not hold up the end."""
+    server = serve(tls=certificates.server)
+    with ExitStack() as stack:
+        for _ in range(SILENT):
+            connect(server, stack)
+        assert stop_in_time(server)
+
+
+def test_waiting_scrapes_share_a_rendering(serve: Serve, source: FakeSource) -> None:
+    """Scrapes that wait at the same time for the same thing are rendered once."""
+    release = threading.Event()
+    rendered: list[ScrapeRequest] = []
+
+    def exposition(request: ScrapeRequest) -> Exposition:
+        rendered.append(request)
+        assert release.wait(PATIENCE)
+        return render(source.registry, request)
+
+    source.exposition = exposition  # type: ignore[method-assign]
+    server = serve()
+    with ExitStack() as stack:
+        asked = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n"
+        scrapes = [connect(server, stack, asked) for _ in range(50)]
+        for _ in scrapes:
+            assert source.asked.acquire(timeout=PATIENCE)
+        get(server, "/-/healthy")  # what was asked before waits by now
+        release.set()
+        answers = [b"".join(iter(partial(scrape.recv, 65536), b"")) for scrape in scrapes]
+
+    assert all(b"dcs_instance_up 1.0" in answer for answer in answers)
+    assert len(rendered) <= METRICS_THREADS + 1
 
 
 def test_connection_is_kept(serve: Serve) -> None:

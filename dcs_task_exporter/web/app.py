@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -178,6 +179,8 @@ class _Site:
         self._template = status_environment().get_template("status.html")
         self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "web-metrics")
         self._page_pool = ThreadPoolExecutor(PAGE_THREADS, "web-page")
+        self._lock = threading.Lock()
+        self._not_begun: dict[ScrapeRequest, Future[Exposition]] = {}
 
     async def metrics(self, request: Request) -> Response:
         """Refresh what is due, as long as the scraper waits, and render all metrics."""
@@ -287,14 +290,14 @@ class _Site:
         wanted = ScrapeRequest(
             accept=",".join(request.headers.getlist("Accept")),
             accept_encoding=",".join(request.headers.getlist("Accept-Encoding")),
-            names=[name for name in request.query_params.getlist("name[]") if name],
-            parts=parts,
+            names=tuple(name for name in request.query_params.getlist("name[]") if name),
+            parts=tuple(parts),
             target=target,
         )
 
         start = self._timer()
         try:
-            answer = await _in_pool(self._metrics_pool, lambda: self._source.exposition(wanted))
+            answer = await self._rendered(wanted)
         except Exception:
             logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
@@ -308,6 +311,20 @@ class _Site:
             return Response(answer.body, headers=headers)
         delivered = partial(self._source.confirm_scrape, answer.shown)
         return DeliveredResponse(answer.body, headers, delivered)
+
+    async def _rendered(self, wanted: ScrapeRequest) -> Exposition:
+        """Render, or share what is rendered for another: not yet begun, it shows as much."""
+        with self._lock:
+            rendering = self._not_begun.get(wanted)
+            if rendering is None:
+                rendering = self._metrics_pool.submit(self._render, wanted)
+                self._not_begun[wanted] = rendering
+        return await asyncio.wrap_future(rendering)  # cancelled only when the server stops
+
+    def _render(self, wanted: ScrapeRequest) -> Exposition:
+        with self._lock:
+            del self._not_begun[wanted]
+        return self._source.exposition(wanted)
 
     def _render_page(self, nonce: str) -> str:
         views = views_of(self._source.snapshots(), self._settings.statuses)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import secrets
+import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import bcrypt
@@ -18,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcs_task_exporter.web.toolkit import WebConfig
+from dcs_task_exporter.workers import WorkerPool
 
 NOBODY: Final = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8mjBVSzLPR8bEtqXGXVCzMlRgrrEGW"
 """A hash to compare with for a user who is not there, so that the time taken does not tell."""
@@ -27,6 +30,9 @@ REMEMBERED: Final = 100
 
 CHECKING_THREADS: Final = 1
 """How many passwords are checked at once; guessers wait for each other, not the scrapes."""
+
+MOST_WAITING: Final = 20
+"""How many passwords may wait to be checked: one that waits is answered in about a second."""
 
 
 class ConfigSource(Protocol):
@@ -57,27 +63,64 @@ class WebGuard:
                 MutableHeaders(scope=message).update(extra)
             await send(message)
 
-        if config.basic_auth_users and not await self._may_enter(scope, config):
-            refusal = PlainTextResponse(
-                "Unauthorized: this exporter asks for a user and a password\n",
-                401,
-                {
-                    "WWW-Authenticate": 'Basic realm="dcs-task-exporter"',
-                    "Cache-Control": "no-store",
-                },
-            )
-            await refusal(scope, receive, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
+        refusal = await self._refusal(scope, config) if config.basic_auth_users else None
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
-    async def _may_enter(self, scope: Scope, config: WebConfig) -> bool:
+    async def _refusal(self, scope: Scope, config: WebConfig) -> Response | None:
+        """Return the answer to who may not enter; None for who may."""
         given = _basic_auth(Headers(scope=scope).get("Authorization", ""))
         if given is None:
-            return False
+            return _unauthorized()
         user, password = given
         known = config.basic_auth_users.get(user)
         wanted = known.get_secret_value().encode() if known else NOBODY
-        return await self._passwords.match(password, wanted) and known is not None
+        address = (scope.get("client") or ("",))[0]
+        right = await self._passwords.match(password, wanted, address)
+        if right is None:
+            return _busy()
+        return None if right and known else _unauthorized()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A password to compare with a hash; the answer is None where it never will be."""
+
+    password: bytes
+    wanted: bytes
+    answer: Future[bool | None]
+
+
+class WaitingChecks:
+    """The checks that wait, at most so many: addresses take turns, each with its newest first.
+
+    So who guesses without end keeps others waiting for a moment only. Safe to use from threads.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, list[Check]] = OrderedDict()
+
+    def add(self, check: Check, address: str) -> Check | None:
+        """Let a check wait; return the one that has no more room: the oldest of who has most."""
+        with self._lock:
+            self._waiting.setdefault(address, []).append(check)
+            if sum(map(len, self._waiting.values())) <= self._most:
+                return None
+            return self._take(max(self._waiting, key=lambda key: len(self._waiting[key])), 0)
+
+    def next(self) -> Check:
+        """Take the check whose turn it is."""
+        with self._lock:
+            address = next(iter(self._waiting))
+            self._waiting.move_to_end(address)
+            return self._take(address, -1)
+
+    def _take(self, address: str, at: int) -> Check:
+        check = self._waiting[address].pop(at)
+        if not self._waiting[address]:
+            del self._waiting[address]
+        return check
 
 
 class _Passwords:
@@ -86,19 +129,32 @@ class _Passwords:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._pool = ThreadPoolExecutor(CHECKING_THREADS, "web-passwords")
+        self._waiting = WaitingChecks(MOST_WAITING)
+        self._pool: WorkerPool[Callable[[], None]] = WorkerPool("web-passwords", CHECKING_THREADS)
 
-    async def match(self, password: bytes, wanted: bytes) -> bool:
+    async def match(self, password: bytes, wanted: bytes, address: str) -> bool | None:
+        """Return whether it is the right password; None where too many others wait."""
         digest = hmac.new(self._key, wanted + b"\0" + password, hashlib.sha256).digest()
         if digest in self._right:
             return True
-        loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._pool, _check, password, wanted):
-            return False
-        self._right[digest] = None
-        while len(self._right) > REMEMBERED:
-            self._right.popitem(last=False)
-        return True
+        check = Check(password, wanted, Future())
+        dropped = self._waiting.add(check, address)
+        if dropped is None:
+            for job in self._pool.submit([self._check_next]):
+                job()  # no thread can be started
+        elif dropped.answer.set_running_or_notify_cancel():
+            dropped.answer.set_result(None)
+        right = await asyncio.wrap_future(check.answer)
+        if right:
+            self._right[digest] = None
+            while len(self._right) > REMEMBERED:
+                self._right.popitem(last=False)
+        return right
+
+    def _check_next(self) -> None:
+        check = self._waiting.next()
+        if check.answer.set_running_or_notify_cancel():
+            check.answer.set_result(_check(check.password, check.wanted))
 
 
 def _check(password: bytes, wanted: bytes) -> bool:
@@ -109,11 +165,16 @@ def _check(password: bytes, wanted: bytes) -> bool:
         return False
 
 
-def _refusal() -> Response:
+def _unauthorized() -> Response:
     text = "Unauthorized: this exporter asks for a user and a password\n"
     challenge = 'Basic realm="dcs-task-exporter"'
     headers = {"WWW-Authenticate": challenge, "Cache-Control": "no-store"}
     return PlainTextResponse(text, 401, headers)
+
+
+def _busy() -> Response:
+    text = "Too many passwords wait to be checked: try again\n"
+    return PlainTextResponse(text, 503, {"Retry-After": "1", "Cache-Control": "no-store"})
 
 
 def _basic_auth(header: str) -> tuple[str, bytes] | None:
@@ -122,6 +183,6 @@ def _basic_auth(header: str) -> tuple[str, bytes] | None:
         return None
     try:
         user, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
-    except binascii.Error:
+    except ValueError:  # no base64, or no ASCII
         return None
     return (user.decode("utf-8", "replace"), password) if colon else None

@@ -13,6 +13,7 @@ import logging
 import socket
 import sys
 import threading
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,10 +27,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from dcs_task_exporter.errors import ExporterError
-from dcs_task_exporter.web.delivery import EXTENSION, Delivery, Wire
+from dcs_task_exporter.web.delivery import EXTENSION, Delivery, Pieces, Wire
 
 BACKLOG: Final = 128
 """How many connections the system accepts before we do; they come on top of the limit."""
+
+ACCEPTED_AT_ONCE: Final = 16
+"""How many of them we accept before we look whether there are too many: some turns later."""
+
+TLS_BUFFER: Final = 16 * 1024
+"""Bytes that are read at once; asyncio keeps 256 KiB for each connection, which 640 fill."""
 
 RESERVED_FILES: Final = 256
 """File descriptors that are kept for all else: the cloud's connections, the state file."""
@@ -154,7 +161,7 @@ class WebServer:
 
     def _run(self, sockets: list[socket.socket]) -> None:
         try:
-            loop = _Loop(self._server.limits.request)
+            loop = _Loop()
             try:
                 loop.run_until_complete(self._server.serve(sockets=sockets))
             finally:
@@ -168,23 +175,13 @@ class WebServer:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that does not wait a minute for a client that never begins to speak TLS."""
-
-    def __init__(self, patience: float) -> None:
-        super().__init__()
-        self._patience = patience
+    """An event loop that ends as `asyncio.run` ends its own."""
 
     def finish(self) -> None:
-        """Cancel what is left, as `asyncio.run` does, and close."""
+        """Cancel what is left, and close."""
         self.run_until_complete(_cancel_the_rest())
         self.run_until_complete(self.shutdown_asyncgens())
         self.close()
-
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # noqa: ANN401 - the base's
-        """Listen, with our limit for the handshake."""
-        if kwargs.get("ssl") is not None:
-            kwargs.setdefault("ssl_handshake_timeout", self._patience)
-        return await super().create_server(*args, **kwargs)
 
 
 class _Config(uvicorn.Config):
@@ -194,24 +191,20 @@ class _Config(uvicorn.Config):
         super().__init__(
             _quiet(app),
             loop="asyncio",
-            http=_Connection,
+            http=_Connection if tls is None else _Door,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_AT_ONCE,
         )
-        self._tls = tls
+        self.tls = tls
         self.limits = limits
         self.most_connections = most_connections(limits.connections)
         self.waiting: dict[_Connection, None] = {}
-
-    def load(self) -> None:
-        """Load the settings, and put our own TLS context in its place."""
-        super().load()
-        self.ssl = self._tls
+        self.pieces = Pieces()
 
 
 class _Server(uvicorn.Server):
@@ -225,6 +218,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell the thread that waits for it."""
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(BACKLOG)  # uvicorn takes one number for this and for ACCEPTED_AT_ONCE
         self.settled.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -261,23 +256,41 @@ class _Connection(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.app = _telling(self.app, lambda: self._delivery)
         self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
+        self._made = False
         self._request_timer: asyncio.TimerHandle | None = None
         self._answer_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, in the place of the longest waiting if there is no other."""
-        super().connection_made(transport)
-        self._wire = Wire(transport, self._watch_answer, self._emptied)
-        self._delivery = Delivery(self._wire)
+    def accepted(self, transport: asyncio.Transport) -> None:
+        """Wait for the first request, in the place of the longest waiting if there is no other.
+
+        Where TLS is spoken this comes before `connection_made`, which has another transport.
+        """
+        self.connections.add(self)
+        self._send_over(transport)
         self._follow()
         if len(self.connections) > self.config.most_connections:
             # There is always one that waits: this one, at the latest.
             next(iter(self.config.waiting)).cut()
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take requests from now on."""
+        if self not in self.connections:
+            self.accepted(transport)
+        else:
+            self._send_over(transport)
+        super().connection_made(self._wire)
+        self._made = True
+
+    def closed_early(self, exc: Exception | None) -> None:
+        """Take the end of a connection, if it came before `connection_made`."""
+        if not self._made:
+            self.connection_lost(exc)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
         self._delivery.lost(exc)
+        self._wire.drop()
         self.app = self.config.loaded_app  # else it would keep the connection alive
         self._unset_keepalive_if_required()
         self.config.waiting.pop(self, None)
@@ -288,6 +301,8 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request; many small parts get no more time than one."""
+        if self.transport.is_closing():
+            return  # it was the last request that is answered here
         super().data_received(data)
         self._follow()
 
@@ -319,9 +334,14 @@ class _Connection(H11Protocol):
         self._watch_answer()
 
     def resume_writing(self) -> None:
-        """Take note that the client has read, as far as we know."""
+        """Send more; take note when the client has read everything, as far as we know."""
+        self._wire.go_on()
+        if self._wire.unsent:
+            return
         super().resume_writing()
-        self._emptied()
+        _cancel(self._answer_timer)
+        self._answer_timer = None
+        self._delivery.settle()
 
     def cut(self) -> None:
         """End the connection at once; what was not sent by now never will be."""
@@ -332,6 +352,16 @@ class _Connection(H11Protocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that was idle for too long, read or not."""
         self.cut()
+
+    def _send_over(self, transport: asyncio.Transport) -> None:
+        self.transport = self._wire = Wire(
+            transport,
+            self.config.pieces,
+            filled=self.pause_writing,
+            emptied=self.resume_writing,
+            ended=self.eof_received,
+        )
+        self._delivery = Delivery(self._wire)
 
     def _follow(self, *, between: bool = False) -> None:
         """Keep the timer and the list of those that wait in step with the state."""
@@ -357,15 +387,47 @@ class _Connection(H11Protocol):
         if self._wire.unsent:
             self.cut()
 
-    def _emptied(self) -> None:
-        if not self._wire.unsent:
-            _cancel(self._answer_timer)
-            self._answer_timer = None
-            self._delivery.settle()
-
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
+
+
+class _Door(asyncio.Protocol):
+    """Lets a client in that is to speak TLS: its connection counts before it does."""
+
+    def __init__(
+        self,
+        config: _Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._connection = _Connection(config, server_state, app_state, _loop)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Leave the rest to TLS."""
+        assert self._config.tls is not None  # noqa: S101 - tells mypy
+        tls = _Tls(self._connection, self._config.tls)
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        self._connection.accepted(transport)
+
+
+class _Tls(SSLProtocol):
+    """asyncio's TLS, of less memory, which tells a connection also of an end before its start."""
+
+    max_size = TLS_BUFFER
+
+    def __init__(self, connection: _Connection, context: SSLContext) -> None:
+        nobody_waits: Any = None
+        super().__init__(connection.loop, connection, context, nobody_waits, server_side=True)
+        self._connection = connection
+
+    def connection_lost(self, exc: Exception | None) -> None:  # type: ignore[override] # as the base's base
+        """Take the end of the connection."""
+        super().connection_lost(exc)
+        self._connection.closed_early(exc)
 
 
 async def _cancel_the_rest() -> None:
