@@ -17,4 +17,4 @@ def test_row(name: str) -> None:
     result = measure(row)
 
     assert max(*result.before.values(), *result.beside.values(), result.end) < math.inf
-    assert (result.size > 0.1, "none in" in line(row, result)) == (True, False)
+    assert (result.size > 0.01, "none in" in line(row, result)) == (True, False)
