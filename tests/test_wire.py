@@ -228,7 +228,7 @@ def test_a_reader_that_breaks(
 ) -> None:
     """What breaks while instances are read is told once, for all of them and all refreshes."""
     with world(2) as here, here.exporter() as exporter:
-        monkeypatch.setattr(reader, "count", Broken())
+        monkeypatch.setattr(reader, "count_new", Broken())
         for _ in range(2):
             exporter.refresh_and_wait(10)
             here.clock.advance(60)

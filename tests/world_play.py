@@ -185,6 +185,7 @@ def parsed(text: str) -> Shown:
         pairs = dict(LABEL.findall(labels))
         instance = pairs.pop("dcs_instance_id", None)
         pairs.pop("dcs_instance_name", None)
+        pairs.pop("project", None)
         if instance is not None:
             key = tuple(pairs[label] for label in sorted(pairs, reverse=True))
             found.setdefault((name, instance), {})[key] = float(value)
