@@ -178,6 +178,12 @@ class Wire(asyncio.Transport):
         # A TLS that was closed does not pass it on; closed twice, it breaks before Python 3.11.3.
         self._lowest.abort()
 
+    def lost(self) -> None:
+        """Take the end of the connection: nothing more is sent."""
+        self.drop()
+        if self._upper is not self._lowest:
+            self._close_upper()  # Python 3.10 warns of a TLS that was not closed
+
     def drop(self) -> None:
         """Forget what is held: it never will be sent."""
         self._waiting.clear()
