@@ -127,8 +127,11 @@ class Wire(asyncio.Transport):
     @property
     def _below(self) -> int:
         lowest = self._lowest.get_write_buffer_size()
-        # A closing TLS may have been taken apart, and holds nothing when the lowest holds nothing.
-        return lowest if self._upper.is_closing() else lowest + self._upper.get_write_buffer_size()
+        # A TLS that is closing, or whose connection broke, may have been taken apart, and holds
+        # nothing that will leave when the lowest holds nothing.
+        if self._upper.is_closing() or self._lowest.is_closing():
+            return lowest
+        return lowest + self._upper.get_write_buffer_size()
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send what the kernel takes, and hold the rest until it takes more."""
