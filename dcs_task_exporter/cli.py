@@ -66,19 +66,20 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = build_parser().parse_args(argv)
-    set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
+    log = set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
     except ConfigError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
-        return MISUSED
+        problem, status = str(error), MISUSED
     except StateLockedError as error:
-        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
-        return MISUSED
+        problem, status = f"dcs-task-exporter: {error}", MISUSED
     except ExporterError as error:
-        print(f"dcs-task-exporter: {error}", file=sys.stderr)  # noqa: T201 - likewise
-        return FAILED
+        problem, status = f"dcs-task-exporter: {error}", FAILED
+    finally:
+        log.close()
+    print(problem, file=sys.stderr)  # noqa: T201 - for the person who started it
+    return status
 
 
 def build_parser() -> argparse.ArgumentParser:
