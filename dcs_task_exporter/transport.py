@@ -32,7 +32,7 @@ from dcs_task_exporter.errors import (
 )
 
 MAX_BODY_SIZE: Final = 2_000_000
-"""Bytes of an answer, decompressed: a page of 1,000 tasks with all documented fields has 1.1 million."""
+"""Bytes of an answer, decompressed: 1,000 tasks with all documented fields have 1.1 million."""
 
 CHUNK_SIZE: Final = 1 << 16
 
