@@ -290,7 +290,7 @@ class _Connection(H11Protocol):
         """Forget the connection."""
         super().connection_lost(exc)
         self._delivery.lost(exc)
-        self._wire.drop()
+        self._wire.abort()  # TLS, too: Python 3.10 warns of one that was not closed
         self.app = self.config.loaded_app  # else it would keep the connection alive
         self._unset_keepalive_if_required()
         self.config.waiting.pop(self, None)
