@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -272,8 +273,15 @@ def spoil(fate: Callable[[Path], None], state: Path, url: str) -> None:
 
 def _noticed(url: str) -> str:
     """Return how often the state file was found spoilt; no counter of tasks is shown for that."""
-    with urllib.request.urlopen(f"{url}/metrics?collect[]=exporter") as answer:  # noqa: S310 - ours
-        found = re.search(rf"^{NOTICED} (\S+)$", answer.read().decode(), re.MULTILINE)
+    text = ""
+    while not text:
+        try:
+            address = f"{url}/metrics?collect[]=exporter"
+            with urllib.request.urlopen(address) as answer:  # noqa: S310 - ours
+                text = answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):  # it starts
+            time.sleep(PLAY_INTERVAL)
+    found = re.search(rf"^{NOTICED} (\S+)$", text, re.MULTILINE)
     if not found:
         message = f"the exporter has no {NOTICED}"
         raise LookupError(message)

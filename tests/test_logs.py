@@ -221,7 +221,11 @@ def test_jobs_that_break_are_told_once_a_minute(queue_of: Open) -> None:
     queue.close()
 
     text = stream.getvalue()
-    assert (text.count("a job broke"), text.count("Traceback"), text.count("repeated=99")) == (
+    assert (
+        text.count("a job of a worker thread broke"),
+        text.count("Traceback"),
+        text.count("repeated=99"),
+    ) == (
         2,
         1,
         1,
