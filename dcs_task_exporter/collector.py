@@ -19,12 +19,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.models import Task
+from dcs_task_exporter.models import StatusTable, Task
 from dcs_task_exporter.snapshots import Snapshot, TaskFigures
 
-INSTANCE_LABELS: Final = ("dcs_instance_id", "dcs_instance_name")
+INSTANCE_LABELS: Final = ("project", "dcs_instance_id", "dcs_instance_name")
 INFO_LABELS: Final = (
-    "project",
     "project_id",
     "region",
     "engine",
@@ -33,6 +32,7 @@ INFO_LABELS: Final = (
     "instance_status",
 )
 LATEST_LABELS: Final = ("task_name", "task_id", "status", "error_code", "summary")
+FAILED_LABELS: Final = ("task_name", "task_id", "error_code", "reason", "summary")
 PERSONAL_LABELS: Final = ("user_name",)
 
 _AS_OF = "as of the latest refresh of the instance"
@@ -51,14 +51,18 @@ class TaskCollector(Collector):
         *,
         personal: bool = False,
         tags: Sequence[str] = (),
+        statuses: StatusTable | None = None,
     ) -> None:
         self._snapshots = snapshots
         self._personal = personal
         self._tags = tuple(tags)
+        self._statuses = statuses or StatusTable()
 
     def over(self, snapshots: Callable[[], Iterable[Snapshot]]) -> TaskCollector:
         """Return one that renders these instead."""
-        return TaskCollector(snapshots, personal=self._personal, tags=self._tags)
+        return TaskCollector(
+            snapshots, personal=self._personal, tags=self._tags, statuses=self._statuses
+        )
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family that `collect` can yield, without samples."""
@@ -74,9 +78,9 @@ class TaskCollector(Collector):
     def steady(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
         """Return the families that depend on the instances and their figures only."""
         families: list[Metric] = [_task_family(spec, snapshots) for spec in _TASK_FAMILIES]
-        families.append(self._latest(snapshots))
+        families += [self._latest(snapshots), self._failed(snapshots)]
         families += [_capacity(which, snapshots) for which in ("old", "new")]
-        families.append(self._info(snapshots))
+        families += [_listed(snapshots), self._info(snapshots)]
         return families
 
     def passing(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
@@ -88,7 +92,7 @@ class TaskCollector(Collector):
         family = InfoMetricFamily(
             "dcs_task_last",
             f"The latest task of each name in the look-back window, {_AS_OF}; summary says what "
-            "it changed.",
+            "it changed or, where it failed, what it tried.",
             labels=labels,
         )
         for snapshot in snapshots:
@@ -99,9 +103,25 @@ class TaskCollector(Collector):
         return family
 
     def _latest_values(self, name: str, task: Task) -> tuple[str, ...]:
-        summary = task.details.summary(personal=self._personal)
+        summary = task.summary(self._statuses.outcome(task.status), personal=self._personal)
         personal = (task.user_name,) if self._personal else ()
         return (name, task.id, task.status, task.error_code, summary, *personal)
+
+    def _failed(self, snapshots: Sequence[Snapshot]) -> Metric:
+        family = InfoMetricFamily(
+            "dcs_task_last_failure",
+            f"The latest failed task of each name, also where it is not listed any more, {_AS_OF}; "
+            "summary says what it tried.",
+            labels=(*INSTANCE_LABELS, *FAILED_LABELS),
+        )
+        for snapshot in snapshots:
+            failed = snapshot.figures.failed if snapshot.figures else {}
+            for name, task in failed.items():
+                # No listing tells why a task failed: the reason is empty.
+                tried = task.details.attempt(personal=self._personal)
+                values = (name, task.id, task.error_code, "", tried)
+                family.add_metric((*_identity(snapshot), *values), {})
+        return family
 
     def _info(self, snapshots: Sequence[Snapshot]) -> Metric:
         tag_labels = tuple(f"tag_{label_name(tag)}" for tag in self._tags)
@@ -113,7 +133,6 @@ class TaskCollector(Collector):
         for snapshot in snapshots:
             instance = snapshot.instance
             known = (
-                instance.project,
                 instance.project_id,
                 instance.region,
                 instance.engine,
@@ -265,8 +284,9 @@ def label_name(text: str) -> str:
     return re.sub("[^a-zA-Z0-9_]", "_", text)
 
 
-def _identity(snapshot: Snapshot) -> tuple[str, str]:
-    return snapshot.instance.id, snapshot.instance.name
+def _identity(snapshot: Snapshot) -> tuple[str, str, str]:
+    instance = snapshot.instance
+    return instance.project, instance.id, instance.name
 
 
 def _task_family(spec: _TaskFamily, snapshots: Sequence[Snapshot]) -> Metric:
@@ -297,11 +317,24 @@ def _instance_family(
     return family
 
 
+def _listed(snapshots: Sequence[Snapshot]) -> Metric:
+    family = GaugeMetricFamily(
+        "dcs_instance_tasks_listed",
+        f"Background tasks that the API lists in the look-back window, {_AS_OF}; 0 means read, and "
+        "none found.",
+        labels=INSTANCE_LABELS,
+    )
+    for snapshot in snapshots:
+        if snapshot.figures is not None:
+            family.add_metric(_identity(snapshot), snapshot.figures.listed)
+    return family
+
+
 def _capacity(which: str, snapshots: Sequence[Snapshot]) -> Metric:
     moment = "before" if which == "old" else "after"
     family = GaugeMetricFamily(
         f"dcs_task_extend_{which}_capacity_bytes",
-        f"Capacity {moment} the latest EXTEND in the look-back window, whatever its outcome.",
+        f"Capacity {moment} the latest successful EXTEND in the look-back window.",
         labels=INSTANCE_LABELS,
     )
     for snapshot in snapshots:

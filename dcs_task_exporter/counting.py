@@ -9,7 +9,7 @@ missed; names and statuses are open sets under a cap.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
@@ -28,7 +28,7 @@ OTHER: Final = "other"
 """The label value that stands for every name, or status, above the cap."""
 
 ZEROED_STATUSES: Final = ("SUCCESS", "FAILED")
-"""The statuses whose counters exist, at 0, for every name as soon as the name is known."""
+"""The statuses whose counters exist, at 0, for every documented name from the first reading on."""
 
 MAX_STATUSES: Final = 20
 """Most status words that one instance may have as label values, the known ones included."""
@@ -40,7 +40,7 @@ Series = tuple[str, str]
 """The (task_name, status) of a series of one instance."""
 
 KNOWN_SERIES: Final[tuple[Series, ...]] = tuple(product(KNOWN_TASK_NAMES, ZEROED_STATUSES))
-"""The series that every instance has."""
+"""The series that every instance has, at 0, before anything was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,9 @@ class InstanceState:
     those at infinity, and `missing` the unfinished tasks, that the latest listing lacked: deleted,
     or hidden by a page that moved. `refreshed_at` is the latest refresh by a clock that was not in
     doubt. `listed_since` is there while a task is followed whose start is unknown: it was listed in
-    a window that began then. `shown` is what the counters showed last: it follows `counts` one
-    scrape later where a series is new to the scraper.
+    a window that began then. `failed` is the latest task of each name that failed, listed still or
+    not. `shown` is what the counters showed last: it follows `counts` one scrape later where a
+    series is new to the scraper.
     """
 
     baseline_at: float | None = None
@@ -81,6 +82,7 @@ class InstanceState:
     missing: Mapping[str, Task] = field(default_factory=dict)
     last_success: Mapping[str, float] = field(default_factory=dict)
     last_failure: Mapping[str, float] = field(default_factory=dict)
+    failed: Mapping[str, Task] = field(default_factory=dict)
 
 
 def listing_start(state: InstanceState, now: float, lookback: float) -> float:
@@ -111,6 +113,21 @@ def count(
 ) -> InstanceState:
     """Return the state after a listing that was read at `now` (Unix seconds).
 
+    As `count_new`, which also says what was counted.
+    """
+    return count_new(state, listing, now, rules, in_doubt=in_doubt)[0]
+
+
+def count_new(
+    state: InstanceState,
+    listing: Listing,
+    now: float,
+    rules: CountingRules,
+    *,
+    in_doubt: bool = False,
+) -> tuple[InstanceState, Sequence[Task]]:
+    """Return the state after a listing that was read at `now`, and the tasks counted with it.
+
     When the clock is `in_doubt`, nothing is forgotten, and no time is mended. The order of the
     listing does not matter, and reading the same listing again changes nothing but `refreshed_at`,
     and what is forgotten.
@@ -129,7 +146,7 @@ def count(
     if not (in_doubt or listing.truncated):
         counted, forgotten_until = _forget(state, counted, listing)
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
-    return replace(
+    after = replace(
         labelled,
         baseline_at=now if state.baseline_at is None else state.baseline_at,
         refreshed_at=refresh_time(state, now, in_doubt=in_doubt),
@@ -142,7 +159,9 @@ def count(
         missing=missing,
         last_success=_latest_ends(labelled, finished, rules, Outcome.SUCCESS),
         last_failure=_latest_ends(labelled, finished, rules, Outcome.FAILURE),
+        failed=_latest_failed(labelled, finished, rules, {task.id for task in fresh}),
     )
+    return after, fresh
 
 
 def refresh_time(state: InstanceState, now: float, *, in_doubt: bool) -> float:
@@ -159,7 +178,7 @@ def reveal(state: InstanceState, witnessed: Collection[Series]) -> InstanceState
     """
     shown = {
         series: value if series in witnessed else state.shown.get(series, 0)
-        for series, value in {**zeros(state), **state.counts}.items()
+        for series, value in {**dict.fromkeys(KNOWN_SERIES, 0), **state.counts}.items()
     }
     return replace(state, shown=shown)
 
@@ -191,7 +210,7 @@ def is_settled(state: InstanceState) -> bool:
     """
     if state.active or state.missing or state.unlisted:
         return False
-    if len(state.shown) < len(state.names) * len(ZEROED_STATUSES):
+    if not state.shown:
         return False
     return all(state.shown.get(series) == number for series, number in state.counts.items())
 
@@ -206,11 +225,12 @@ def series_of(state: InstanceState, task: Task) -> Series:
     return label_of(state, task), task.status if task.status in state.statuses else OTHER
 
 
-def zeros(state: InstanceState) -> dict[Series, int]:
-    """Return the series that exist before anything was counted, at 0."""
-    if state.names == KNOWN_TASK_NAMES:  # nearly all instances: they hold these together
-        return dict.fromkeys(KNOWN_SERIES, 0)
-    return dict.fromkeys(product(state.names, ZEROED_STATUSES), 0)
+def names_had(state: InstanceState) -> dict[str, None]:
+    """Return the names of the tasks that are followed, or remembered, as label values, in order."""
+    names = [name for name in state.names if name not in KNOWN_TASK_NAMES]
+    names += [label_of(state, task) for task in (*state.active.values(), *state.missing.values())]
+    names += [name for name, _status in state.counts]
+    return dict.fromkeys([*names, *state.last_success, *state.last_failure, *state.failed])
 
 
 def _unique(tasks: Iterable[Task], rules: CountingRules) -> list[Task]:
@@ -276,6 +296,11 @@ def _mended(state: InstanceState, now: float) -> InstanceState:
         baseline_at=None if state.baseline_at is None else min(state.baseline_at, now),
         last_success=_possible(state.last_success, latest),
         last_failure=_possible(state.last_failure, latest),
+        failed={
+            name: task
+            for name, task in state.failed.items()
+            if task.with_plausible_times(now + SKEW_MARGIN) is task
+        },
         counted={**state.counted, **dict.fromkeys(odd, math.inf)} if odd else state.counted,
     )
 
@@ -386,3 +411,34 @@ def _latest_ends(
             name = label_of(state, task)
             ends[name] = max(end, ends.get(name, 0.0))
     return ends
+
+
+def _latest_failed(
+    state: InstanceState, finished: Iterable[Task], rules: CountingRules, fresh: Collection[str]
+) -> Mapping[str, Task]:
+    """Return the latest task per name that failed, ever seen; who ran it is not kept."""
+    latest = dict(state.failed)
+    failed = [task for task in finished if rules.statuses.outcome(task.status) is Outcome.FAILURE]
+    for task in sorted(failed, key=lambda task: (_end(task) is None, _end(task) or 0.0, task.id)):
+        name = label_of(state, task)
+        known = latest.get(name)
+        if known is None or _is_later_failure(task, known, is_fresh=task.id in fresh):
+            latest[name] = replace(task, user_name="")
+    return latest
+
+
+def _is_later_failure(task: Task, known: Task, *, is_fresh: bool) -> bool:
+    """Whether a task failed after the one that is known, or is that one, as it is listed now.
+
+    Of two of which one does not say when it ended, the later one is the one that is counted now.
+    """
+    if task.id == known.id:
+        return True
+    end, last = _end(task), _end(known)
+    if end is None or last is None:
+        return is_fresh
+    return (end, task.id) > (last, known.id)
+
+
+def _end(task: Task) -> float | None:
+    return task.created_at if task.updated_at is None else task.updated_at

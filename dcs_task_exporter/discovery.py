@@ -3,7 +3,8 @@
 A listing is not believed blindly. One that fails keeps the last list. An instance that one listing
 lacks stays until a second one lacks it too: pages may have moved. And a listing without a single
 instance, where some were known, counts as failed for an hour: an API in a bad moment, or a key
-that lost a permission, answers like that.
+that lost a permission, answers like that. What succeeds, and leaves nothing to watch, or loses most
+of the instances, is told as well: nothing watched is an outage.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
@@ -23,6 +24,9 @@ from dcs_task_exporter.workers import WorkerPool
 
 EMPTY_DOUBTED: Final = 3600.0
 """Seconds of nothing but empty listings after which all instances are believed to be gone."""
+
+LOSS_TOLD: Final = 86_400.0
+"""Seconds for which it is told that most instances left at once, unless they return."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +53,39 @@ class DiscoveryRules:
             return False
         return not self.statuses or instance.status in map(str.upper, self.statuses)
 
+    def __str__(self) -> str:
+        """Name the rules that are set, with their values."""
+        rules = {item.name: getattr(self, item.name) for item in fields(self)}
+        return ", ".join(f"{name} {value!r}" for name, value in rules.items() if value)
+
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryStatus:
-    """What is known of the discovery of one project; `last_success` is a Unix time."""
+    """What is known of the discovery of one project; `last_success` is a Unix time.
+
+    The `problem` is why the latest search failed; the `warning` is what is wrong with the list of
+    the latest one that succeeded.
+    """
 
     project: str
     instances: int | None = None
     last_success: float | None = None
     problem: str = ""
+    warning: str = ""
 
     @property
     def up(self) -> bool:
         """Whether the latest search succeeded."""
         return self.last_success is not None and not self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Most of the instances left at once: how many there were, how many remained, and when."""
+
+    before: int
+    after: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +123,7 @@ class Discovery:
         self._known: dict[str, Instance] = {}
         self._missing: frozenset[str] = frozenset()
         self._empty_since: float | None = None
+        self._loss: _Loss | None = None
         self._next_at: float | None = None
         self._in_flight: Future[None] | None = None
         self._status = DiscoveryStatus(settings.project)
@@ -184,11 +208,43 @@ class Discovery:
             if listed:
                 self._empty_since = None
             self._known = known = {**kept, **admitted}
+            warning = self._warning(len(before), len(known), len(listed))
+            is_new = bool(warning) and warning != self._status.warning
         self._tell(before, known)
+        if is_new:
+            numbers = {"project": self._settings.project, "before": len(before), "now": len(known)}
+            logger.warning("%s", warning, extra={"fields": numbers})
         # First what is watched, then the word that it is: else a list would seem empty for a while.
         self._found(tuple(known.values()))
         with self._lock:
-            self._status = DiscoveryStatus(self._settings.project, len(known), self._now())
+            self._status = DiscoveryStatus(
+                self._settings.project, len(known), self._now(), warning=warning
+            )
+
+    def _warning(self, before: int, after: int, listed: int) -> str:
+        """Say what is wrong with a list of instances although the search succeeded."""
+        now = self._monotonic()
+        if after < before / 2:
+            self._loss = _Loss(before, after, now)
+        loss = self._loss
+        if loss is not None and (after >= loss.before / 2 or now - loss.at >= LOSS_TOLD):
+            self._loss = loss = None
+        if not after and listed:
+            return (
+                f"discovery finds no instance to watch: of the {listed} that the cloud lists, its "
+                f"rules admit none ({self._settings.rules}): check the rules"
+            )
+        if not after:
+            return (
+                "discovery finds no instance to watch: the cloud lists none: check the project's "
+                "id and region, and that its key may list instances (dcs:instance:list)"
+            )
+        if loss is None:
+            return ""
+        return (
+            f"{loss.before - loss.after} of {loss.before} instances left at once: check whether "
+            "they were deleted, and that the key may still list all"
+        )
 
     def _tell(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
         changes = [("an instance is watched", known[key]) for key in known.keys() - before.keys()]
@@ -204,9 +260,7 @@ class Discovery:
     def _fail(self, problem: str) -> None:
         with self._lock:
             before = self._status
-            self._status = DiscoveryStatus(
-                before.project, before.instances, before.last_success, problem
-            )
+            self._status = replace(before, problem=problem)
         if problem != before.problem:
             fields = {"project": before.project, "error": problem}
             stays = "the last list stays" if before.last_success else "no instance is known"

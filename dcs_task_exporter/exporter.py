@@ -33,6 +33,7 @@ from dcs_task_exporter.telemetry import (
     ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
+    TaskDurations,
     register_process_metrics,
 )
 from dcs_task_exporter.web.app import WebSettings
@@ -71,6 +72,11 @@ class Exporter:
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
+        self._durations = TaskDurations(
+            options.clocks.monotonic,
+            hold=config.collector.first_value_hold,
+            max_names=config.collector.max_task_names,
+        )
         self._state = self._state_file(options)
         journal = self._state or NoJournal()
         self._timekeeper = Timekeeper(
@@ -89,6 +95,7 @@ class Exporter:
             journal=journal,
             detectors=detectors_of(config, self.clients, options.clocks, self._timekeeper),
             timekeeper=self._timekeeper,
+            observe=self._durations.observe,
         )
         self.discoveries = [
             discovery_of(
@@ -105,6 +112,7 @@ class Exporter:
             self._of_the_exporter(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
+            statuses=config.status_words.table(),
         )
 
     @property
@@ -247,22 +255,25 @@ class Exporter:
 
     def problems(self) -> Sequence[str]:
         """Return what is wrong with the clock and with discovery, in sentences for people."""
+        statuses = [discovery.status for discovery in self.discoveries]
         doubted = [
             f"The clock of this machine is {doubt} (project {project}): set it right. "
             "Until then nothing is forgotten."
             for project, doubt in self._doubts().items()
             if doubt
         ]
-        return doubted + [
+        failed = [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
             + (
                 "The last list stays."
                 if status.last_success
                 else "Only those in the configuration are read."
             )
-            for status in (discovery.status for discovery in self.discoveries)
+            for status in statuses
             if status.problem
         ]
+        odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
+        return [*doubted, *failed, *odd]
 
     def _doubts(self) -> Mapping[str, str]:
         """Return what is wrong with the clock, by project; empty where nothing is."""
@@ -295,11 +306,13 @@ class Exporter:
         registry = CollectorRegistry(support_collectors_without_names=True)
         registry.register(self._api)
         registry.register(self._own)
+        registry.register(self._durations)
         registry.register(ClockTelemetry(self._doubts))
         registry.register(
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.discoveries],
                 lambda: self._refresher.spared,
+                lambda: self._targets.numbers,
             )
         )
         if process_metrics:

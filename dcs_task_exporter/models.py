@@ -9,7 +9,7 @@ and the Huawei Cloud SDK's models.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -144,6 +144,10 @@ class Instance:
     status: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def shares_series(self, other: Instance) -> bool:
+        """Whether both are the same to Prometheus: the labels of every series are equal."""
+        return (self.id, self.name, self.project) == (other.id, other.name, other.project)
+
     @classmethod
     def from_json(cls, data: object, *, project: str, project_id: str, region: str) -> Instance:
         """Parse one element of ``instances`` of *Querying All DCS Instances*.
@@ -212,32 +216,76 @@ class TaskDetails:
             }
         )
 
+    def to_json(self) -> dict[str, object]:
+        """Return what `from_json` reads back, without who did it and from which address."""
+        kept = {
+            item.name: value
+            for item in fields(self)
+            if item.name not in PERSONAL_DETAILS
+            and (value := getattr(self, item.name)) != item.default
+        }
+        return {name: list(it) if isinstance(it, tuple) else it for name, it in kept.items()}
+
     def summary(self, *, personal: bool = False) -> str:
         """Say what changed, in a few words, or return the empty text.
 
         With `personal`, account names and addresses are included.
         """
         parts = [
-            _change("capacity", self.old_capacity, self.new_capacity, " GB"),
-            _change("spec", self.old_resource_spec_code, self.new_resource_spec_code),
-            _change("mode", self.old_cache_mode, self.new_cache_mode),
-            _change("type", self.old_cache_type, self.new_cache_type),
-            _change("replicas", self.old_replica_num, self.new_replica_num),
-            _change("port", self.old_port, self.new_port),
+            f"{what} {_plain(old)} -> {_plain(new)}{unit}"
+            for what, old, new, unit in self._changes()
+        ]
+        parts += [
             _switch("public access", on=self.enable_public_ip),
             _switch("SSL", on=self.enable_ssl),
             "charging mode only" if self.is_only_adjust_charging else "",
             f"commands renamed: {', '.join(self.rename_commands)}" if self.rename_commands else "",
             f"{self.updated_config_length} settings" if self.updated_config_length else "",
         ]
-        if personal:
-            parts += [
-                f"account {self.account_name}" if self.account_name else "",
-                f"public address {self.public_ip_address}" if self.public_ip_address else "",
-                f"replica {self.replica_ip}" if self.replica_ip else "",
-                _change("address", self.source_ip, self.target_ip),
-            ]
-        return ", ".join(part for part in parts if part)[: MAX_LABEL_LENGTH * 2]
+        return _cut(", ".join(filter(None, [*parts, *(self._personal() if personal else ())])))
+
+    def attempt(self, *, personal: bool = False) -> str:
+        """Say what a task that failed tried to do, or return the empty text."""
+        deeds = [
+            f"{_deed(what, old, new)} from {_plain(old)}{unit} to {_plain(new)}{unit}"
+            for what, old, new, unit in self._changes()
+        ]
+        deeds += [
+            _switched("public access", on=self.enable_public_ip),
+            _switched("SSL", on=self.enable_ssl),
+            "change the charging mode only" if self.is_only_adjust_charging else "",
+            f"rename the commands {', '.join(self.rename_commands)}"
+            if self.rename_commands
+            else "",
+            f"change {self.updated_config_length} settings" if self.updated_config_length else "",
+        ]
+        told = _enumerated([deed for deed in deeds if deed])
+        tried = f"tried to {told}" if told else ""
+        return _cut(", ".join(filter(None, [tried, *(self._personal() if personal else ())])))
+
+    def _changes(self) -> Iterator[tuple[str, float | str, float | str, str]]:
+        """Yield what is another than before: the old value, the new one, and their unit."""
+        for what, old, new, unit in (
+            ("capacity", self.old_capacity, self.new_capacity, " GB"),
+            ("spec", self.old_resource_spec_code, self.new_resource_spec_code, ""),
+            ("mode", self.old_cache_mode, self.new_cache_mode, ""),
+            ("type", self.old_cache_type, self.new_cache_type, ""),
+            ("replicas", self.old_replica_num, self.new_replica_num, ""),
+            ("port", self.old_port, self.new_port, ""),
+        ):
+            if old not in (None, "") and new not in (None, "") and old != new:
+                yield what, old, new, unit
+
+    def _personal(self) -> Iterator[str]:
+        """Yield who, and from which address."""
+        if self.account_name:
+            yield f"account {self.account_name}"
+        if self.public_ip_address:
+            yield f"public address {self.public_ip_address}"
+        if self.replica_ip:
+            yield f"replica {self.replica_ip}"
+        if self.source_ip and self.target_ip and self.source_ip != self.target_ip:
+            yield f"address {self.source_ip} -> {self.target_ip}"
 
     @property
     def old_capacity_bytes(self) -> float | None:
@@ -296,6 +344,12 @@ class Task:
             enable_show=bool(boolean_of(row.get("enable_show"))),
             error_code=text_of(row.get("error_code")).replace(" ", ""),
         )
+
+    def summary(self, outcome: Outcome, *, personal: bool = False) -> str:
+        """Say what changed or, of a task that failed, what was attempted; or nothing."""
+        if outcome is Outcome.FAILURE:
+            return self.details.attempt(personal=personal)
+        return self.details.summary(personal=personal)
 
     @property
     def duration(self) -> float | None:
@@ -509,10 +563,20 @@ def _plausible(moment: float | None, latest: float) -> float | None:
     return moment if moment is not None and EARLIEST_TIME <= moment <= latest else None
 
 
-def _change(what: str, old: float | str | None, new: float | str | None, unit: str = "") -> str:
-    if old in (None, "") or new in (None, "") or old == new:
-        return ""
-    return f"{what} {_plain(old)} -> {_plain(new)}{unit}"
+def _deed(what: str, old: float | str, new: float | str) -> str:
+    """Return what is done when something changes."""
+    if what == "capacity":
+        grows = isinstance(old, float) and isinstance(new, float) and old < new
+        return "extend" if grows else "shrink"
+    return f"change the {'number of ' if what == 'replicas' else ''}{what}"
+
+
+def _enumerated(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _cut(text: str) -> str:
+    return text[: MAX_LABEL_LENGTH * 2]
 
 
 def _plain(value: float | str | None) -> str:
@@ -521,3 +585,7 @@ def _plain(value: float | str | None) -> str:
 
 def _switch(what: str, *, on: bool | None) -> str:
     return "" if on is None else f"{what} {'on' if on else 'off'}"
+
+
+def _switched(what: str, *, on: bool | None) -> str:
+    return "" if on is None else f"switch {_switch(what, on=on)}"

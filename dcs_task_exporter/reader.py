@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,19 +14,23 @@ from dcs_task_exporter.counting import (
     CountingRules,
     InstanceState,
     Series,
-    count,
+    count_new,
     listing_start,
     refresh_time,
     reveal,
+    series_of,
 )
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
-from dcs_task_exporter.models import Instance, Listing, Outcome, Progress
+from dcs_task_exporter.models import Instance, Listing, Outcome, Progress, Task
 from dcs_task_exporter.snapshots import Failure, Snapshot, TaskFigures, figures
 from dcs_task_exporter.state import Journal
 from dcs_task_exporter.unforeseen import UnforeseenErrors
 from dcs_task_exporter.watched import Watched
 
 logger = logging.getLogger(__name__)
+
+DurationObserver = Callable[[str, Series, float], None]
+"""What is told of each task that is counted: its project, its series, and how long it took."""
 
 MAX_REPORTED_WORDS: Final = 100
 """Most unknown status words that are logged, once each."""
@@ -65,7 +69,9 @@ class InstanceReader:
         now: Callable[[], float],
         monotonic: Callable[[], float],
         timekeeper: Timekeeper | None = None,
+        observe: DurationObserver | None = None,
     ) -> None:
+        self._observe = observe
         self._timekeeper = timekeeper or Timekeeper(now, monotonic)
         self._settings = settings
         self._journal = journal
@@ -113,31 +119,36 @@ class InstanceReader:
     def _publish(self, entry: Watched, began: float, listing: Listing, moment: Moment) -> None:
         rules = self._settings.rules
         before: Snapshot | None = None
+        took: Sequence[tuple[Series, float | None]] = ()
         while before is None:
             basis = self._basis(entry, listing, moment.at)
-            state, shown = self._counted(basis, listing, moment)
+            state, shown, new = self._counted(basis, listing, moment)
+            took = [(series_of(state, task), task.duration) for task in new]
             self._journal.save(entry.id, state)
             with self._lock:
                 if entry.era == basis.era:
                     before = entry.snapshot
                     entry.counted(listing, moment.at - rules.lookback, doubt=moment.doubt)
                     self._show(entry, began, listing, state, shown)
+        for series, seconds in took:
+            if self._observe is not None and seconds is not None:
+                self._observe(entry.project, series, seconds)
         if before.failure is not None:
             logger.info("the instance is read again", extra={"fields": fields_of(entry)})
         self._report_unknown_words(entry, listing)
 
     def _counted(
         self, basis: _Basis, listing: Listing, moment: Moment
-    ) -> tuple[InstanceState, TaskFigures | None]:
-        """Return the state after a listing, and what is shown of it."""
+    ) -> tuple[InstanceState, TaskFigures | None, Sequence[Task]]:
+        """Return the state after a listing, what is shown of it, and the tasks counted with it."""
         now, in_doubt = moment.at, bool(moment.doubt)
         if basis.is_shown:
             refreshed_at = refresh_time(basis.state, now, in_doubt=in_doubt)
-            return replace(basis.state, refreshed_at=refreshed_at), basis.shown
+            return replace(basis.state, refreshed_at=refreshed_at), basis.shown, ()
         rules = self._settings.rules
-        state = count(basis.state, listing, now, rules, in_doubt=in_doubt)
+        state, new = count_new(basis.state, listing, now, rules, in_doubt=in_doubt)
         state = reveal(state, basis.witnessed)
-        return state, figures(state, listing, now, rules, basis.progress)
+        return state, figures(state, listing, now, rules, basis.progress), new
 
     def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
         with self._lock:

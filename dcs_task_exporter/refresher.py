@@ -21,7 +21,7 @@ from dcs_task_exporter.counting import CountingRules, Series
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.progress import ProgressReader
-from dcs_task_exporter.reader import InstanceReader, ReadSettings
+from dcs_task_exporter.reader import DurationObserver, InstanceReader, ReadSettings
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.sparing import Sparing
 from dcs_task_exporter.state import Journal, NoJournal
@@ -67,6 +67,7 @@ class Refresher:
         journal: Journal | None = None,
         detectors: Mapping[str, ChangeDetector] | None = None,
         timekeeper: Timekeeper | None = None,
+        observe: DurationObserver | None = None,
         pool_of: Callable[[str, int], WorkerPool[_Job]] | None = None,
     ) -> None:
         self._settings = settings
@@ -91,6 +92,7 @@ class Refresher:
             now=now,
             monotonic=monotonic,
             timekeeper=timekeeper,
+            observe=observe,
         )
         self._progress = ProgressReader(settings.rules.statuses, self._lock, monotonic)
         self._stopping = False
@@ -271,7 +273,7 @@ class Refresher:
                 shown = snapshot.figures.finished if snapshot.figures else {}
                 key = snapshot.instance.id
                 entry = self._entries.get(key) or self._former.get(key)
-                if entry is None or entry.target.instance.name != snapshot.instance.name:
+                if entry is None or not entry.target.instance.shares_series(snapshot.instance):
                     continue
                 if entry.take_nothing_back(shown):
                     raised.append(entry)

@@ -40,7 +40,8 @@ def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
 
 
 def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
-    ended = statuses.outcome(task.status).finished
+    outcome = statuses.outcome(task.status)
+    ended = outcome.finished
     took = task.duration if ended else None
     return (
         name,
@@ -49,7 +50,7 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
         _moment(task.created_at),
         _moment(task.updated_at) if ended else "-",
         "-" if took is None else f"{took:.1f}s",
-        task.details.summary() or "-",
+        task.summary(outcome) or "-",
     )
 
 
@@ -77,7 +78,7 @@ def _task(task: Task, statuses: StatusTable) -> dict[str, object]:
         "updated_at": task.updated_at,
         "duration_seconds": task.duration if outcome.finished else None,
         "error_code": task.error_code,
-        "summary": task.details.summary(),
+        "summary": task.summary(outcome),
     }
 
 

@@ -12,10 +12,10 @@ from dcs_task_exporter.counting import (
     InstanceState,
     Series,
     label_of,
+    names_had,
     series_of,
-    zeros,
 )
-from dcs_task_exporter.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.models import Instance, Listing, Outcome, Progress, Task
 
 RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
 """The name of a resize, and the one it had in 2021."""
@@ -31,8 +31,10 @@ class TaskFigures:
     """What is shown of one instance's tasks: plain figures, ready to be exposed.
 
     Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
-    after the cap. The `token` is that of this very object: who keeps it knows the object again
-    without keeping it alive.
+    after the cap; but for `finished`, only those that the instance has had. `listed` is how many
+    tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
+    `token` is that of this very object: who keeps it knows the
+    object again without keeping it alive.
     """
 
     finished: Mapping[Series, int]
@@ -48,6 +50,8 @@ class TaskFigures:
     last_extend: Task | None
     tasks: tuple[Task, ...] = ()
     progress: Mapping[str, Progress] = field(default_factory=dict)
+    listed: int = 0
+    failed: Mapping[str, Task] = field(default_factory=dict)
     token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
@@ -102,27 +106,36 @@ def figures(
     dated = (task for task in ended if task.updated_at is not None)
     last_ended = _latest(dated, lambda task: series_of(state, task))
     active = Counter(label_of(state, task) for task in state.active.values())
+    latest = _latest(recent, lambda task: label_of(state, task))
+    names = {**names_had(state), **dict.fromkeys(latest)}
     return TaskFigures(
         finished=state.shown,
-        recent={**zeros(state), **Counter(series_of(state, task) for task in recent)},
-        active={**dict.fromkeys(state.names, 0), **active},
+        recent={
+            **dict.fromkeys(state.counts, 0),
+            **Counter(series_of(state, task) for task in recent),
+        },
+        active={**dict.fromkeys(names, 0), **active},
         oldest_active_start=_oldest_starts(state),
         last_start=_known({key: task.created_at for key, task in last.items()}),
         last_end=_known({key: task.updated_at for key, task in last_ended.items()}),
         last_duration=_known({key: task.duration for key, task in last_ended.items()}),
-        last_success={**dict.fromkeys(state.names, 0.0), **state.last_success},
-        last_failure={**dict.fromkeys(state.names, 0.0), **state.last_failure},
-        latest=_latest(recent, lambda task: label_of(state, task)),
+        last_success={**dict.fromkeys(names, 0.0), **state.last_success},
+        last_failure={**dict.fromkeys(names, 0.0), **state.last_failure},
+        latest=latest,
         last_extend=next(
             (
                 task
                 for task in reversed(recent)
-                if task.name in RESIZE_NAMES and task.details.new_capacity is not None
+                if task.name in RESIZE_NAMES
+                and task.details.new_capacity is not None
+                and rules.statuses.outcome(task.status) is Outcome.SUCCESS
             ),
             None,
         ),
         tasks=tuple(recent[: -SHOWN_TASKS - 1 : -1]),
         progress=least_progress(state, progress or {}),
+        listed=len(recent),
+        failed=state.failed,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from dcs_task_exporter.counting import InstanceState
-from dcs_task_exporter.models import Task
+from dcs_task_exporter.models import Task, TaskDetails
 
 APPLICATION_ID: Final = 0x44435354
 """What SQLite's header says of the kind of file: "DCST"."""
@@ -41,10 +41,17 @@ MIGRATIONS: Final = (
     ALTER TABLE instance ADD COLUMN saved_at_age REAL NOT NULL DEFAULT 0;
     ALTER TABLE instance ADD COLUMN listed_since REAL;
     """,
+    """
+    CREATE TABLE last_failed (
+        instance_id TEXT, label TEXT, task_id TEXT, task_name TEXT, status TEXT,
+        created_at REAL, updated_at REAL, error_code TEXT, details TEXT,
+        PRIMARY KEY (instance_id, label)
+    ) WITHOUT ROWID;
+    """,
 )
 """What leads from each version of the schema to the next, the first from an empty file."""
 
-TABLES: Final = ("counter", "counted", "followed", "latest_end")
+TABLES: Final = ("counter", "counted", "followed", "latest_end", "last_failed")
 """The tables that hold rows of an instance, besides its own."""
 
 Row = tuple[object, ...]
@@ -119,6 +126,12 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
     )
     ends = _rows(connection, "task_name, outcome, ended_at", "latest_end", instance_id)
     counted = _rows(connection, "task_id, started_at", "counted", instance_id)
+    failed = _rows(
+        connection,
+        "label, task_id, task_name, status, created_at, updated_at, error_code, details",
+        "last_failed",
+        instance_id,
+    )
     tasks = [(row[1], Task(row[0], row[2], row[3], row[4], row[5])) for row in followed]
     return InstanceState(
         baseline_at=own[0],
@@ -136,6 +149,7 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
         missing={task.id: task for missing, task in tasks if missing},
         last_success={row[0]: row[2] for row in ends if row[1] == "success"},
         last_failure={row[0]: row[2] for row in ends if row[1] == "failure"},
+        failed={row[0]: _failed_task(row) for row in failed},
     )
 
 
@@ -247,7 +261,20 @@ def _all_rows(state: InstanceState) -> Mapping[str, Rows]:
             for outcome, by_name in ends.items()
             for name, ended_at in by_name.items()
         },
+        "last_failed": {(name,): _failed_row(task) for name, task in state.failed.items()},
     }
+
+
+def _failed_row(task: Task) -> Row:
+    details = json.dumps(task.details.to_json())
+    times = (task.created_at, task.updated_at)
+    return (task.id, task.name, task.status, *times, task.error_code, details)
+
+
+def _failed_task(row: tuple[Any, ...]) -> Task:
+    _label, task_id, name, status, began, ended, error_code, details = row
+    known = TaskDetails.from_json(json.loads(details))
+    return Task(task_id, name, status, began, ended, known, error_code=error_code)
 
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -255,6 +282,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "counted": ("task_id",),
     "followed": ("task_id",),
     "latest_end": ("task_name", "outcome"),
+    "last_failed": ("label",),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -30,6 +31,12 @@ class Targets:
         self._hand_over = hand_over
         self._discovered: dict[str, Sequence[Instance]] = {}
         self._others: frozenset[str] = frozenset()
+        self._numbers: Mapping[str, int] = {}
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """How many instances of each project are watched, by this shard and all others."""
+        return self._numbers
 
     def found(self, project: str, instances: Sequence[Instance]) -> None:
         """Take what a search found, instead of what the one before did."""
@@ -42,6 +49,8 @@ class Targets:
         for key in others - self._others:
             self._hand_over(key)
         self._others = others
+        numbers = Counter(target.instance.project for target in targets.values())
+        self._numbers = {project.name: numbers[project.name] for project in self._projects}
         return [target for key, target in targets.items() if key not in others]
 
     def _all(self) -> Mapping[str, Target]:

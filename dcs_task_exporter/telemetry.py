@@ -10,7 +10,7 @@ import platform
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -23,10 +23,17 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from dcs_task_exporter.counting import MAX_STATUSES, OTHER, Series
 from dcs_task_exporter.discovery import DiscoveryStatus
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.sharding import Shard
 from dcs_task_exporter.state import StateStatus
+
+TASK_BUCKETS: Final = (
+    *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1200.0, 1800.0, 3600.0, 7200.0, 14_400.0),
+)
+"""Seconds that background tasks take: from 10 seconds to 4 hours."""
 
 BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -96,7 +103,7 @@ class ApiTelemetry(Collector):
             for key, value in self._errors.items():
                 errors.add_metric(key, value)
             for pair, counts in self._buckets.items():
-                seconds.add_metric(pair, _cumulative(counts), self._sums[pair])
+                seconds.add_metric(pair, _cumulative(BUCKETS, counts), self._sums[pair])
             for project, value in self._retries.items():
                 retries.add_metric((project,), value)
             for project, waited in self._waits.items():
@@ -246,15 +253,17 @@ class ExporterTelemetry(Collector):
 
 
 class DiscoveryTelemetry(Collector):
-    """What discovery found and the task centre spared, for each project that uses them."""
+    """How many instances are watched, what discovery found, and what the task centre spared."""
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[DiscoveryStatus]],
         spared: Callable[[], Mapping[str, int]],
+        watched: Callable[[], Mapping[str, int]],
     ) -> None:
         self._statuses = statuses
         self._spared = spared
+        self._watched = watched
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family."""
@@ -291,7 +300,72 @@ class DiscoveryTelemetry(Collector):
         )
         for project, number in self._spared().items():
             spared.add_metric((project,), number)
-        return iter((up, instances, success, spared))
+        watched = GaugeMetricFamily(
+            "dcs_project_instances_watched",
+            "Instances of the project that are watched, by this exporter and its other shards: "
+            "those of the configuration, and those that discovery found.",
+            labels=("project",),
+        )
+        for project, number in self._watched().items():
+            watched.add_metric((project,), number)
+        return iter((watched, up, instances, success, spared))
+
+
+class TaskDurations(Collector):
+    """How long the tasks took that were counted since the start; safe to use from threads.
+
+    One histogram for each kind of task of a project, not of an instance: tasks are rare. A series
+    stands at 0 for the first `hold` seconds, so that Prometheus sees what it rises by. Above
+    `max_names` names of a project, the rest is one.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], *, hold: float, max_names: int) -> None:
+        self._monotonic = monotonic
+        self._hold = hold
+        self._max_names = max_names
+        self._lock = threading.Lock()
+        self._born: dict[tuple[str, str, str], float] = {}
+        self._sums: dict[tuple[str, str, str], float] = {}
+        self._buckets: dict[tuple[str, str, str], list[int]] = {}
+
+    def observe(self, project: str, series: Series, seconds: float) -> None:
+        """Add how long one task took."""
+        with self._lock:
+            key = self._key(project, *series)
+            self._born.setdefault(key, self._monotonic())
+            self._sums[key] = self._sums.get(key, 0.0) + seconds
+            buckets = self._buckets.setdefault(key, [0] * (len(TASK_BUCKETS) + 1))
+            buckets[bisect_left(TASK_BUCKETS, seconds)] += 1
+
+    def _key(self, project: str, name: str, status: str) -> tuple[str, str, str]:
+        names = {known for other, known, _ in self._born if other == project}
+        words = {known for other, _, known in self._born if other == project}
+        name = name if name in names or len(names) < self._max_names else OTHER
+        return project, name, status if status in words or len(words) < MAX_STATUSES else OTHER
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the family, without samples."""
+        yield self._family()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the family with what was observed so far."""
+        family = self._family()
+        with self._lock:
+            latest = self._monotonic() - self._hold
+            for key, born in self._born.items():
+                counts, seconds = self._buckets[key], self._sums[key]
+                if born > latest:
+                    counts, seconds = [0] * len(counts), 0.0
+                family.add_metric(key, _cumulative(TASK_BUCKETS, counts), seconds)
+        yield family
+
+    @staticmethod
+    def _family() -> HistogramMetricFamily:
+        return HistogramMetricFamily(
+            "dcs_task_duration_seconds",
+            "How long the background tasks took that were counted since the exporter started.",
+            labels=("project", "task_name", "status"),
+        )
 
 
 class ClockTelemetry(Collector):
@@ -323,10 +397,10 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     GCCollector(registry=registry)
 
 
-def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
     total = 0
     buckets: list[tuple[str, float]] = []
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
         total += count
         buckets.append((bound, total))
     return buckets

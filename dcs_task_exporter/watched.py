@@ -157,8 +157,8 @@ class Watched:
         return replace(self.state, shown={**self.state.shown, **self.witnessed})
 
     def rename(self, target: Target) -> None:
-        """Take what is known newly of the instance; another name makes other series."""
-        renamed = target.instance.name != self.target.instance.name
+        """Take what is known newly of the instance; another name or project makes other series."""
+        renamed = not target.instance.shares_series(self.target.instance)
         if target.instance == self.target.instance:
             # The same object: what was rendered of it is still right.
             target = replace(target, instance=self.target.instance)

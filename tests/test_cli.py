@@ -526,7 +526,7 @@ def test_tasks(here: World, config: Path) -> None:
         ["INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT", "CHANGED"],
     )
     assert lines[1].startswith("cache-0   EXTEND  FAILED DCS.4842  20")
-    assert lines[1].endswith("capacity 1 -> 2 GB")
+    assert lines[1].endswith("tried to extend from 1 GB to 2 GB")
     assert lines[2] == "cache-1 (i1) has no task in the look-back window"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -271,3 +272,175 @@ ORDERS = Instance(
 def test_rules(rules: DiscoveryRules, admitted: object) -> None:
     """Instances are chosen by name, tags, status and engine."""
     assert rules.admit(ORDERS) is admitted
+
+
+# Nothing watched is an outage.
+
+WATCHED = "dcs_project_instances_watched"
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the warnings of discovery, leaving out that a search failed."""
+    return [
+        record.message
+        for record in caplog.records
+        if record.name == "dcs_task_exporter.discovery"
+        and record.levelno == logging.WARNING
+        and not record.message.startswith("discovery failed")
+    ]
+
+
+def test_rules_that_admit_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A misspelt rule is logged once, and is a problem, and a 0 of metrics, as long as it lasts."""
+    with world(3) as here, discovering(here, ", include: cahce") as exporter:
+        scrape(exporter)
+        found = search_again(here, exporter)
+        (problem,) = exporter.problems()
+
+    (warning,) = told(caplog)
+    assert warning == (
+        "discovery finds no instance to watch: of the 3 that the cloud lists, its rules admit none "
+        "(include 'cahce'): check the rules"
+    )
+    assert problem == f"Project prod: {warning}."
+    assert value(found, "dcs_discovery_instances", project="prod") == 0
+    assert value(found, WATCHED, project="prod") == 0
+    assert value(found, "dcs_discovery_up", project="prod") == 1
+
+
+def test_a_project_that_lists_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """An empty project is told once by a warning that says what to check."""
+    with world(0) as here, discovering(here) as exporter:
+        scrape(exporter)
+        scrape(exporter, here.clock)
+        search_again(here, exporter)
+        problems = exporter.problems()
+
+    (warning,) = told(caplog)
+    assert warning.startswith("discovery finds no instance to watch: the cloud lists none: check")
+    assert problems == [f"Project prod: {warning}."]
+
+
+def test_nothing_found_beside_what_is_configured() -> None:
+    """What is configured is watched, and counted as such, where discovery finds nothing."""
+    with world(2) as here:
+        one = "{id: i0, name: mine}"
+        with discovering(here, ", include: cahce", configured=one) as exporter:
+            found = scrape(exporter)
+            problems = exporter.problems()
+
+    assert value(found, WATCHED, project="prod") == 1
+    assert value(found, "dcs_discovery_instances", project="prod") == 0
+    assert len(problems) == 1
+
+
+def test_found_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Once there is an instance to watch, nothing is wrong; the next loss is told anew."""
+    with world(0) as here, discovering(here) as exporter:
+        scrape(exporter)
+        scrape(exporter, here.clock)
+        here.cloud.add_instance(PROJECT, "new", "new")
+        found = search_again(here, exporter)
+        between = exporter.problems()
+        here.cloud.remove_instance("new")
+        here.clock.advance(3600)
+        search_again(here, exporter)
+        here.clock.advance(3600)
+        search_again(here, exporter)
+        search_again(here, exporter)
+
+    assert (value(found, WATCHED, project="prod"), between) == (1, [])
+    assert len(told(caplog)) == 2
+
+
+def test_without_discovery() -> None:
+    """The instances of the configuration are watched, without discovery too."""
+    with world(3) as here, here.exporter() as exporter:
+        found = scrape(exporter)
+
+    assert value(found, WATCHED, project="prod") == 3
+
+
+def test_watched_before_the_first_search() -> None:
+    """The number of watched instances is there, at 0, before any search has found one."""
+    with world(2) as here, discovering(here) as exporter:
+        here.cloud.faults.add("forbidden", operation="list_instances")
+        found = scrape(exporter)
+
+    assert value(found, WATCHED, project="prod") == 0
+
+
+class Listed:
+    """A discovery whose every list a test makes, an interval apart."""
+
+    def __init__(self) -> None:
+        self.steady = 1000.0
+        self.numbers = range(0)
+        self.discovery = Discovery(
+            DiscoverySettings("prod", DiscoveryRules()),
+            lambda _: [Instance(f"i{number}", "", "prod") for number in self.numbers],
+            lambda _: None,
+            now=lambda: self.steady,
+            monotonic=lambda: self.steady,
+        )
+
+    def search(self, *numbers: int, seconds: float = 300.0) -> str:
+        """Find so many instances at each search; return the warning after the last one."""
+        for number in numbers:
+            self.numbers = range(number)
+            self.steady += seconds
+            self.discovery.search()
+            self.discovery.settle()
+        return self.discovery.status.warning
+
+
+@pytest.mark.parametrize(
+    ("after", "warning"),
+    [
+        (20, "280 of 300 instances left at once"),
+        (149, "151 of 300 instances left at once"),
+        (150, ""),
+        (300, ""),
+    ],
+)
+def test_a_sudden_loss(after: int, warning: str) -> None:
+    """That more than half of the instances left in one search is told, with the numbers."""
+    listed = Listed()
+    listed.search(300)
+
+    assert listed.search(after, after).partition(":")[0] == warning
+
+
+def test_a_sudden_loss_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The loss is logged once, with the number before and the number that is left."""
+    listed = Listed()
+    listed.search(300, 20, 20, 20, 21, 20)
+
+    (record,) = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert record.message.startswith("280 of 300 instances left at once: check whether")
+    assert record.fields == {"project": "prod", "before": 300, "now": 20}  # type: ignore[attr-defined]
+
+
+def test_a_loss_ends() -> None:
+    """A loss is told until half of the instances are back, or for a day."""
+    listed = Listed()
+    lost = listed.search(300, 20, 20)
+    back = listed.search(150)
+    again = listed.search(20, 20)
+    still = listed.search(20, seconds=86_000)
+    later = listed.search(20, seconds=400)
+
+    assert [bool(warning) for warning in (lost, back, again, still, later)] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_instances_that_leave_one_by_one() -> None:
+    """Instances that leave a few at a time are no sudden loss."""
+    listed = Listed()
+
+    assert not any(listed.search(number, number) for number in (300, 200, 120, 80, 50, 30))

@@ -203,7 +203,7 @@ def test_cap_of_names(here: World) -> None:
         for (name, labels) in found
         if name == "dcs_tasks_active" and ("dcs_instance_id", "i0") in labels
     }
-    assert len(names) == 13
+    assert len(names) == 3
     assert value(found, "dcs_tasks_active", dcs_instance_id="i0", task_name="other") == 13
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dcs_task_exporter.errors import InvalidResponseError
-from dcs_task_exporter.models import MAX_SHARED_DETAILS, Task, TaskDetails, TaskPage, TaskParser
+from dcs_task_exporter.models import (
+    MAX_SHARED_DETAILS,
+    Outcome,
+    Task,
+    TaskDetails,
+    TaskPage,
+    TaskParser,
+)
 
 VALUES = st.none() | st.booleans() | st.sampled_from([0, 1, 2, 0.0, 1.0, "", "1", "true"])
 DETAILS = st.dictionaries(
@@ -127,3 +135,44 @@ def test_nothing_personal_is_kept() -> None:
     assert not re.search(r"alice|bob|192\.0\.2", repr(kept))
     assert kept.details.new_port == 6380
     assert len(re.findall(r"192\.0\.2", repr(TaskParser().task(row)))) == 5
+
+
+@pytest.mark.parametrize(
+    ("details", "attempt"),
+    [
+        ({}, ""),
+        (
+            {"old_capacity": "0.125", "new_capacity": "0.25"},
+            "tried to extend from 0.125 GB to 0.25 GB",
+        ),
+        ({"old_capacity": 4, "new_capacity": 2}, "tried to shrink from 4 GB to 2 GB"),
+        (
+            {"old_replica_num": 1, "new_replica_num": 2, "old_port": 1, "new_port": 2},
+            "tried to change the number of replicas from 1 to 2 and change the port from 1 to 2",
+        ),
+        (
+            {"enable_ssl": True, "rename_commands": ["KEYS", "FLUSHALL"], "enable_public_ip": 0},
+            "tried to switch SSL on and rename the commands KEYS, FLUSHALL",
+        ),
+        (
+            {"enable_public_ip": False, "enable_ssl": False, "updated_config_length": 3},
+            "tried to switch public access off, switch SSL off and change 3 settings",
+        ),
+        ({"new_capacity": 2}, ""),
+        ({"account_name": "alice", "source_ip": "192.0.2.1", "target_ip": "192.0.2.2"}, ""),
+    ],
+)
+def test_attempt(details: dict[str, Any], attempt: str) -> None:
+    """What a failed task was about is told as an attempt, never as a change."""
+    failed = Task("a", "EXTEND", "FAILED", details=TaskDetails.from_json(details))
+
+    assert failed.summary(Outcome.FAILURE) == attempt
+
+
+def test_attempt_with_who_and_where() -> None:
+    """Who and from which address is told of an attempt only when that is wanted."""
+    details = TaskDetails(account_name="alice", source_ip="192.0.2.1", target_ip="192.0.2.2")
+
+    told = details.attempt(personal=True)
+
+    assert told == "account alice, address 192.0.2.1 -> 192.0.2.2"

@@ -133,8 +133,11 @@ def test_nobody_is_overtaken(scene: Callable[..., Scene]) -> None:
     assert here.source.read[:4] == ["i0", "i1", "i2", "i3"]
 
 
-def test_a_rename_while_data_are_old(scene: Callable[..., Scene]) -> None:
-    """A count that waits while data are too old to be shown starts at 0 under a new name."""
+@pytest.mark.parametrize(
+    "other", [Instance("i0", "renamed", "prod"), Instance("i0", "n0", "moved")]
+)
+def test_a_rename_while_data_are_old(scene: Callable[..., Scene], other: Instance) -> None:
+    """A count that waits while data are too old starts at 0 under a new name, or project."""
     here = scene(1, max_staleness=60)
     here.scrape()
     here.steady += 15
@@ -143,8 +146,7 @@ def test_a_rename_while_data_are_old(scene: Callable[..., Scene]) -> None:
     here.steady += 61
     here.source.error = ApiTimeoutError("silence")
     here.scrape()
-    target = Target(Instance("i0", "renamed", "prod"), here.source)
-    here.refresher.retarget([target])
+    here.refresher.retarget([Target(other, here.source)])
     here.source.error = None
 
     shown = [here.scrape() for _ in range(2)]

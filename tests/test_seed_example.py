@@ -60,4 +60,5 @@ def test_window() -> None:
             exporter.refresh_and_wait(10)
             found = samples(generate_latest(exporter.registry).decode())
 
-    assert value(found, "dcs_tasks_recent", task_name="EXTEND", status="SUCCESS") == 0
+    assert value(found, "dcs_instance_tasks_listed") == 0
+    assert value(found, "dcs_tasks_recent", task_name="EXTEND", status="SUCCESS") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,15 +19,18 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from clouds import NOW, SettableClock, scrape, value, world
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcs_task_exporter.config import parse_config
-from dcs_task_exporter.counting import InstanceState
+from dcs_task_exporter.counting import CountingRules, InstanceState, count
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.models import Task
+from dcs_task_exporter.models import Listing, Task, TaskDetails
 from dcs_task_exporter.state import RETRY_INTERVAL, StateFile, StateLockedError
 from dcs_task_exporter.state_schema import APPLICATION_ID, MIGRATIONS
+
+VERSION_2 = Path(__file__).parent / "testdata" / "state" / "version-2.db"
+"""What the code of the second version wrote: two EXTEND that failed, and what was listed since."""
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIMES = st.floats(0, 4e9)
@@ -36,6 +40,24 @@ TASKS = st.lists(
     st.builds(Task, TEXT, TEXT, TEXT, created_at=st.none() | TIMES, updated_at=st.none() | TIMES),
     unique_by=lambda task: task.id,
     max_size=6,
+)
+DETAILS = st.builds(
+    TaskDetails,
+    old_capacity=st.none() | st.floats(-1e15, 1e15),
+    new_replica_num=st.none() | st.integers(-1000, 1000),
+    enable_ssl=st.none() | st.booleans(),
+    new_cache_mode=st.text("abc ", max_size=3).map(str.strip),
+    rename_commands=st.lists(st.text("KEYS", min_size=1), max_size=3).map(tuple),
+)
+FAILED = st.builds(
+    Task,
+    TEXT,
+    TEXT,
+    TEXT,
+    created_at=st.none() | TIMES,
+    updated_at=st.none() | TIMES,
+    details=DETAILS,
+    error_code=TEXT,
 )
 
 
@@ -60,6 +82,7 @@ def states(draw: st.DrawFn) -> InstanceState:
         missing={task.id: task for task in tasks[half:]},
         last_success=draw(ENDS),
         last_failure=draw(ENDS),
+        failed=draw(st.dictionaries(TEXT, FAILED, max_size=3)),
     )
 
 
@@ -92,6 +115,7 @@ SOME = InstanceState(
 
 
 @given(st.lists(states(), min_size=1, max_size=4))
+@settings(deadline=None)  # it waits for a disk
 def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
     """Whatever state follows whatever other, a restart finds the last one."""
     assert isinstance(lives, list)
@@ -190,6 +214,51 @@ def test_file_of_the_first_version(disk: Disk) -> None:
     connection.close()
 
     assert disk.open().load("i0").counts == SOME.counts
+
+
+def test_file_of_the_second_version(disk: Disk) -> None:
+    """A file that the second version wrote goes on with all that it knew, and no failed task."""
+    shutil.copy(VERSION_2, disk.path)
+
+    found = disk.open().load("i0")
+
+    assert (found.baseline_at, found.refreshed_at) == (NOW, NOW + 60)
+    assert dict(found.counts) == {("EXTEND", "FAILED"): 2}
+    assert set(found.counted) == {"old", "a", "b"}
+    assert found.active == {"c": Task("c", "DeleteAcl", "EXECUTING", NOW + 50)}
+    assert dict(found.last_success) == {"modify": NOW - 500}
+    assert dict(found.last_failure) == {"EXTEND": NOW + 40}
+    assert dict(found.failed) == {}
+
+
+def test_file_of_the_second_version_is_added_to(disk: Disk) -> None:
+    """After it was brought up to date, the latest failed task is kept in it, too."""
+    shutil.copy(VERSION_2, disk.path)
+    failed = Task("d", "EXTEND", "FAILED", NOW + 80, NOW + 90, error_code="DCS.4003")
+    file = disk.open()
+    before = file.load("i0")
+    file.save("i0", replace(before, failed={"EXTEND": failed}))
+    file.close()
+
+    assert disk.open().load("i0") == replace(before, failed={"EXTEND": failed})
+
+
+def test_no_address_is_saved(disk: Disk) -> None:
+    """Of a failed task the file keeps neither who nor from which address."""
+    details = TaskDetails(source_ip="192.0.2.7", account_name="alice", old_port=1, new_port=2)
+    failed = Task("a", "modify", "FAILED", NOW, NOW, details, user_name="bob")
+    state = count(InstanceState(), Listing((failed,), NOW - 60), NOW, CountingRules(3600))
+    file = disk.open()
+    file.save("i0", state)
+    file.close()
+    written = disk.path.read_bytes()
+
+    assert [word in written for word in (b"new_port", b"192.0.2.7", b"alice", b"bob")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_one_process_only(disk: Disk) -> None:
@@ -465,7 +534,7 @@ KILLED = """
     import sys, time
     from dataclasses import replace
     from pathlib import Path
-    from dcs_task_exporter.counting import InstanceState
+    from dcs_task_exporter.counting import CountingRules, InstanceState, count
     from dcs_task_exporter.state import StateFile
 
     file = StateFile(Path(sys.argv[1]), now=time.time, monotonic=time.monotonic)

@@ -112,7 +112,10 @@ class Answer:
 
 
 def ask(
-    snapshots: Sequence[Snapshot], settings: WebSettings, state: StateStatus | None = None
+    snapshots: Sequence[Snapshot],
+    settings: WebSettings,
+    state: StateStatus | None = None,
+    problems: Sequence[str] = (),
 ) -> Answer:
     """Ask the application itself for the page, without a server."""
     sent: list[Message] = []
@@ -124,7 +127,8 @@ def ask(
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    asyncio.run(create_app(FakeSource(snapshots, state), settings)(scope, receive, send))
+    source = FakeSource(snapshots, state, problems)
+    asyncio.run(create_app(source, settings)(scope, receive, send))
     headers = {key.decode().title(): value.decode() for key, value in sent[0]["headers"]}
     return Answer(headers, sent[1]["body"].decode())
 
@@ -148,6 +152,18 @@ def page(*snapshots: Snapshot, settings: WebSettings | None = None) -> str:
 def test_headline(snapshots: tuple[Snapshot, ...], headline: str) -> None:
     """The headline says in words how many instances are read."""
     assert f"<h1>{headline}</h1>" in page(*snapshots)
+
+
+@pytest.mark.parametrize("snapshots", [(), (good(),), (good(), good("b"))], ids=len)
+def test_a_project_that_is_not_watched(snapshots: tuple[Snapshot, ...]) -> None:
+    """While a project is not watched the page is never green, and says why, whatever else is."""
+    why = "Project qa: discovery finds no instance to watch."
+    answer = ask(snapshots, WebSettings(version="1.2.3"), problems=[why])
+
+    (kind,) = re.findall(r'class="card banner (\w+)"', answer.text)
+    assert kind == "failing"
+    assert why in answer.text
+    assert not snapshots or ", 1 problem</h1>" in answer.text
 
 
 @pytest.mark.parametrize("fact", ["orders-cache", "id-of-orders-cache", "prod", "cn-north-4"])

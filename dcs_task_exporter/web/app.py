@@ -311,12 +311,13 @@ class _Site:
 
     def _render_page(self, nonce: str) -> str:
         views = views_of(self._source.snapshots(), self._settings.statuses)
+        problems = self._source.problems()
         return self._template.render(
             nonce=nonce,
             now=self._source.now(),
             state=self._source.state_status(),
-            problems=self._source.problems(),
-            overview=Overview.of(views),
+            problems=problems,
+            overview=Overview.of(views, len(problems)),
             instances=views,
             unfolded=len(views) <= FEW_INSTANCES,
             settings=self._settings,

@@ -35,8 +35,10 @@ MAX_FORMATS: Final = 2
 
 IDENTITY: Final = re.compile(
     rb'\{dcs_instance_id="(?:[^"\\]|\\.)*",dcs_instance_name="(?:[^"\\]|\\.)*"'
+    rb'(?:,project="(?:[^"\\]|\\.)*")?'
 )
-"""The labels that every line of an instance begins with. No label value holds a bare quote."""
+"""The labels that nearly every line of an instance begins with: the library sorts them by name,
+and only of an info some come before `project`. No label value holds a bare quote."""
 
 MARK: Final = b"\xff"
 """What stands for them in what is kept: a byte that no UTF-8 has."""

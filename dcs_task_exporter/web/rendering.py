@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from dcs_task_exporter.collector import TaskCollector
+from dcs_task_exporter.models import StatusTable
 from dcs_task_exporter.snapshots import Snapshot
 from dcs_task_exporter.web.blocks import InstanceBlocks
 from dcs_task_exporter.web.exposition import (
@@ -42,11 +43,14 @@ class Rendering:
         *,
         personal: bool,
         tags: Sequence[str],
+        statuses: StatusTable | None = None,
     ) -> None:
         self._snapshots = snapshots
         self._own = own
         self._numbers = itertools.count()
-        self._collector = TaskCollector(partial(snapshots, None), personal=personal, tags=tags)
+        self._collector = TaskCollector(
+            partial(snapshots, None), personal=personal, tags=tags, statuses=statuses
+        )
         self._blocks = InstanceBlocks(self._collector)
         self.registry = CollectorRegistry(support_collectors_without_names=True)
         self.registry.register(self._collector)

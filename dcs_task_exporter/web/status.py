@@ -44,7 +44,11 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The state of all instances together; sums are over the instances that have data."""
+    """The state of all instances together; sums are over the instances that have data.
+
+    With `problems` that are no single instance's, such as a project that is not watched, it is not
+    good although each instance may be.
+    """
 
     total: int
     up: int
@@ -54,9 +58,10 @@ class Overview:
     failed: int
     active: int
     oldest: float | None
+    problems: int = 0
 
     @classmethod
-    def of(cls, views: Sequence[InstanceView]) -> Overview:
+    def of(cls, views: Sequence[InstanceView], problems: int = 0) -> Overview:
         """Sum up the views."""
         kinds = [view.kind for view in views]
         known = [view for view in views if view.snapshot.figures is not None]
@@ -69,12 +74,13 @@ class Overview:
             failed=sum(view.failed or 0 for view in known),
             active=sum(view.active or 0 for view in known),
             oldest=min((view.snapshot.refreshed_at or 0.0 for view in known), default=None),
+            problems=problems,
         )
 
     @property
     def kind(self) -> str:
-        """The worst state of any instance."""
-        if self.failing:
+        """The worst state of any instance, or of what all have in common."""
+        if self.failing or self.problems:
             return "failing"
         return "up" if self.total and not self.waiting else "waiting"
 
@@ -83,11 +89,12 @@ class Overview:
         """The overall state in words."""
         if not self.total:
             return "No instance is watched"
-        if self.up == self.total > 1:
-            return f"All {self.total} instances read"
         parts = [f"{self.up} of {_plural(self.total, 'instance')} read"]
+        if self.up == self.total > 1:
+            parts = [f"All {self.total} instances read"]
         parts += [f"{self.failing} failing"] if self.failing else []
         parts += [f"{self.waiting} not read yet"] if self.waiting else []
+        parts += [_plural(self.problems, "problem")] if self.problems else []
         return ", ".join(parts)
 
 
