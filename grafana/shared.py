@@ -293,8 +293,8 @@ def counted(named: str, scope: str) -> str:
     before = f"dcs_tasks_finished_total{{{named}}} offset $__interval"
     read_before = f"{read} offset $__interval"
     # Of two exporters the first to see a task counts, not the second one a minute later.
-    most, most_before = f"max by ({by}) ({now})", f"max by ({by}) ({before})"
-    new = f"({most} > {most_before} or {most} unless ({most_before} > 0))"
+    most, most_before = f"max by ({by}) ({now})", f"max by ({by}) ({before} > 0)"
+    new = f"({most} > {most_before} or {most} unless {most_before})"
     seen = f"{grown(before, read_before)} and {new}"
     # What ended while no exporter was scraped counts at the first scrape after it.
     missed = grown(

@@ -17,10 +17,10 @@ from dcs_task_exporter.models import KNOWN_TASK_NAMES
 
 MINUTE: Final = 60
 HOUR: Final = 3600
-APART: Final = 3 * 86_400
-"""Between the ends of two worlds: more than the longest time range, and than any block."""
+APART: Final = 10 * 86_400
+"""Between the ends of two worlds: more than the longest time range that is looked at."""
 
-FIRST_END: Final = 1_750_003_200
+FIRST_END: Final = 1_700_006_400
 Sample = tuple[str, Mapping[str, str], float]
 
 
@@ -199,6 +199,9 @@ def instance_samples(target: Target, instance: Watched, ago: float, end: float) 
             count = sum((task.name, task.status) == (name, status) for task in ended)
             labels = {**own, "task_name": name, "status": status}
             yield "dcs_tasks_finished_total", labels, count
+    if any((task.name, task.status) == ("EXTEND", "SUCCESS") for task in ended):
+        yield "dcs_task_extend_old_capacity_bytes", own, 2**30
+        yield "dcs_task_extend_new_capacity_bytes", own, 2**31
     for name in dict.fromkeys(task.name for task in tasks):
         of_name = [task for task in tasks if task.name == name]
         yield from _task_samples(target, own, of_name, [it for it in of_name if it in ended], end)

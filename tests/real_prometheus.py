@@ -6,7 +6,7 @@ import contextlib
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,21 @@ def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Itera
         "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
         f"scrape_configs:\n{jobs}{more}"
     )
+    with serving(binary, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(binary: Path, folder: Path, options: Sequence[str] = ()) -> Iterator[Prometheus]:
+    """Run Prometheus on the configuration and the data of a folder."""
     port = free_port()
     command = [
         str(binary),
-        f"--config.file={config}",
+        f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
+        *options,
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a test's own
