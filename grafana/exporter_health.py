@@ -16,17 +16,16 @@ from panels import (
     MOST_ROWS,
     NAME,
     ORANGE,
-    PROJECT,
     RED,
     STORY,
     AnyPanel,
     Column,
     Query,
+    ago,
     at_most,
     base,
     lines,
     link,
-    moment,
     number,
     row,
     steps,
@@ -163,7 +162,7 @@ def _doubtful() -> table_panel.Panel:
     problem = Column(
         "problem",
         "Problem",
-        150,
+        165,
         colors={"cannot be read|its exporter is down": RED, "listing cut": ORANGE},
     )
     return table(
@@ -171,9 +170,9 @@ def _doubtful() -> table_panel.Panel:
         "Instances of which not everything is known, by the word of each exporter. The "
         f"{MOST_ROWS} that were read longest ago.",
         f"1000 * bottomk({MOST_ROWS}, {expression} or {lost})",
-        (moment("Last read", "never"), NAME, problem, EXPORTER_COLUMN, PROJECT, ID),
+        (ago("Last read", "never"), NAME, problem, EXPORTER_COLUMN, ID),
         drill_down=STORY,
-        sort=("Last read", False),
+        sort={"Last read": False},
         width=10,
         height=9,
     )
@@ -198,9 +197,9 @@ def _targets() -> table_panel.Panel:
         "Scrape targets, each",
         f"Exporters and probes, those that do not answer first. At most {MOST_ROWS}.",
         f"bottomk({MOST_ROWS}, {expression})",
-        (Column("instance", "Exporter or probe"), answers, notes, Column("job", "Job", 120)),
+        (Column("instance", "Target"), answers, notes, Column("job", "Job", 120)),
         drill_down=link("All tasks", FLEET),
-        sort=("Answers", False),
+        sort={"Answers": False},
         width=6,
         height=9,
     )

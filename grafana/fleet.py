@@ -6,7 +6,7 @@ from typing import Final
 
 import shared
 from grafana_foundation_sdk.builders import dashboard
-from panels import FLEET, NAME, RED, at_most, base, instances, marks, row, variable
+from panels import FLEET, RED, at_most, base, instances, marks, row, variable
 
 SCOPE: Final = 'job=~"$job",project=~"$project",dcs_instance_id=~"$dcs_instance"'
 NAMED: Final = f'{SCOPE},task_name=~"$task_name"'
@@ -34,10 +34,10 @@ def build() -> dashboard.Dashboard:
         shared.still_failed(NAMED, SCOPE, FLEET),
         shared.failures(NAMED, FLEET),
         shared.active(NAMED, SCOPE, FLEET, "Active tasks"),
-        shared.failed_tasks(NAMED, NAME, width=17),
+        shared.failed_tasks(NAMED, fleet=True, width=17),
         shared.unread_instances(SCOPE, width=7, height=8),
-        shared.active_tasks(NAMED, width=7, height=7),
-        shared.runs(NAMED, LEGEND, most=10, width=9, height=7),
+        shared.active_tasks(NAMED, width=8, height=7),
+        shared.runs(NAMED, LEGEND, most=10, width=8, height=7),
         shared.finished(NAMED, SCOPE, width=8, height=7),
     ):
         made = made.with_panel(panel)
@@ -45,7 +45,7 @@ def build() -> dashboard.Dashboard:
         row(
             "All tasks",
             shared.latest_tasks(
-                NAMED, "Latest task of each instance and name", NAME, width=24, height=12
+                NAMED, "Latest task of each instance and name", fleet=True, width=24, height=12
             ),
         )
     ).with_row(

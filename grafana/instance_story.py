@@ -12,6 +12,7 @@ from panels import (
     INSTANCE,
     ORANGE,
     RED,
+    AnyPanel,
     Query,
     at_most,
     base,
@@ -60,15 +61,15 @@ def build() -> dashboard.Dashboard:
             width=3,
             drill_down=link("Which", INSTANCE, panel="Latest task of each name"),
         ),
-        shared.latest_tasks(SCOPE, "Latest task of each name", width=14),
-        shared.failed_tasks(SCOPE, width=10),
-        shared.runs(SCOPE, "{{task_name}}", most=10, width=12, height=7),
-        shared.finished(SCOPE, SCOPE, width=12, height=7),
+        shared.latest_tasks(SCOPE, "Latest task of each name", fleet=False, width=24, height=7),
+        shared.failed_tasks(SCOPE, fleet=False, width=13),
+        shared.runs(SCOPE, "{{task_name}}", most=10, width=11, height=8),
     ):
         made = made.with_panel(panel)
     return made.with_row(
         row(
-            "Capacity, memory, and how long tasks took",
+            "How often, how long, capacity, and memory",
+            shared.finished(SCOPE, SCOPE),
             _capacity(),
             shared.memory(SCOPE, "Memory, beside the tasks"),
             shared.durations(SCOPE, "{{task_name}} {{status}}"),
@@ -84,7 +85,7 @@ def _finished() -> str:
     return at_most(by, f"1000 * max by ({by}) ({ended}) > $__from", ranked)
 
 
-def _capacity() -> shared.time_series.Panel:
+def _capacity() -> AnyPanel:
     return lines(
         "Capacity by the latest resize",
         "Capacity before and after the latest EXTEND that succeeded, of the look-back window.",

@@ -29,7 +29,7 @@ GREEN, ORANGE, RED, BLUE, PURPLE = "green", "orange", "red", "blue", "purple"
 UNKNOWN: Final = PURPLE
 """No other thing has this color, so what is not known looks neither good nor bad."""
 
-NOTHING: Final = "nothing is known here: see in the first row whether the exporter answers"
+NOTHING: Final = "Nothing here. The first row says whether that can be believed."
 """What an empty table or graph says: it cannot tell "there are none" from "nobody looked"."""
 
 STATUS_COLORS: Final = {
@@ -67,19 +67,23 @@ class Column:
 
 
 NAME: Final = Column("dcs_instance_name", "Instance")
-PROJECT: Final = Column("project", "Project", width=90)
-ID: Final = Column("dcs_instance_id", "Id", width=110)
-TASK: Final = Column("task_name", "Task")
+ID: Final = Column("dcs_instance_id", "Id", width=80)
+TASK: Final = Column("task_name", "Task", width=140)
 STATUS: Final = Column("status", "Status", width=110, colors=STATUS_COLORS)
 SUMMARY: Final = Column("summary", "What")
-ERROR: Final = Column("error_code", "Error", width=100)
+ERROR: Final = Column("error_code", "Error", width=90)
 WHO: Final = Column("user_name", "Who")
 TASK_ID: Final = Column("task_id", "Task id", width=110)
 
 
-def moment(header: str, never: str = "unknown") -> Column:
-    """Return the column of the value, a moment in milliseconds; 0 is none."""
-    return Column("Value", header, 150, "dateTimeAsIsoNoDateIfToday", {"0": (never, UNKNOWN)})
+def moment(header: str) -> Column:
+    """Return the column of the value: when it was, in milliseconds; 0 is not known."""
+    return Column("Value", header, 165, "dateTimeAsIsoNoDateIfToday", {"0": ("unknown", UNKNOWN)})
+
+
+def ago(header: str, never: str = "unknown") -> Column:
+    """Return the column of the value: how long ago it was, of milliseconds; 0 is not known."""
+    return Column("Value", header, 130, "dateTimeFromNow", {"0": (never, UNKNOWN)})
 
 
 def steps(*levels: tuple[float, str], base: str = GREEN) -> dashboard.ThresholdsConfig:
@@ -100,18 +104,21 @@ def at_most(by: str, expression: str, rank: str, most: int = MOST_SERIES) -> str
     return f"{expression} and on ({by}) topk({most}, max by ({by}) ({rank}))"
 
 
-def link(title: str, board: str, *, instance: str = "", panel: str = "") -> dashboard.DashboardLink:
-    """Return a link to a board or to one of its panels, with the time range and the variables."""
+def link(title: str, board: str, *, panel: str = "", **fields: str) -> dashboard.DashboardLink:
+    """Return a link to a board or one of its panels, with the time range and the variables.
+
+    `fields` are the variables that the clicked row sets, and the columns that they are set from.
+    """
     kept = ["${__url_time_range}", "${datasource:queryparam}", "${job:queryparam}"]
     kept += ["${project:queryparam}"]
     if panel:  # becomes the panel's number when that is known: dashboards.py
         kept.append(f"viewPanel={panel}")
-    if instance:
-        kept.append(f"var-dcs_instance={instance}")
+    kept += [f"var-{name}=${{__data.fields.{column}}}" for name, column in fields.items()]
     return dashboard.DashboardLink(title).url(f"/d/{board}?{'&'.join(kept)}").target_blank(False)
 
 
-STORY: Final = link("What happened to this instance", INSTANCE, instance="${__data.fields.Id}")
+STORY: Final = link("What happened to this instance", INSTANCE, dcs_instance="Id")
+ELSEWHERE: Final = link("This task on all instances", FLEET, task_name="Task")
 
 
 def _target(query: Query, number: int) -> prometheus.Dataquery:
@@ -222,6 +229,11 @@ def lines(
         panel = panel.decimals(0).stacking(
             common.StackingConfig().mode(common_model.StackingMode.NORMAL)
         )
+        for words, color in STATUS_COLORS.items():
+            shades = {"mode": "shades", "fixedColor": color}
+            panel = panel.override_by_regexp(
+                f"/ ({words})$/", [model.DynamicConfigValue("color", shades)]
+            )
     if right_unit:
         own_axis = {"unit": right_unit, "decimals": 0, "custom.axisPlacement": "right"}
         panel = panel.override_by_query(
@@ -244,18 +256,17 @@ def table(
     columns: Sequence[Column],
     *,
     drill_down: dashboard.DashboardLink,
-    sort: tuple[str, bool],
+    sort: Mapping[str, bool],
     width: int = 24,
     height: int = 8,
 ) -> table_panel.Panel:
-    """Return a table of now with these columns and no others, sorted by one; True is descending."""
+    """Return a table of now with these columns and no others; `sort` says which are descending."""
     allowed = {"include": {"names": [column.source for column in columns]}}
     arranged = {
         "excludeByName": {},
         "indexByName": {column.source: at for at, column in enumerate(columns)},
         "renameByName": {column.source: column.header for column in columns},
     }
-    by, descending = sort
     panel = (
         table_panel.Panel()
         .title(title)
@@ -267,7 +278,12 @@ def table(
         .span(width)
         .filterable(True)
         .footer(common.TableFooterOptions().show(False).enable_pagination(True))
-        .sort_by([common.TableSortByFieldState().display_name(by).desc(descending)])
+        .sort_by(
+            [
+                common.TableSortByFieldState().display_name(by).desc(descending)
+                for by, descending in sort.items()
+            ]
+        )
         .data_links([drill_down])
         .with_target(
             _target(Query(expression), 0).instant().format(PromQueryFormat.TABLE),

@@ -15,6 +15,7 @@ from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.builders import timeseries as time_series
 from panels import (
     BLUE,
+    ELSEWHERE,
     ERROR,
     EXPORTER,
     FAILED,
@@ -23,7 +24,6 @@ from panels import (
     MOST_ROWS,
     NAME,
     ORANGE,
-    PROJECT,
     RED,
     STATUS,
     STORY,
@@ -33,6 +33,7 @@ from panels import (
     WHO,
     Column,
     Query,
+    ago,
     at_most,
     lines,
     link,
@@ -138,7 +139,7 @@ def still_failed(named: str, scope: str, board: str, width: int = 4) -> stat.Pan
     """Return how many kinds of tasks failed and did not succeed since."""
     failing = f"sum({_last('failure', named)} > bool {_last('success', named)})"
     return number(
-        "Failed, and not succeeded since",
+        "Still failed",
         "Tasks by instance and name whose latest result is a failure, old ones included.",
         Query(nobody_else(failing, scope)),
         thresholds=steps((1, RED)),
@@ -178,7 +179,7 @@ def _last(outcome: str, named: str) -> str:
     return f"max by ({TASK_OF}) (dcs_task_last_{outcome}_timestamp_seconds{{{named}}})"
 
 
-def failed_tasks(named: str, *columns: Column, width: int, height: int = 8) -> table_panel.Panel:
+def failed_tasks(named: str, *, fleet: bool, width: int, height: int = 8) -> table_panel.Panel:
     """Return the latest failed task of each instance and name, and whether it was mended since."""
     of_exporter = f"on (job, instance, {TASK_OF})"
     told = (
@@ -191,7 +192,7 @@ def failed_tasks(named: str, *columns: Column, width: int, height: int = 8) -> t
         f'label_replace(topk({MOST_ROWS}, {told} {which}), "state", "{state}", "", "")'
         for state, which in states.items()
     )
-    state = Column("state", "State", 130, colors={"still failed": RED, "succeeded since": GREEN})
+    state = Column("state", "State", 135, colors={"still failed": RED, "succeeded since": GREEN})
     return table(
         "Failed tasks",
         "The latest failed task of each instance and name: what it tried, and whether one of its "
@@ -200,23 +201,22 @@ def failed_tasks(named: str, *columns: Column, width: int, height: int = 8) -> t
         (
             moment("Failed"),
             state,
-            *columns,
+            *((NAME,) if fleet else ()),
             TASK,
             SUMMARY,
             Column("reason", "Reason"),
             ERROR,
-            TASK_ID,
-            ID,
+            *((ID,) if fleet else ()),
         ),
-        drill_down=STORY,
-        sort=("State", False),
+        drill_down=STORY if fleet else ELSEWHERE,
+        sort={"State": False, "Failed": True},
         width=width,
         height=height,
     )
 
 
 def latest_tasks(
-    named: str, title: str, *columns: Column, width: int, height: int = 8
+    named: str, title: str, *, fleet: bool, width: int, height: int = 8
 ) -> table_panel.Panel:
     """Return the latest task of each instance and name."""
     info = f"dcs_task_last_info{{{named}}}"
@@ -229,9 +229,19 @@ def latest_tasks(
         "How each ended, with which error, what it changed or tried, and who did it where "
         f"collector.personal_labels is on. The latest {MOST_ROWS}.",
         f"1000 * topk({MOST_ROWS}, topk by ({TASK_OF}) (1, {dated} or 0 * {info}))",
-        (moment("Started"), *columns, TASK, STATUS, SUMMARY, WHO, ERROR, TASK_ID, ID),
-        drill_down=STORY,
-        sort=("Started", True),
+        (
+            moment("Started"),
+            *((NAME,) if fleet else ()),
+            TASK,
+            STATUS,
+            SUMMARY,
+            WHO,
+            ERROR,
+            TASK_ID,
+            *((ID,) if fleet else ()),
+        ),
+        drill_down=STORY if fleet else ELSEWHERE,
+        sort={"Started": True},
         width=width,
         height=height,
     )
@@ -246,9 +256,9 @@ def active_tasks(named: str, *, width: int, height: int) -> table_panel.Panel:
         "Active tasks",
         f"What runs, and since when. The latest {MOST_ROWS}.",
         f"1000 * topk({MOST_ROWS}, {since} and on ({by}) {running} or 0 * ({running}))",
-        (moment("Since"), NAME, TASK, ID),
+        (ago("Since"), NAME, TASK, ID),
         drill_down=STORY,
-        sort=("Since", False),
+        sort={"Since": False},
         width=width,
         height=height,
     )
@@ -262,9 +272,9 @@ def unread_instances(scope: str, *, width: int, height: int) -> table_panel.Pane
         "Instances that cannot be read",
         f"Of these nothing new is known. The {MOST_ROWS} that were read longest ago.",
         f"1000 * bottomk({MOST_ROWS}, {read} or on (dcs_instance_id) {unread_now})",
-        (moment("Last read", "never"), NAME, PROJECT, ID),
+        (ago("Last read", "never"), NAME, ID),
         drill_down=STORY,
-        sort=("Last read", False),
+        sort={"Last read": False},
         width=width,
         height=height,
     )

@@ -146,7 +146,7 @@ def panel_title_description() -> Iterator[Found]:
 def panel_units() -> Iterator[Found]:
     """A panel has a unit that Grafana knows."""
     known = {"none", "s", "percent", "percentunit", "bytes", "reqps", "string"}
-    known |= {"dateTimeAsIsoNoDateIfToday"}
+    known |= {"dateTimeAsIsoNoDateIfToday", "dateTimeFromNow"}
     for board, panel in each_panel():
         config = panel["fieldConfig"]
         units = {config["defaults"].get("unit")}
@@ -203,13 +203,13 @@ def target_instance() -> Iterator[Found]:
 
 @rule
 def target_rate_interval() -> Iterator[Found]:
-    """A rate is one over $__rate_interval; one that only chooses what is drawn may be of the range."""
+    """A rate is one over $__rate_interval; what only chooses the series may be of the range."""
     for board, panel, target in targets():
         for call in nodes(parsed(target["expr"])):
             if isinstance(call, syntax.Call) and call.func.name in RATES:
                 (window,) = call.args
                 chooses = window.vector_selector.at is not None
-                if f"{window.prettify()} ".find(f"[{PROBE}]") < 0 and not chooses:
+                if f"[{PROBE}]" not in window.prettify() and not chooses:
                     yield board, panel
 
 
@@ -300,7 +300,7 @@ def test_rate(board: str, panel: str, target: Mapping[str, Any]) -> None:
     for call in nodes(parsed(target["expr"])):
         if isinstance(call, syntax.Call) and call.func.name in RATES:
             assert isinstance(call.args[0], syntax.MatrixSelector)
-            assert call.args[0].vector_selector.name.endswith(("_total", "_bucket"))
+            assert COUNTER.match(call.args[0].prettify())
         assert not isinstance(call, syntax.SubqueryExpr)
 
 
@@ -339,8 +339,9 @@ def labels_of(node: Any, described: Mapping[str, set[str]]) -> set[str] | None:
     if isinstance(node, syntax.MatrixSelector):
         return labels_of(node.vector_selector, described)
     if isinstance(node, syntax.VectorSelector):
-        own = described.get(node.name, {"dcs_instance_id"} if "huawei" in node.name else set())
-        return own | {"job", "instance"}
+        name = str(node.name)
+        foreign = {"dcs_instance_id"} if name.startswith("huaweicloud_") else set()
+        return described.get(name, foreign) | {"job", "instance"}
     if isinstance(node, syntax.Call):
         return _labels_of_call(node, described)
     if isinstance(node, syntax.BinaryExpr):

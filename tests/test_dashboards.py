@@ -1,4 +1,4 @@
-"""The shipped dashboards: generated, laid out, linked, and every query answered by a real exporter."""
+"""The shipped dashboards: generated, laid out, linked, and answered by a real exporter."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_now_is_asked_of_now(name: str, panel: Mapping[str, Any]) -> None:
 
 @each_panel
 def test_the_text_for_nothing_claims_nothing(name: str, panel: Mapping[str, Any]) -> None:
-    """Where there is no data, a number is unknown, and a table sends its reader to the first row."""
+    """Without data a number is unknown, and a table sends its reader to the first row."""
     del name
     defaults = panel["fieldConfig"]["defaults"]
 
@@ -183,9 +183,23 @@ def test_failures_are_the_exporters() -> None:
 
 
 @each_panel
+def test_failed_bars_are_red(name: str, panel: Mapping[str, Any]) -> None:
+    """Of bars by status, the failed ones are shades of red and the successes of green."""
+    if panel["title"] != "Finished tasks":
+        return
+    colors = {
+        override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+        for override in panel["fieldConfig"]["overrides"]
+    }
+
+    assert colors["/ (FAILED|FAIL|ERROR)$/"] == panels.RED, name
+    assert colors["/ (SUCCESS)$/"] == panels.GREEN
+
+
+@each_panel
 def test_two_units_have_two_axes(name: str, panel: Mapping[str, Any]) -> None:
     """A graph of two things that are not counted alike has an axis for each."""
-    if panel["title"] not in ("Scrapes",) and "emory" not in panel["title"]:
+    if panel["title"] != "Scrapes" and "emory" not in panel["title"]:
         return
     if len(panel["targets"]) == 1:
         return
@@ -204,7 +218,7 @@ LINK = re.compile(r"/d/dcs-tasks-(\w+)\?(.*)")
 
 @each_panel
 def test_drill_down(name: str, panel: Mapping[str, Any]) -> None:
-    """Every number and every row leads on, with the time range and the variables, to what exists."""
+    """Every number and row leads to what exists, with the time range and the variables."""
     if panel["type"] not in ("stat", "table"):
         return
     (link,) = panel["fieldConfig"]["defaults"]["links"]
@@ -224,8 +238,10 @@ def test_drill_down(name: str, panel: Mapping[str, Any]) -> None:
         if key == "viewPanel":
             assert numbers[value]["title"] != panel["title"] or found[1] != name
         else:
-            assert (key, value) == ("var-dcs_instance", "${__data.fields.Id}")
-            assert "Id" in panel["transformations"][1]["options"]["renameByName"].values()
+            column = re.fullmatch(r"\$\{__data\.fields\.(\w+)\}", value)
+            assert key in {f"var-{it['name']}" for it in BOARDS[found[1]]["templating"]["list"]}
+            assert column
+            assert column[1] in panel["transformations"][1]["options"]["renameByName"].values()
 
 
 # Variables.
@@ -252,9 +268,7 @@ def test_import(name: str) -> None:
 
     assert [one["name"] for one in board["__inputs"]] == ["DS_PROMETHEUS"]
     assert variable["current"]["value"] == "${DS_PROMETHEUS}"
-    assert len([it for it in board["templating"]["list"]]) == len(
-        BOARDS[name]["templating"]["list"]
-    )
+    assert len(board["templating"]["list"]) == len(BOARDS[name]["templating"]["list"])
 
 
 # Provisioning.
@@ -371,7 +385,7 @@ def play(cloud: SimulatedCloud, server: Prometheus) -> None:
 
 @pytest.mark.real
 def test_every_query_returns_data(prometheus: Path, tmp_path: Path) -> None:
-    """Every panel, annotation and variable has data of a real exporter, with the labels it needs."""
+    """Every panel, annotation and variable has data of a real exporter."""
     folder = tmp_path / "prometheus"
     folder.mkdir()
     problems: list[str] = []
