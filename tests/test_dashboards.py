@@ -411,3 +411,27 @@ def test_every_query_returns_data(prometheus: Path, tmp_path: Path) -> None:
 
     assert not problems, "\n".join(problems)
     assert all(marked)
+
+
+# The documentation.
+
+
+@each_board
+def test_the_readme_names_every_open_panel(name: str) -> None:
+    """README.md says of each panel that is open at first why it is there, in their order."""
+    text = (FOLDER / "README.md").read_text()
+    part = text.partition(f"## {name.title()}:")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| ([^|]+) \|", part, re.MULTILINE)
+
+    assert named[1:] == [it["title"] for it in BOARDS[name]["panels"] if it["type"] != "row"]
+
+
+def test_the_readmes_queries_are_the_boards() -> None:
+    """The queries of README.md are PromQL of real names, and the marks' one finds what ours does."""
+    queries = re.findall(r"```promql\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+    ours = BOARDS["instance"]["annotations"]["list"][0]["expr"]
+
+    assert len(queries) == 2
+    assert promql.metrics(queries[0]) <= promql.metrics(ours)
+    memory = board_reader.panel("fleet", "Memory of the instances, beside their tasks")
+    assert promql.metrics(queries[1]) <= promql.metrics(memory["targets"][0]["expr"])
