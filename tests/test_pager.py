@@ -125,7 +125,7 @@ def test_from_failure_to_pager(
     cloud: SimulatedCloud,
     exporter_url: str,
 ) -> None:
-    """A failing EXTEND pages with what changed and why; an EXTEND that succeeds resolves it."""
+    """A failing EXTEND pages with what it tried and why; an EXTEND that succeeds resolves it."""
     details = {"old_capacity": "0.125", "new_capacity": "0.25"}
     cloud.start_task("i1", "EXTEND", "FAILED", created_at=time.time() - 86_400)
     with alerting(alertmanager, tmp_path / "alertmanager", pager) as address:
@@ -151,7 +151,7 @@ def test_from_failure_to_pager(
     assert alert["labels"]["task_name"] == "EXTEND"
     assert alert["annotations"]["description"].startswith("EXTEND of orders (i0) failed 20")
     assert alert["annotations"]["description"].endswith(
-        f": capacity 0.125 -> 0.25 GB, error DCS.4842 (task {task})."
+        f": tried to extend from 0.125 GB to 0.25 GB, error DCS.4842 (task {task})."
     )
     assert alert["annotations"]["dashboard_url"].endswith("?var-dcs_instance=i0")
     assert [item["labels"]["dcs_instance_id"] for item in resolved["alerts"]] == ["i0"]
