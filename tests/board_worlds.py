@@ -17,6 +17,9 @@ from dcs_task_exporter.models import KNOWN_TASK_NAMES
 
 MINUTE: Final = 60
 HOUR: Final = 3600
+STALE: Final = HOUR
+"""collector.max_staleness: of an instance that was not read for so long, no tasks are shown."""
+
 APART: Final = 10 * 86_400
 """Between the ends of two worlds: more than the longest time range that is looked at."""
 
@@ -144,7 +147,7 @@ def _instance_lines(
     target: Target, instance: Watched, alive: Sequence[float], end: float
 ) -> Iterator[str]:
     """Yield the samples; between two changes only the times differ."""
-    changes = {instance.blind, float("inf"), -1.0}
+    changes = {instance.blind, instance.blind - STALE, float("inf"), -1.0}
     for task in instance.tasks:
         changes |= {task.began} | ({task.ended - target.delay} if task.ended is not None else set())
     for since, until in pairwise(sorted(changes, reverse=True)):
@@ -187,8 +190,10 @@ def instance_samples(target: Target, instance: Watched, ago: float, end: float) 
     yield "dcs_instance_info", {**own, **more}, 1
     if instance.blind == float("inf"):
         return
-    seen = max(ago, instance.blind)
     yield "dcs_instance_refresh_duration_seconds", own, 0.2
+    seen = max(ago, instance.blind)
+    if seen - ago >= STALE:
+        return
     yield "dcs_instance_tasks_truncated", own, int(instance.cut)
     tasks = [task for task in instance.tasks if task.began >= seen]
     ended = [task for task in tasks if task.ended is not None and task.ended - target.delay >= seen]
@@ -375,6 +380,7 @@ def worlds() -> dict[str, World]:
         ),
         personal=True,
     )
+    unread = tuple(replace(each, blind=2 * HOUR) for each in (ORDERS, CARTS, SESSIONS))
     told = (
         World("calm", (_exporter("exporter:39327", ORDERS, CARTS, SESSIONS),), 8, memory=MEMORY),
         World(
@@ -390,5 +396,6 @@ def worlds() -> dict[str, World]:
         World("thousand", (_exporter("exporter:39327", *_fleet(1000, 30, 40, 50)),), 1, 2 * MINUTE),
         _probes(),
         _restart(),
+        World("outage", (replace(_exporter("exporter:39327", *unread), errors_from=2 * HOUR),), 6),
     )
     return {world.name: replace(world, at=at) for at, world in enumerate(told)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -209,6 +210,32 @@ def test_lines_of_a_dead_exporter_end(look: Reader) -> None:
         assert not late, (board, title)
 
 
+# An exporter that is alive, and cannot read anything.
+
+
+def test_an_outage_of_the_api_is_not_calm(look: Reader) -> None:
+    """After two hours without an answer of the API the exporter answers, and knows nothing."""
+    assert stats(viewer(look, "outage", "fleet"), "fleet") == {
+        "Scrape targets: answer": "1 green",
+        "Scrape targets: down": "0 green",
+        "Instances: watched": "3 blue",
+        "Instances: cannot be read": "3 red",
+        "Oldest data": "7200 red",
+        "Still failed": "unknown purple",
+        "Failures in this time": "unknown purple",
+        "Active now": "unknown purple",
+    }
+
+
+def test_what_is_unread_in_an_outage(look: Reader) -> None:
+    """In an outage the fleet's only table with rows is that of the unread instances."""
+    board = viewer(look, "outage", "fleet")
+    rows = {title: board.read("fleet", title).rows for name, title in TABLES if name == "fleet"}
+
+    assert {title for title, found in rows.items() if found} == {"Instances that cannot be read"}
+    assert len(rows["Instances that cannot be read"]) == 3
+
+
 # Calm and failed.
 
 
@@ -337,8 +364,8 @@ def test_errors_are_drawn(look: Reader) -> None:
 
 @pytest.mark.parametrize(("board", "title"), GRAPHS)
 def test_no_graph_is_empty(look: Reader, board: str, title: str) -> None:
-    """With a scrape a minute, and a time range of six hours, each graph has data."""
-    assert viewer(look, "failed", board, seconds=6 * HOUR).read(board, title).lines
+    """With a scrape a minute, and a time range of one hour, each graph has data."""
+    assert viewer(look, "failed", board, seconds=HOUR).read(board, title).lines
 
 
 # Two exporters.
@@ -517,6 +544,27 @@ def test_a_failure_during_a_restart_is_told(look: Reader) -> None:
     assert board.read("fleet", "Failures in this time").stats[""][0] == "1"
     assert [row["Task"] for row in board.read("fleet", "Failed tasks").rows] == ["UpdatePort"]
     assert board.marks("fleet") == {(WORLDS["restart"].end - 35 * MINUTE, "orders: UpdatePort ")}
+
+
+# README.md.
+
+
+def test_the_readmes_queries(look: Reader) -> None:
+    """The README's marks are those of the Instance board; its join takes the name over."""
+    marks, memory = re.findall(
+        r"```promql\n(.*?)```", (board_reader.FOLDER / "README.md").read_text(), re.DOTALL
+    )
+    grafana = viewer(look, "pair", "instance")
+    when = {int(float(row["value"][1]) / 1000) for row in grafana.query(marks)}
+
+    assert when == {int(at) for at, _title in grafana.marks("instance")}
+    assert {
+        row["metric"]["dcs_instance_name"]: row["value"][1] for row in grafana.query(memory)
+    } == {
+        "orders": "61",
+        "carts": "42",
+        "sessions": "7",
+    }
 
 
 # All worlds.

@@ -427,7 +427,7 @@ def test_the_readme_names_every_open_panel(name: str) -> None:
 
 
 def test_the_readmes_queries_are_the_boards() -> None:
-    """The queries of README.md are PromQL of real names, and the marks' one finds what ours does."""
+    """The queries of README.md read the metrics that the boards' own read."""
     queries = re.findall(r"```promql\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
     ours = BOARDS["instance"]["annotations"]["list"][0]["expr"]
 
