@@ -173,7 +173,7 @@ def _doubtful() -> table_panel.Panel:
         (ago("Last read", "never"), NAME, problem, EXPORTER_COLUMN, ID),
         drill_down=STORY,
         sort={"Last read": False},
-        width=10,
+        width=11,
         height=9,
     )
 
@@ -222,7 +222,7 @@ def _errors() -> AnyPanel:
             )
         ],
         unit="reqps",
-        width=8,
+        width=7,
     )
 
 

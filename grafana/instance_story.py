@@ -62,8 +62,8 @@ def build() -> dashboard.Dashboard:
             drill_down=link("Which", INSTANCE, panel="Latest task of each name"),
         ),
         shared.latest_tasks(SCOPE, "Latest task of each name", fleet=False, width=24, height=7),
-        shared.failed_tasks(SCOPE, fleet=False, width=13),
-        shared.runs(SCOPE, "{{task_name}}", most=10, width=11, height=8),
+        shared.failed_tasks(SCOPE, fleet=False, width=14),
+        shared.runs(SCOPE, "{{task_name}}", most=10, width=10, height=8),
     ):
         made = made.with_panel(panel)
     return made.with_row(
