@@ -75,6 +75,9 @@ class Target:
     delay: float = 0
     """How much later than others it sees a task end: it is another replica."""
 
+    trouble: bool = False
+    """Its clock, its configuration, its state file, its key and its search are all in trouble."""
+
     errors_from: float = 0
     """Since when it has answers of 403, seconds before the end."""
 
@@ -255,11 +258,12 @@ def exporter_samples(target: Target, ago: float, moment: float) -> Iterator[Samp
     per_minute = (86_400 - ago) / MINUTE
     errors = max(0.0, (target.errors_from - ago) / MINUTE) if failing else 0.0
     yield "dcs_task_exporter_build_info", {"version": "0.1.0", "python": "3.11"}, 1
-    yield "dcs_task_exporter_config_last_reload_successful", {}, 1
+    yield "dcs_task_exporter_config_last_reload_successful", {}, int(not target.trouble)
     yield "dcs_task_exporter_scrape_duration_seconds", {}, 0.3
     yield "dcs_task_exporter_scrapes_coalesced_total", {}, 0
     yield "dcs_task_exporter_state_last_save_timestamp_seconds", {}, moment - 45
-    yield "dcs_task_exporter_state_errors_total", {}, 0
+    failed_saves = (86_400 - ago) // HOUR if target.trouble else 0
+    yield "dcs_task_exporter_state_errors_total", {}, failed_saves
     yield "process_resident_memory_bytes", {}, 50_000_000
     yield "process_cpu_seconds_total", {}, per_minute / 10
     own = {"project": "prod"}
@@ -272,7 +276,10 @@ def exporter_samples(target: Target, ago: float, moment: float) -> Iterator[Samp
         yield "dcs_api_request_duration_seconds_bucket", labels, per_minute * 3 * share
     yield "dcs_api_retries_total", own, 0
     yield "dcs_api_throttle_wait_seconds_total", own, per_minute / 2
-    yield "dcs_clock_in_doubt", own, 0
+    yield "dcs_clock_in_doubt", own, int(target.trouble)
+    if target.trouble:
+        yield "dcs_discovery_up", own, 0
+        yield "dcs_credentials_expiry_timestamp_seconds", own, moment + ago - HOUR
     yield "dcs_project_instances_watched", own, len(target.instances) or 3
 
 
@@ -381,6 +388,7 @@ def worlds() -> dict[str, World]:
         personal=True,
     )
     unread = tuple(replace(each, blind=2 * HOUR) for each in (ORDERS, CARTS, SESSIONS))
+    lost = _exporter("exporter:39327", *unread)
     told = (
         World("calm", (_exporter("exporter:39327", ORDERS, CARTS, SESSIONS),), 8, memory=MEMORY),
         World(
@@ -396,6 +404,6 @@ def worlds() -> dict[str, World]:
         World("thousand", (_exporter("exporter:39327", *_fleet(1000, 30, 40, 50)),), 1, 2 * MINUTE),
         _probes(),
         _restart(),
-        World("outage", (replace(_exporter("exporter:39327", *unread), errors_from=2 * HOUR),), 6),
+        World("outage", (replace(lost, trouble=True, errors_from=2 * HOUR),), hours=6),
     )
     return {world.name: replace(world, at=at) for at, world in enumerate(told)}

@@ -236,6 +236,22 @@ def test_what_is_unread_in_an_outage(look: Reader) -> None:
     assert len(rows["Instances that cannot be read"]) == 3
 
 
+def test_an_exporter_in_trouble_says_so(look: Reader) -> None:
+    """The exporter's board says that its search, clock, files and key are in trouble, and whose."""
+    board = viewer(look, "outage", "exporter")
+    told = stats(board, "exporter")
+
+    assert told["Projects that find nothing"] == "1 red"
+    assert told["Clock in doubt"] == "1 red"
+    assert told["Configuration"] == "refused red"
+    assert told["Problems with the state file"] == "6 red"
+    assert told["Credentials expire in"] == "expired red"
+    assert {row["Note"] for row in board.read("exporter", "Scrape targets, each").rows} == {
+        "clock in doubt",
+        "configuration refused",
+    }
+
+
 # Calm and failed.
 
 

@@ -47,9 +47,18 @@ FOREIGN = {"up", "huaweicloud_sys_dcs_memory_usage"}
 GIVEN_BY_QUERY = {"state", "problem", "answers", "note"}
 """Labels that a query itself gives to its rows."""
 
-each_panel = pytest.mark.parametrize(
-    ("name", "panel"), PANELS, ids=[f"{name}: {panel['title']}" for name, panel in PANELS]
-)
+
+def each(*types: str, titles: str = "") -> pytest.MarkDecorator:
+    """Return a mark: a test for each panel of these types (or all), whose title has `titles`."""
+    found = [
+        (name, panel)
+        for name, panel in PANELS
+        if (not types or panel["type"] in types) and titles in panel["title"]
+    ]
+    ids = [f"{name}: {panel['title']}" for name, panel in found]
+    return pytest.mark.parametrize(("name", "panel"), found, ids=ids)
+
+
 each_board = pytest.mark.parametrize("name", BOARDS)
 
 
@@ -113,7 +122,7 @@ def of_board(name: str) -> list[tuple[str, dict[str, Any]]]:
     return [(board, panel) for board, panel in PANELS if board == name]
 
 
-@each_panel
+@each()
 def test_now_is_asked_of_now(name: str, panel: Mapping[str, Any]) -> None:
     """Numbers and tables are instant queries: a range query shows a dead exporter's last values."""
     del name
@@ -123,7 +132,7 @@ def test_now_is_asked_of_now(name: str, panel: Mapping[str, Any]) -> None:
     assert all(bool(it.get("range")) != of_now for it in panel["targets"])
 
 
-@each_panel
+@each()
 def test_the_text_for_nothing_claims_nothing(name: str, panel: Mapping[str, Any]) -> None:
     """Without data a number is unknown, and a table sends its reader to the first row."""
     del name
@@ -138,12 +147,10 @@ def test_the_text_for_nothing_claims_nothing(name: str, panel: Mapping[str, Any]
         assert not re.search(r"\bno\b", defaults["noValue"])
 
 
-@each_panel
+@each("table")
 def test_a_table_can_be_read(name: str, panel: Mapping[str, Any]) -> None:
     """A table has pages, headers in words, a time, and colors for its states."""
     del name
-    if panel["type"] != "table":
-        return
     allowed, arranged = (it["options"] for it in panel["transformations"])
     headers = arranged["renameByName"]
     looks = {
@@ -182,11 +189,9 @@ def test_failures_are_the_exporters() -> None:
     assert set(panels.FAILED.split("|")) == failures
 
 
-@each_panel
+@each(titles="Finished tasks")
 def test_failed_bars_are_red(name: str, panel: Mapping[str, Any]) -> None:
     """Of bars by status, the failed ones are shades of red and the successes of green."""
-    if panel["title"] != "Finished tasks":
-        return
     colors = {
         override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
         for override in panel["fieldConfig"]["overrides"]
@@ -196,17 +201,21 @@ def test_failed_bars_are_red(name: str, panel: Mapping[str, Any]) -> None:
     assert colors["/ (SUCCESS)$/"] == panels.GREEN
 
 
-@each_panel
-def test_two_units_have_two_axes(name: str, panel: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("fleet", "Memory of the instances, beside their tasks"),
+        ("instance", "Memory, beside the tasks"),
+        ("exporter", "Scrapes"),
+    ],
+)
+def test_two_units_have_two_axes(name: str, title: str) -> None:
     """A graph of two things that are not counted alike has an axis for each."""
-    if panel["title"] != "Scrapes" and "emory" not in panel["title"]:
-        return
-    if len(panel["targets"]) == 1:
-        return
+    panel = board_reader.panel(name, title)
     (right,) = panel["fieldConfig"]["overrides"]
     own = {it["id"]: it["value"] for it in right["properties"]}
 
-    assert right["matcher"] == {"id": "byFrameRefID", "options": "B"}, name
+    assert right["matcher"] == {"id": "byFrameRefID", "options": "B"}
     assert own["custom.axisPlacement"] == "right"
     assert own["unit"] != panel["fieldConfig"]["defaults"]["unit"]
 
@@ -216,11 +225,9 @@ def test_two_units_have_two_axes(name: str, panel: Mapping[str, Any]) -> None:
 LINK = re.compile(r"/d/dcs-tasks-(\w+)\?(.*)")
 
 
-@each_panel
+@each("stat", "table")
 def test_drill_down(name: str, panel: Mapping[str, Any]) -> None:
     """Every number and row leads to what exists, with the time range and the variables."""
-    if panel["type"] not in ("stat", "table"):
-        return
     (link,) = panel["fieldConfig"]["defaults"]["links"]
     found = LINK.fullmatch(link["url"])
     assert found
@@ -324,13 +331,11 @@ def test_names_are_real(
     assert promql.labels(expression) | set(re.findall(r"\{\{(\w+)\}\}", legend)) <= known
 
 
-@each_panel
+@each("table")
 def test_columns_are_real(
     described: Mapping[str, set[str]], name: str, panel: Mapping[str, Any]
 ) -> None:
     """Every column of a table is a label of the exporter's, or one that its query gives."""
-    if panel["type"] != "table":
-        return
     known = set().union(*described.values()) | promql.TARGET_LABELS | GIVEN_BY_QUERY
     columns = set(panel["transformations"][0]["options"]["include"]["names"])
 
