@@ -362,8 +362,8 @@ def test_each_task_is_drawn_once(look: Reader, seconds: int) -> None:
 
 
 def test_a_short_task_is_drawn(look: Reader) -> None:
-    """A task of two minutes has its bar among what ran when, also over a week."""
-    shown = viewer(look, "failed", "fleet", seconds=7 * DAY).read("fleet", "What ran when")
+    """A task of two minutes has its bar among what ran when, also over nine days."""
+    shown = viewer(look, "failed", "fleet", seconds=9 * DAY).read("fleet", "What ran when")
 
     assert set(shown.lines) >= {"orders UpdatePort", "carts EXTEND"}
 
