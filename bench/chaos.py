@@ -4,8 +4,12 @@ A simulated cloud plays tasks and fails one request in ten; the exporter runs as
 state file and is killed with SIGKILL at random moments; its clock jumps, by minutes and by more
 than a year, at restarts and in between, and the cloud tells its own time only at times; a real
 Prometheus scrapes it every second. Half of the instances are read with an access key, by a cloud
-that does not mind the date of a signature, and half with a token. In the end Prometheus' own
+that does not mind the date of a signature, and half with a token. The state file is deleted,
+replaced by an older copy, or cut in half while the exporter runs. In the end Prometheus' own
 numbers must be what the cloud says happened.
+
+After a state file was spoilt no kill comes before the exporter has noticed: what is on no disk any
+more, and then in no memory, nobody can count.
 
     python bench/chaos.py --seconds 180 --kills 20 --instances 20
 """
@@ -15,7 +19,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,10 +30,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -51,7 +61,32 @@ JUMPS = (0.0, HOUR, -HOUR, 5 * HOUR, -2 * DAY, 20 * DAY, 100 * DAY, -100 * DAY, 
 
 COUNTER = "dcs_tasks_finished_total"
 
+NOTICED = "dcs_task_exporter_state_errors_total"
+
 Counts = dict[tuple[str, str], int]
+
+
+def delete(state: Path) -> None:
+    """Delete the state file, and what SQLite keeps beside it."""
+    for path in state.parent.glob(f"{state.name}*"):
+        if "set-aside" not in path.name:
+            path.unlink()
+
+
+def put_back_a_copy(state: Path) -> None:
+    """Replace the file by an older copy: its latest commits are in the file beside it."""
+    copy = state.with_name("backup")
+    shutil.copy(state, copy)
+    copy.rename(state)
+
+
+def cut(state: Path) -> None:
+    """Cut the file in half."""
+    os.truncate(state, state.stat().st_size // 2)
+
+
+FATES: Final[tuple[Callable[[Path], None], ...]] = (delete, put_back_a_copy, cut)
+"""What becomes of the state file, once between two kills."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +98,7 @@ class Result:
     samples: Counts
     kills: int
     jumps: int
+    spoilt: int
     requests: int
     failed: int
     intact: bool
@@ -195,11 +231,13 @@ def run(
         for name in FAULTS:
             cloud.faults.add(name, probability=CHANCE_OF_EACH)
         story.begin()
-        for _ in range(kills):
-            for _ in range(2):  # once while it runs, once as it starts again
+        for number in range(kills):
+            for at in range(2):  # once while it runs, once as it starts again
                 time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
                 cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
                 life.set_clock(chance.choice(JUMPS))
+                if not at:
+                    spoil(FATES[number % len(FATES)], folder / "state.db", url)
             life.kill()
         story.finish()
         cloud.faults.clear()
@@ -217,10 +255,37 @@ def run(
         samples=samples,
         kills=kills,
         jumps=2 * kills,
+        spoilt=kills,
         requests=requests,
         failed=failed,
         intact=_intact(folder),
     )
+
+
+def spoil(fate: Callable[[Path], None], state: Path, url: str) -> None:
+    """Do something to the state file, and wait until the exporter has noticed, and saved anew."""
+    before = _noticed(url)
+    fate(state)
+    # In this order: the exporter answers when it is not in the middle of a save.
+    while not state.exists() or _noticed(url) == before:
+        time.sleep(PLAY_INTERVAL)
+
+
+def _noticed(url: str) -> str:
+    """Return how often the state file was found spoilt; no counter of tasks is shown for that."""
+    text = ""
+    while not text:
+        try:
+            address = f"{url}/metrics?collect[]=exporter"
+            with urllib.request.urlopen(address) as answer:  # noqa: S310 - ours
+                text = answer.read().decode()
+        except (urllib.error.URLError, ConnectionError):  # it starts
+            time.sleep(PLAY_INTERVAL)
+    found = re.search(rf"^{NOTICED} (\S+)$", text, re.MULTILINE)
+    if not found:
+        message = f"the exporter has no {NOTICED}"
+        raise LookupError(message)
+    return found[1]
 
 
 @contextlib.contextmanager
@@ -287,8 +352,9 @@ def report(result: Result) -> str:
     twice = sum((Counter(result.samples) - Counter(result.happened)).values())
     lines += [
         (
-            f"{result.kills} kills, {result.jumps} clocks set, {result.requests} requests, "
-            f"{result.failed} seen to fail; state file intact: {result.intact}"
+            f"{result.kills} kills, {result.jumps} clocks set, {result.spoilt} state files spoilt, "
+            f"{result.requests} requests, {result.failed} seen to fail; "
+            f"state file intact: {result.intact}"
         ),
         f"{happened} tasks ended, {counted} counted: {lost} lost, {twice} counted twice",
     ]

@@ -23,12 +23,17 @@ from dcs_task_exporter.errors import (
     NotFoundError,
     ServerError,
     ThrottledError,
+    TooLargeError,
 )
 from dcs_task_exporter.redaction import Redactor
 from dcs_task_exporter.texts import shown
 from dcs_task_exporter.transport import Answer
 
 Parsed = TypeVar("Parsed")
+
+MAX_SEPARATORS: Final = 100_000
+"""Most commas, colons and opening brackets of an answer: they bound its values, and so the time
+and memory that decoding takes. A page of 1,000 tasks with all documented fields has 84,000."""
 
 MAX_MESSAGE_LENGTH: Final = 300
 """The cloud's messages are cut to this many characters."""
@@ -43,6 +48,8 @@ EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=timezone.utc).timestamp() for ye
 """Between these a date may be one that a server means."""
 
 _MAX_DATE_LENGTH: Final = 64
+
+_SEPARATORS: Final = (b",", b":", b"[", b"{")
 
 _CLASSES: Final[Mapping[int, type[ApiError]]] = {
     401: AuthError,
@@ -96,7 +103,7 @@ def read_json(answer: Answer, redactor: Redactor, now: float) -> object:
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise error_of(answer, now)
     try:
-        data: object = json.loads(answer.body)
+        data = _decoded(answer)
         return redactor.json(data) if redactor.may_be_in(answer.body) else data
     except (ValueError, RecursionError):
         kind = answer.headers.get("Content-Type", "no content type")
@@ -166,10 +173,19 @@ def class_of(status: int) -> type[ApiError]:
     return BadRequestError if status >= HTTPStatus.BAD_REQUEST else InvalidResponseError
 
 
+def _decoded(answer: Answer) -> object:
+    """Return the decoded body; one that would take long is not begun."""
+    if sum(map(answer.body.count, _SEPARATORS)) > MAX_SEPARATORS:
+        message = f"the answer holds more than {MAX_SEPARATORS:,} values"
+        raise TooLargeError(message, status=answer.status)
+    decoded: object = json.loads(answer.body)
+    return decoded
+
+
 def _body(answer: Answer) -> Mapping[str, Any]:
     try:
-        data = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        data = _decoded(answer)
+    except (ValueError, RecursionError, TooLargeError):
         return {}
     return data if isinstance(data, Mapping) else {}
 

@@ -99,9 +99,12 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.version:
         _say(f"{PROGRAM} {__version__}")
         return OK
-    set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
+    log = set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
     run = {"serve": _serve, "check": _check, "scrape": _scrape, "tasks": _tasks, "demo": _demo}
-    return run[arguments.command](arguments)
+    try:
+        return run[arguments.command](arguments)
+    finally:
+        log.close()
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -23,18 +23,22 @@ from dcs_task_exporter.errors import (
     BadRequestError,
     InvalidResponseError,
     NotFoundError,
+    TooLargeError,
 )
 from dcs_task_exporter.json_values import id_of, integer_of
 from dcs_task_exporter.listing import (
     LONGEST_CHECK_INTERVAL,
     READINGS,
     Listed,
+    PageSize,
+    Place,
     StartParameter,
     WholeListing,
     Window,
     check_interval,
 )
 from dcs_task_exporter.models import (
+    MAX_ROWS,
     CenterTask,
     Instance,
     Listing,
@@ -42,6 +46,7 @@ from dcs_task_exporter.models import (
     Task,
     TaskPage,
     TaskParser,
+    at_most,
     refuse_error,
 )
 
@@ -97,6 +102,7 @@ class _Listing(Generic[Row]):
     start: float
     deadline: float
     parse: Callable[[object], Row]
+    page_size: PageSize
 
 
 @dataclass(slots=True)
@@ -108,6 +114,7 @@ class _Memory:
     """
 
     first_page: AnswerMemory[TaskPage[Task]] = field(default_factory=AnswerMemory)
+    page_size: PageSize = field(default_factory=PageSize)
     tasks: tuple[Task, ...] | None = None
     listings: int = 0
     checked: TaskPage[Task] | None = None
@@ -168,6 +175,7 @@ class DcsClient:
         }
         self._tasks: WholeListing[Task] = self._whole_listing(LIST_TASKS)
         self._center_tasks: WholeListing[CenterTask] = self._whole_listing(LIST_CENTER_TASKS)
+        self._center_page_size = PageSize()
         self._told_of_times = False
         self._told_of_rows = False
 
@@ -181,19 +189,22 @@ class DcsClient:
         base = self._project_url(deadline)
         url = f"{base}/instances/{quote(instance_id, safe='')}/tasks"
         memory, heard = self._memory_of(instance_id), _Heard()
-        listing = _Listing(LIST_TASKS, instance_id, url, start, deadline, self._parser.task)
+        memory.page_size.begin()
+        listing = _Listing(
+            LIST_TASKS, instance_id, url, start, deadline, self._parser.task, memory.page_size
+        )
         interval = check_interval(len(self._memories))
         window = Window(start, memory.tasks, memory.is_exhaustive(interval))
 
-        def fetch(offset: int, names: tuple[str, ...]) -> tuple[TaskPage[Task], int]:
-            first = memory.first_page if offset == 0 else None
-            page = self._task_page(listing, offset, names, heard, first)
+        def fetch(place: Place, names: tuple[str, ...]) -> tuple[TaskPage[Task], int]:
+            first = memory.first_page if place.position == 0 else None
+            page, limit = self._task_page(listing, place, names, heard, first)
             latest = self._latest_time() if heard.at is None else heard.at
             # The usual case, and all its times need not be looked at once more (6 us).
             if page is not memory.checked or latest < memory.checked_at:
                 odd, page = page, self._with_plausible_times(page, latest, instance_id)
                 memory.checked, memory.checked_at = page if page is odd else None, latest
-            return page, self._page_size
+            return page, limit
 
         rows, truncated = self._tasks.read(fetch, window)
         kept = [task for task in rows if task.created_at is None or task.created_at >= start]
@@ -210,11 +221,14 @@ class DcsClient:
         The second value says that the page cap cut the listing. Raises `ApiError`.
         """
         url = f"{self._project_url(deadline)}/tasks"
-        heard = _Heard()
-        listing = _Listing(LIST_CENTER_TASKS, "", url, start, deadline, CenterTask.from_json)
+        heard, page_size = _Heard(), self._center_page_size
+        page_size.begin()
+        listing = _Listing(
+            LIST_CENTER_TASKS, "", url, start, deadline, CenterTask.from_json, page_size
+        )
 
-        def fetch(offset: int, names: tuple[str, ...]) -> tuple[TaskPage[CenterTask], int]:
-            return self._task_page(listing, offset, names, heard), self._page_size
+        def fetch(place: Place, names: tuple[str, ...]) -> tuple[TaskPage[CenterTask], int]:
+            return self._task_page(listing, place, names, heard)
 
         rows, truncated = self._center_tasks.read(fetch, Window(start))
         return tuple(rows), truncated
@@ -253,12 +267,15 @@ class DcsClient:
         """Return the instances of all pages, how many rows these have, and the largest count."""
         found: dict[str, Instance] = {}
         offset = unreadable = counted = 0
+        page_size = PageSize()
         while offset < MAX_INSTANCES:
-            page = self._page(LIST_INSTANCES, url, {}, offset, deadline, self._instances)
+            page, limit = self._page(
+                LIST_INSTANCES, url, {}, Place(offset), page_size, deadline, self._instances
+            )
             counted = max(counted, page.counted)
             new = [instance for instance in page.instances if instance.id not in found]
             # Nothing, or what a cloud that knows no offset lists again.
-            if not new and (page.instances or page.size < self._page_size):
+            if not new and (page.instances or page.size < limit):
                 unreadable += page.size - len(page.instances)
                 return tuple(found.values()), len(found) + unreadable, counted
             found.update((instance.id, instance) for instance in page.instances)
@@ -319,11 +336,11 @@ class DcsClient:
     def _task_page(
         self,
         listing: _Listing[Row],
-        offset: int,
+        place: Place,
         names: tuple[str, ...],
         heard: _Heard,
         memory: AnswerMemory[TaskPage[Row]] | None = None,
-    ) -> TaskPage[Row]:
+    ) -> tuple[TaskPage[Row], int]:
         moment = datetime.fromtimestamp(max(0.0, listing.start), tz=timezone.utc)
         start = moment.strftime("%Y%m%d%H%M%S")
         try:
@@ -331,11 +348,12 @@ class DcsClient:
                 listing.operation,
                 listing.url,
                 dict.fromkeys(names, start),
-                offset,
+                place,
+                listing.page_size,
                 listing.deadline,
-                lambda data: TaskPage.from_json(data, listing.parse, first=offset == 0).sharing(
-                    memory.latest if memory is not None else None
-                ),
+                lambda data: TaskPage.from_json(
+                    data, listing.parse, first=place.position == 0
+                ).sharing(memory.latest if memory is not None else None),
                 memory,
                 subject=listing.subject,
                 heard=heard.hear,
@@ -344,48 +362,66 @@ class DcsClient:
             parameter = self._start[listing.operation]
             if not parameter.refused(names):
                 raise
-            return self._task_page(listing, offset, parameter.names, heard, memory)
+            return self._task_page(listing, place, parameter.names, heard, memory)
 
     def _page(
         self,
         operation: str,
         url: str,
         query: Mapping[str, str],
-        offset: int,
+        place: Place,
+        page_size: PageSize,
         deadline: float,
         parse: Callable[[object], Parsed],
         memory: AnswerMemory[Parsed] | None = None,
         *,
         subject: str = "",
         heard: Callable[[float | None], None] | None = None,
-    ) -> Parsed:
-        """Return one page of a listing, of the size that the cloud takes."""
-        paged = {**query, "limit": str(self._page_size), "offset": str(offset)}
-        try:
-            return self._caller.get(
-                operation,
-                url,
-                paged,
-                deadline,
-                parse,
-                project_id=self._project_id,
-                memory=memory,
-                subject=subject,
-                heard=heard,
-            )
-        except BadRequestError as error:
-            if self._page_size <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
-                raise
-            # What the largest page is in older regions is not published.
-            self._page_size = SAFE_PAGE_SIZE
-            return self._page(
-                operation, url, query, offset, deadline, parse, memory, subject=subject, heard=heard
-            )
+    ) -> tuple[Parsed, int]:
+        """Return one page of a listing, and its limit: what the cloud takes, and we can read."""
+        while True:
+            limit = page_size.of(self._page_size)
+            paged = {**query, "limit": str(limit), "offset": str(place.offset(limit))}
+            try:
+                page = self._caller.get(
+                    operation,
+                    url,
+                    paged,
+                    deadline,
+                    parse,
+                    project_id=self._project_id,
+                    memory=memory,
+                    subject=subject,
+                    heard=heard,
+                )
+            except BadRequestError as error:
+                if limit <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
+                    raise
+                # What the largest page is in older regions is not published.
+                self._page_size = SAFE_PAGE_SIZE
+            except TooLargeError as error:
+                self._ask_for_less(error, operation, subject, limit)
+                page_size.halve(limit)
+            else:
+                return page, limit
+
+    def _ask_for_less(self, error: TooLargeError, operation: str, subject: str, limit: int) -> None:
+        """Say that a page was too large; raise `TooLargeError` where it was asked for one row."""
+        if limit == 1:
+            message = f"{error.message}, although it was asked for one row"
+            raise TooLargeError(message, status=error.status, request_id=error.request_id) from None
+        fields = {
+            "project": self._settings.project,
+            "operation": operation,
+            "dcs_instance_id": subject,
+            "error": error.message,
+        }
+        logger.warning("an answer is too large: fewer rows are asked for", extra={"fields": fields})
 
     def _instances(self, data: object) -> _InstancePage:
         if isinstance(data, Mapping):
             refuse_error(data)
-        rows = _rows(data, "instances")
+        rows = at_most(MAX_ROWS, _rows(data, "instances"))
         found = [instance for row in rows if (instance := self._instance(row)) is not None]
         counted = integer_of(data.get("instance_num")) if isinstance(data, Mapping) else None
         return _InstancePage(tuple(found), len(rows), counted or 0)

@@ -18,6 +18,7 @@ The tree, so that a caller knows what to catch::
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
         InvalidResponseError      an answer that is not what the API documents
+          TooLargeError           it holds more than is read: ask for less
         IncompleteListingError    a listing that may lack the newest tasks
         InternalError             a fault of our own, or an answer that nobody foresaw
         StoppedError              the exporter is shutting down
@@ -189,6 +190,12 @@ class InvalidResponseError(ApiError):
 
     reason = "invalid_response"
     retryable = True
+
+
+class TooLargeError(InvalidResponseError):
+    """An answer that holds more than is read at once; the same question brings the same again."""
+
+    retryable = False
 
 
 class IncompleteListingError(ApiError):

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from dcs_task_exporter import __version__
 from dcs_task_exporter.client import DcsClient
 from dcs_task_exporter.clocks import Timekeeper
 from dcs_task_exporter.config import Config, ProjectConfig
+from dcs_task_exporter.log_queue import lines_lost
 from dcs_task_exporter.models import Instance
 from dcs_task_exporter.refresher import Refresher
 from dcs_task_exporter.sharding import Shard
@@ -61,6 +62,7 @@ class Options:
     process_metrics: bool = True
     keep_state: bool = True
     shard: Shard = field(default_factory=Shard)
+    lines_lost: Callable[[], int] = lines_lost
 
 
 class Exporter:
@@ -71,7 +73,9 @@ class Exporter:
         self._clocks = options.clocks
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
-        self._own = ExporterTelemetry(__version__, options.clocks.now(), options.shard)
+        self._own = ExporterTelemetry(
+            __version__, options.clocks.now(), options.shard, options.lines_lost
+        )
         self._durations = TaskDurations(
             options.clocks.monotonic,
             hold=config.collector.first_value_hold,

@@ -74,6 +74,44 @@ def check_interval(instances: int) -> int:
     return min(LONGEST_CHECK_INTERVAL, max(CHECK_INTERVAL, instances // CHECKS_A_SWEEP))
 
 
+class PageSize:
+    """How many rows one listing is asked for at once: fewer after an answer that was too large.
+
+    The full number is tried again in one of `CHECK_INTERVAL` listings. Used by one thread at a
+    time.
+    """
+
+    def __init__(self) -> None:
+        self._most: int | None = None
+        self._listings = 0
+
+    def begin(self) -> None:
+        """Note that a listing begins."""
+        self._listings += 1
+        if self._listings % CHECK_INTERVAL == 0:
+            self._most = None
+
+    def of(self, full: int) -> int:
+        """Return how many rows to ask for, where `full` would be asked for otherwise."""
+        return full if self._most is None else min(full, self._most)
+
+    def halve(self, limit: int) -> None:
+        """Note that an answer to `limit` rows was too large."""
+        self._most = max(1, limit // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins: behind `position` rows, or with the last of them once more."""
+
+    position: int
+    overlaps: bool = False
+
+    def offset(self, limit: int) -> int:
+        """Return the offset of a page of `limit` rows: one alone has no room for an old one."""
+        return self.position - 1 if self.overlaps and limit > 1 else self.position
+
+
 class TotalEvidence:
     """What this cloud has shown of `task_count`; safe to use from threads."""
 
@@ -96,10 +134,13 @@ class TotalEvidence:
         with self._lock:
             self._largest = max(self._largest, size)
 
-    def went_on(self, size: int) -> None:
-        """Note that a page of `size` rows was not the last one."""
+    def went_on(self, size: int, limit: int) -> None:
+        """Note that a page of `size` rows, asked with `limit`, was not the last one."""
         with self._lock:
-            self._cap = size
+            if size < limit:
+                self._cap = size
+            elif self._cap is not None:
+                self._cap = max(self._cap, size)
 
     @property
     def believed(self) -> bool:
@@ -185,49 +226,57 @@ class _Reading(Generic[Row]):
     """The pages that have come; `rows` has each id once, in the order of the first page it was on.
 
     `position` is the offset behind the latest page; with `overlap`, the next one begins one before.
+    `limits` are what the pages were asked with.
     """
 
     overlap: bool = True
 
     rows: dict[str, Row] = field(default_factory=dict)
     pages: list[tuple[int, int | None]] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
     position: int = 0
     ended: bool = False
     moved: bool = False
     full: bool = False
 
     @property
-    def offset(self) -> int:
+    def place(self) -> Place:
         """Where the next page begins: with the last row once more, where that tells something."""
-        return self.position - 1 if self._overlaps else self.position
+        overlaps = self.overlap and bool(self.pages) and self.pages[-1][0] > 1
+        return Place(self.position, overlaps)
 
     @property
-    def _overlaps(self) -> bool:
-        return self.overlap and bool(self.pages) and self.pages[-1][0] > 1
+    def is_guesswork(self) -> bool:
+        """Whether it was asked for single rows, and no overlap told of rows between them."""
+        return bool(self.rows) and 1 in self.limits
 
     @property
     def has_one_page(self) -> bool:
         """Whether there is nothing behind the first page, not even its last row once more."""
         return self.moved and len(self.pages) == 2 and self.pages[1] in ((0, None), (0, 0))  # noqa: PLR2004 - the first, and nothing
 
-    def take(self, page: TaskPage[Row], limit: int, offset: int) -> None:
+    def take(self, page: TaskPage[Row], limit: int) -> None:
         """Add a page; `ended` when it is the last one, `moved` when it does not go on from here.
 
         The last one has no new row, and ends where the page before did: of a list that grew, a page
         may have rows that came before, and others behind them.
         """
-        rows = page.tasks
+        rows, offset = page.tasks, self.place.offset(limit)
         new = [row for row in rows if row.id not in self.rows]
         again = len(rows) - len(new)
-        if self._overlaps and (rows or page.task_count != len(self.rows)):
+        if offset < self.position and (rows or page.task_count != len(self.rows)):
             # Rows that came before may come again, at the beginning: the list grew.
             self.moved = again == 0 or any(row.id not in self.rows for row in rows[:again])
         # All of a full page again: the cloud ignores the offset.
         self.moved |= bool(self.pages) and not new and len(rows) >= limit > 1
         self.full = self.full or len(rows) >= limit
-        self.ended = not new and (not rows or rows[-1].id == next(reversed(self.rows)))
+        # A row alone that came before says that the list grew, not that it ended.
+        self.ended = not new and (
+            not rows or (limit > 1 and rows[-1].id == next(reversed(self.rows)))
+        )
         self.rows.update((row.id, row) for row in rows)  # of two, the later is the truer
         self.pages.append((len(rows), page.task_count))
+        self.limits.append(limit)
         self.position = offset + len(rows)
 
     @property
@@ -255,13 +304,13 @@ class WholeListing(Generic[Row]):
 
     def read(
         self,
-        fetch: Callable[[int, tuple[str, ...]], tuple[TaskPage[Row], int]],
+        fetch: Callable[[Place, tuple[str, ...]], tuple[TaskPage[Row], int]],
         window: Window[Row],
     ) -> tuple[list[Row], bool]:
         """Return the rows, and whether the page cap cut them off behind the newest.
 
-        `fetch` takes an offset and the names of the start parameter, and returns a page and the
-        limit that it was asked with. Raises `InvalidResponseError` when the listing contradicts
+        `fetch` takes a place and the names of the start parameter, and returns a page and the limit
+        that it was asked with. Raises `InvalidResponseError` when the listing contradicts
         itself twice, `IncompleteListingError` when it was cut and may lack the newest rows.
         """
         problem, before = "", _Reading[Row]()
@@ -269,7 +318,7 @@ class WholeListing(Generic[Row]):
             reading, cut = self._one_reading(fetch, window)
             if self._never_repeats(before, reading):
                 self._overlap, reading.moved = False, False
-            problem, before = _problem(reading, cut=cut), reading
+            problem, before = _problem(before, reading, cut=cut), reading
             if reading.ended and not cut and not reading.moved:
                 self.total.judge(reading.pages, len(reading.rows))
                 self.total.saw_page(max(size for size, _ in reading.pages))
@@ -279,18 +328,17 @@ class WholeListing(Generic[Row]):
 
     def _one_reading(
         self,
-        fetch: Callable[[int, tuple[str, ...]], tuple[TaskPage[Row], int]],
+        fetch: Callable[[Place, tuple[str, ...]], tuple[TaskPage[Row], int]],
         window: Window[Row],
     ) -> tuple[_Reading[Row], bool]:
         """Read until the end, or the page cap; also say whether it cut."""
         names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
         while len(reading.pages) < self._max_pages:
-            offset = reading.offset
-            page, limit = fetch(offset, names)
+            page, limit = fetch(reading.place, names)
             if _is_older(page.tasks, window.since) and self._start.ignored(names):
                 names, reading = self._start.names, _Reading[Row](overlap=self._overlap)
                 continue
-            reading.take(page, limit, offset)
+            reading.take(page, limit)
             if reading.moved or reading.ended:
                 return reading, False
             if self._is_total(reading, limit, window) and self._is_believed(reading, window):
@@ -312,7 +360,8 @@ class WholeListing(Generic[Row]):
         """Whether the latest `task_count` says that this was the last page, and may be believed."""
         size, count = reading.pages[-1]
         if len(reading.pages) > 1:
-            self.total.went_on(max(size for size, _ in reading.pages[:-1]))
+            sizes = (size for size, _ in reading.pages[:-1])
+            self.total.went_on(*max(zip(sizes, reading.limits, strict=False)))
         if count is None:
             return False
         if count < reading.position:
@@ -341,7 +390,7 @@ class WholeListing(Generic[Row]):
 
     def _newest_end(
         self,
-        fetch: Callable[[int, tuple[str, ...]], tuple[TaskPage[Row], int]],
+        fetch: Callable[[Place, tuple[str, ...]], tuple[TaskPage[Row], int]],
         names: tuple[str, ...],
         first: _Reading[Row],
     ) -> _Reading[Row]:
@@ -350,8 +399,7 @@ class WholeListing(Generic[Row]):
         room = (self._max_pages - 2) * max(1, size - 1)
         reading = _Reading[Row](self._overlap, position=max(size, (count or 0) - room))
         while len(reading.pages) < self._max_pages - 1 and not (reading.ended or reading.moved):
-            offset = reading.offset
-            reading.take(*fetch(offset, names), offset)
+            reading.take(*fetch(reading.place, names))
         if reading.moved:
             return reading
         rows = [*first.rows.values(), *reading.rows.values()]
@@ -365,9 +413,9 @@ class WholeListing(Generic[Row]):
         return error
 
 
-def _problem(reading: _Reading[Row], *, cut: bool) -> str:
-    """Say how a reading contradicts itself, or return the empty text."""
-    if reading.moved:
+def _problem(before: _Reading[Row], reading: _Reading[Row], *, cut: bool) -> str:
+    """Say how a reading contradicts itself, or the one before; or return the empty text."""
+    if reading.moved or (reading.is_guesswork and reading.rows.keys() != before.rows.keys()):
         return "the listing changes while its pages are read: rows may be missing"
     if reading.ended and not cut and reading.shortage is not None:
         listed = len(reading.rows)

@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 from urllib3.exceptions import InsecureRequestWarning
 
+from dcs_task_exporter.log_queue import LogQueue
 from dcs_task_exporter.texts import shown
 
 LEVELS: Final = ("debug", "info", "warn", "error")
@@ -82,13 +83,15 @@ class JsonFormatter(_FieldFormatter):
         return json.dumps(self.fields(record), default=str, ensure_ascii=False)
 
 
-def set_up_logging(level: str, form: str, stream: TextIO) -> None:
-    """Send the log of this process to `stream`; libraries only from warnings on.
+def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
+    """Send the log of this process to `stream`, until what is returned is closed.
+
+    Libraries are heard only from warnings on.
 
     Warnings of Python are logged too, but for the one of each connection whose certificate is not
     checked: the exporter says that once.
     """
-    handler = logging.StreamHandler(stream)
+    handler = LogQueue(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -99,6 +102,7 @@ def set_up_logging(level: str, form: str, stream: TextIO) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("ignore", InsecureRequestWarning)
+    return handler
 
 
 def _bounded(key: str, value: object) -> object:

@@ -76,6 +76,9 @@ LATEST_AHEAD: Final = 86_400.0
 MAX_REMEMBERED_LENGTH: Final = 10_000
 """Longest details that are remembered, in characters."""
 
+MAX_ROWS: Final = 1000
+"""Most rows that a page has: the largest page that can be asked for."""
+
 MAX_LABEL_LENGTH: Final = 128
 """Longest task name or status taken as it is, in characters; longer ones are cut."""
 
@@ -470,6 +473,14 @@ def refuse_error(row: Mapping[str, Any]) -> None:
         raise InvalidResponseError(message)
 
 
+def at_most(number: int, rows: list[Any]) -> list[Any]:
+    """Return the rows of a page; raise `InvalidResponseError`, before any is parsed, for more."""
+    if len(rows) > number:
+        message = f"the answer has {len(rows)} rows, more than were asked for"
+        raise InvalidResponseError(message)
+    return rows
+
+
 class Identified(Protocol):
     """What has an id."""
 
@@ -513,7 +524,7 @@ class TaskPage(Generic[Row]):
         if not isinstance(tasks, list):
             message = f"tasks is {type(tasks).__name__}, not a list"
             raise InvalidResponseError(message)
-        return cls(tuple(parse(task) for task in tasks), count)
+        return cls(tuple(parse(task) for task in at_most(MAX_ROWS, tasks)), count)
 
     def sharing(self, before: TaskPage[Row] | None) -> TaskPage[Row]:
         """Return the same with the rows of an earlier page where they are equal.

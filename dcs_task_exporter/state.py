@@ -2,7 +2,8 @@
 
 What is saved is never behind what is shown: a state is committed before its counts appear. Where
 that cannot be kept, because the disk is full, the file is removed, so that the next start begins
-anew instead of showing counters that fall. `docs/counting.md` says what users may rely on.
+anew instead of showing counters that fall. What was saved is in memory as well: a file that is
+deleted, replaced or cut is written anew. `docs/counting.md` says what users may rely on.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,8 +23,9 @@ from typing import Final, Protocol
 from dcs_task_exporter.counting import InstanceState, handed_over
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.state_schema import (
+    Change,
     age_of,
-    clear,
+    instance_ids,
     latest_refresh,
     prepare,
     read_state,
@@ -41,12 +44,18 @@ KEPT_FOR: Final = 86_400.0
 FORGET_AFTER: Final = 90 * 86_400.0
 """Seconds of running after which an instance that is not read any more is forgotten."""
 
-SIDE_FILES: Final = ("-wal", "-shm", "-journal")
+LOG_FILE: Final = "-wal"
+"""What is added to the name of a database for the file that has its latest commits."""
+
+SIDE_FILES: Final = (LOG_FILE, "-shm", "-journal")
 """What SQLite keeps beside a database."""
 
 _USE: Final = "cannot use the state file"
 _SAVE: Final = "cannot save the state file"
 _ASIDE: Final = "cannot use the state file, it was set aside"
+_CHANGED: Final = "the state file is not the one that was left, it is written anew"
+
+MEMORY_ONLY: Final = "cannot be used; counts are kept in memory only"
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +72,23 @@ class StateStatus:
     problem: str = ""
     last_save: float | None = None
     errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What tells a file from another at the same path, or from itself with less in it."""
+
+    file: tuple[int, int]
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> _Trace | None:
+        """Return that of the file at a path, None where there is none."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 - for every save; a Path takes twice as long
+        except OSError:
+            return None
+        return cls((found.st_dev, found.st_ino), found.st_size)
 
 
 class Journal(Protocol):
@@ -111,17 +137,19 @@ class StateFile:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._saved: dict[str, InstanceState] = {}
+        self._known: dict[str, InstanceState] = {}
         self._saved_at: dict[str, float] = {}
+        self._left: tuple[_Trace | None, _Trace | None] = (None, None)
         self._born = monotonic()
         self._retry_at = monotonic() + RETRY_INTERVAL
         self._status = StateStatus(str(path))
         try:
             self._connection = self._opened()
+            self._left = self._traces()
         except StateLockedError:
             raise
         except (OSError, sqlite3.Error) as error:
-            self._fail(_USE, "cannot be used; counts are kept in memory only", error)
+            self._fail(_USE, MEMORY_ONLY, error)
 
     @property
     def status(self) -> StateStatus:
@@ -142,31 +170,31 @@ class StateFile:
         """Return what was saved of an instance, or an empty state."""
         with self._lock:
             if self._connection is None:
-                return InstanceState()
+                return self._known.get(instance_id, InstanceState())
             try:
                 state = read_state(self._connection, instance_id)
             except (sqlite3.Error, LookupError, TypeError, ValueError) as error:
                 self._begin_anew(error)
-                return InstanceState()
+                return self._known.get(instance_id, InstanceState())
             if state is None:
                 return InstanceState()
-            self._saved[instance_id] = state
+            self._known[instance_id] = state
             return state
 
     def save(self, instance_id: str, state: InstanceState) -> None:
         """Commit what changed of an instance since it was saved last; log it when that fails."""
         with self._lock:
-            before = self._saved.get(instance_id)
-            lasts = self._monotonic() - self._saved_at.get(instance_id, -math.inf) < KEPT_FOR
-            if lasts and before is not None and not _worth_saving(before, state):
-                return
+            before = self._known.get(instance_id)
+            if self._is_ours():
+                lasts = self._monotonic() - self._saved_at.get(instance_id, -math.inf) < KEPT_FOR
+                if lasts and before is not None and not _worth_saving(before, state):
+                    return
+            self._known[instance_id] = state
             try:
-                connection = self._connection or self._reopened()
-                if connection is not None:
-                    age = self._monotonic() - self._born
-                    write_changes(connection, instance_id, before, state, age)
-                    self._saved_at[instance_id] = self._monotonic()
-                    self._succeed(instance_id, state)
+                if self._connection is not None:
+                    self._commit(self._connection, {instance_id: (before, state)})
+                elif self._monotonic() >= self._retry_at:
+                    self._write_anew()
             except (OSError, sqlite3.Error, StateLockedError) as error:
                 self._give_up(error)
 
@@ -179,6 +207,11 @@ class StateFile:
     def close(self) -> None:
         """Close the file; nothing is saved after that."""
         with self._lock:
+            if self._connection is not None and not self._is_ours():
+                try:
+                    self._write_anew()
+                except (OSError, sqlite3.Error, StateLockedError) as error:
+                    self._give_up(error)
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -204,13 +237,12 @@ class StateFile:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._saved.clear()
         try:
             aside = self._set_aside()
             self._note(_ASIDE, f"is damaged: {error}; it was set aside as {aside.name}")
-            self._connection = self._connected()
+            self._write_anew()
         except (OSError, sqlite3.Error, StateLockedError) as problem:
-            self._fail(_USE, "cannot be used; counts are kept in memory only", problem)
+            self._fail(_USE, MEMORY_ONLY, problem)
 
     def _connected(self) -> sqlite3.Connection:
         if self._path.exists() and not self._path.is_file():
@@ -236,30 +268,80 @@ class StateFile:
             raise
         return connection
 
-    def _reopened(self) -> sqlite3.Connection | None:
-        """Try again to get a file, now and then; what it holds is not what was shown since."""
-        if self._monotonic() < self._retry_at:
-            return None
+    def _is_ours(self) -> bool:
+        """Whether the file is as this process left it; if not, let go of it, and say so."""
+        if self._connection is None:
+            return False
+        problem = _difference(self._left, self._traces())
+        if not problem:
+            return True
+        self._note(_CHANGED, f"{problem} while it was in use")
+        self._let_go(self._connection)
+        return False
+
+    def _let_go(self, connection: sqlite3.Connection) -> None:
+        """Close what was the file, and keep in memory what it has of instances not asked for."""
+        with contextlib.suppress(sqlite3.Error, LookupError, TypeError, ValueError):
+            for instance_id in instance_ids(connection):
+                if instance_id not in self._known:
+                    state = read_state(connection, instance_id)
+                    self._known[instance_id] = state or InstanceState()
+        (file, log), (file_now, log_now) = self._left, self._traces()
+        if not _is_same(file, file_now) and _is_same(log, log_now):
+            # SQLite would take our latest commits for those of what is at the path now.
+            self._beside(LOG_FILE).unlink(missing_ok=True)
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
+        self._connection = None
+        self._retry_at = -math.inf
+
+    def _write_anew(self) -> None:
+        """Put a file at the path that has all that is known, and set aside what is there."""
         self._retry_at = self._monotonic() + RETRY_INTERVAL
-        self._connection = self._opened()
-        clear(self._connection)
-        return self._connection
+        connection = self._opened()
+        try:
+            if instance_ids(connection):
+                # Locked as it is, so that no other process counts on in it.
+                aside = self._set_aside()
+                self._note(_ASIDE, f"holds other counts; it was set aside as {aside.name}")
+                connection.close()
+                connection = self._connected()
+            self._commit(connection, {key: (None, state) for key, state in self._known.items()})
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _commit(self, connection: sqlite3.Connection, changes: Mapping[str, Change]) -> None:
+        write_changes(connection, changes, self._monotonic() - self._born)
+        self._left = self._traces()
+        self._saved_at.update(dict.fromkeys(changes, self._monotonic()))
+        if self._status.problem:
+            fields = {"state": self._path}
+            logger.info("counts are saved to the state file again", extra={"fields": fields})
+        self._status = replace(self._status, problem="", last_save=self._now())
 
     def _give_up(self, error: Exception) -> None:
         """Go on in memory, and leave no file behind that knows less than was shown."""
         what = "cannot be saved to; counts are kept in memory only"
-        self._saved.clear()
-        self._retry_at = self._monotonic() + RETRY_INTERVAL
         if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
+            is_ours = _is_same(self._left[0], _Trace.of(self._path))
+            self._let_go(self._connection)
             try:
-                for suffix in ("", *SIDE_FILES):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                if is_ours:
+                    for suffix in ("", *SIDE_FILES):
+                        self._beside(suffix).unlink(missing_ok=True)
             except OSError:
                 what += ", and the file must be removed before the next start: it is behind"
+        self._retry_at = self._monotonic() + RETRY_INTERVAL
         self._fail(_SAVE, what, error)
+
+    def _traces(self) -> tuple[_Trace | None, _Trace | None]:
+        """Return those of the file and of its log."""
+        return _Trace.of(self._path), _Trace.of(self._beside(LOG_FILE))
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def _set_aside(self) -> Path:
         moment = datetime.fromtimestamp(self._now(), tz=timezone.utc)
@@ -270,18 +352,10 @@ class StateFile:
             aside = self._path.with_name(f"{stem}-{number}")
         self._path.rename(aside)
         for suffix in SIDE_FILES:
-            side = self._path.with_name(self._path.name + suffix)
+            side = self._beside(suffix)
             if side.exists():
                 side.rename(aside.with_name(aside.name + suffix))
         return aside
-
-    def _succeed(self, instance_id: str, state: InstanceState) -> None:
-        self._saved[instance_id] = state
-        if self._status.problem:
-            logger.info(
-                "counts are saved to the state file again", extra={"fields": {"state": self._path}}
-            )
-        self._status = replace(self._status, problem="", last_save=self._now())
 
     def _fail(self, message: str, what: str, error: Exception) -> None:
         self._note(message, f"{what}: {getattr(error, 'strerror', None) or error}")
@@ -292,6 +366,27 @@ class StateFile:
             fields = {"state": self._path, "problem": problem}
             logger.error(message, extra={"fields": fields})
         self._status = replace(self._status, problem=problem, errors=self._status.errors + 1)
+
+
+def _difference(
+    left: tuple[_Trace | None, _Trace | None], found: tuple[_Trace | None, _Trace | None]
+) -> str:
+    """Say what happened to a file and its log since they were left, or nothing."""
+    names = ("", "its latest part, the -wal file, ")
+    for name, before, now in zip(names, left, found, strict=True):
+        if before == now or before is None:
+            continue
+        if now is None:
+            return f"{name}was deleted"
+        if now.file != before.file:
+            return f"{name}was replaced"
+        return f"{name}was cut" if now.size < before.size else f"{name}was written to by another"
+    return ""
+
+
+def _is_same(left: _Trace | None, found: _Trace | None) -> bool:
+    """Whether there is a file now that is the one that was left."""
+    return left is not None and found is not None and left.file == found.file
 
 
 def _worth_saving(before: InstanceState, state: InstanceState) -> bool:

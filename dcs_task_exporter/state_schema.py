@@ -54,6 +54,9 @@ MIGRATIONS: Final = (
 TABLES: Final = ("counter", "counted", "followed", "latest_end", "last_failed")
 """The tables that hold rows of an instance, besides its own."""
 
+Change = tuple[InstanceState | None, InstanceState]
+"""The state of an instance as the file has it, and as it is to be."""
+
 Row = tuple[object, ...]
 Rows = dict[tuple[str, ...], Row]
 
@@ -99,12 +102,9 @@ def latest_refresh(connection: sqlite3.Connection) -> float | None:
     return found
 
 
-def clear(connection: sqlite3.Connection) -> None:
-    """Forget every instance."""
-    connection.execute("BEGIN IMMEDIATE")
-    for table in ("instance", *TABLES):
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-    connection.execute("COMMIT")
+def instance_ids(connection: sqlite3.Connection) -> list[str]:
+    """Return the ids of all instances of which something is saved."""
+    return [row[0] for row in connection.execute("SELECT id FROM instance").fetchall()]
 
 
 def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceState | None:
@@ -154,42 +154,47 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
 
 
 def write_changes(
-    connection: sqlite3.Connection,
-    instance_id: str,
-    before: InstanceState | None,
-    state: InstanceState,
-    age: float,
+    connection: sqlite3.Connection, changes: Mapping[str, Change], age: float
 ) -> None:
-    """Commit, in one transaction, the rows that differ; all of them when `before` is None.
+    """Commit, in one transaction, the rows that differ of some instances.
 
-    `age` is that of the file, in seconds.
+    A change is the state that the file has of an instance, None where that is not known, and the
+    new one. `age` is that of the file, in seconds.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if before is None:
-            _delete_instance(connection, instance_id)
-        labels = json.dumps({"names": state.names, "statuses": state.statuses})
-        connection.execute(
-            "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                instance_id,
-                state.baseline_at,
-                state.baseline_partial,
-                state.refreshed_at,
-                state.forgotten_until,
-                labels,
-                age,
-                state.listed_since,
-            ),
-        )
-        old, new = _all_rows(before or InstanceState()), _all_rows(state)
-        for table in TABLES:
-            _write_table(connection, table, instance_id, old[table], new[table])
+        for instance_id, change in changes.items():
+            _write_instance(connection, instance_id, change, age)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _write_instance(
+    connection: sqlite3.Connection, instance_id: str, change: Change, age: float
+) -> None:
+    before, state = change
+    if before is None:
+        _delete_instance(connection, instance_id)
+    labels = json.dumps({"names": state.names, "statuses": state.statuses})
+    connection.execute(
+        "INSERT OR REPLACE INTO instance VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            instance_id,
+            state.baseline_at,
+            state.baseline_partial,
+            state.refreshed_at,
+            state.forgotten_until,
+            labels,
+            age,
+            state.listed_since,
+        ),
+    )
+    old, new = _all_rows(before or InstanceState()), _all_rows(state)
+    for table in TABLES:
+        _write_table(connection, table, instance_id, old[table], new[table])
 
 
 def _check(connection: sqlite3.Connection) -> None:

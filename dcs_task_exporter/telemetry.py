@@ -159,9 +159,12 @@ class ApiTelemetry(Collector):
 class ExporterTelemetry(Collector):
     """The exporter itself: its build, its configuration, its scrapes."""
 
-    def __init__(self, version: str, loaded_at: float, shard: Shard) -> None:
+    def __init__(
+        self, version: str, loaded_at: float, shard: Shard, lines_lost: Callable[[], int]
+    ) -> None:
         self._version = version
         self._shard = shard
+        self._lines_lost = lines_lost
         self._lock = threading.Lock()
         self._loaded_at = loaded_at
         self._scrape_seconds: float | None = None
@@ -247,6 +250,11 @@ class ExporterTelemetry(Collector):
                     f"{prefix}_scrapes_coalesced",
                     "Scrapes that joined a refresh that was already under way.",
                     value=coalesced,
+                ),
+                CounterMetricFamily(
+                    f"{prefix}_log_lines_lost",
+                    "Lines of the log that could not be written, or found no room to wait.",
+                    value=self._lines_lost(),
                 ),
             )
         )

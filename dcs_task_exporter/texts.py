@@ -7,7 +7,6 @@ those are shown as Python writes them, ``\x1b`` or ``\u2028``.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final
 
 MAX_LABEL: Final = 256
@@ -20,13 +19,21 @@ CUT: Final = "..."
 """How a text ends that was longer."""
 
 _DIGEST_LENGTH: Final = 32
-_OBEYED: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff0-\ufffb\U000e0000-\U000e007f]"
+_OBEYED: Final = (
+    *((0x00, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x61C, 0x61C), (0x180E, 0x180E)),
+    *((0x200B, 0x200B), (0x200E, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0xFEFF, 0xFEFF)),
+    *((0xFFF0, 0xFFFB), (0xE0000, 0xE007F)),
 )
 """Control characters, ends of lines and paragraphs, and what is invisible or turns text around."""
 
-_HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
+_HALF_PAIRS: Final = range(0xD800, 0xE000)
+
+_ESCAPES: Final = dict.fromkeys(_HALF_PAIRS, "?") | {
+    code: chr(code).encode("unicode_escape").decode("ascii")
+    for first, last in _OBEYED
+    for code in range(first, last + 1)
+}
+"""What stands for each character that may not be shown as it is."""
 
 
 def shown(text: str, limit: int = MAX_TEXT) -> str:
@@ -34,7 +41,7 @@ def shown(text: str, limit: int = MAX_TEXT) -> str:
     if len(text) <= limit and text.isprintable():
         return text
     # What is escaped gets longer, never shorter: what is beyond the limit need not be looked at.
-    cut = _OBEYED.sub(_escape, _HALF_PAIR.sub("?", text[: limit + 1]))
+    cut = text[: limit + 1].translate(_ESCAPES)
     return cut if len(cut) <= limit else cut[: limit - len(CUT)] + CUT
 
 
@@ -53,7 +60,3 @@ def identifier(text: str) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
     return f"{shown(text, MAX_LABEL - len(digest) - 1)}-{digest}"
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")

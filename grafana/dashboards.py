@@ -7,6 +7,7 @@ python grafana/dashboards.py --check    # fail when what is written differs
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -24,13 +25,13 @@ INPUT: Final = "DS_PROMETHEUS"
 
 def generated() -> dict[Path, str]:
     """Return the content of every file."""
+    made = {
+        "fleet": _document(fleet.build()),
+        "instance": _document(instance_story.build()),
+        "exporter": _document(exporter_health.build()),
+    }
     files = {}
-    for name, made in (
-        ("fleet", fleet.build()),
-        ("instance", instance_story.build()),
-        ("exporter", exporter_health.build()),
-    ):
-        document = _document(made)
+    for name, document in _numbered(made).items():
         files[FOLDER / "dashboards" / f"{name}.json"] = _text(document)
         files[FOLDER / "import" / f"{name}.json"] = _text(_importable(document))
     return files
@@ -39,9 +40,34 @@ def generated() -> dict[Path, str]:
 def _document(made: dashboard.Dashboard) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
     document.update(id=None, schemaVersion=SCHEMA_VERSION)
-    for number, panel in enumerate(document["panels"], 1):
+    for mark in document.get("annotations", {}).get("list", ()):
+        mark["useValueForTime"] = True
+    for number, panel in enumerate(all_panels(document), 1):
         panel["id"] = number
     return document
+
+
+def all_panels(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the panels of a board with their rows, those inside closed rows too."""
+    return [each for panel in document["panels"] for each in (panel, *(panel.get("panels") or ()))]
+
+
+def _numbered(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the boards with the numbers of panels in their links, in place of the titles."""
+    numbers = {
+        (document["uid"], panel["title"]): panel["id"]
+        for document in documents.values()
+        for panel in all_panels(document)
+    }
+
+    def numbered(found: re.Match[str]) -> str:
+        return f"/d/{found[1]}?{found[2]}viewPanel={numbers[found[1], found[3]]}"
+
+    pattern = re.compile(r'/d/([\w-]+)\?([^"]*)viewPanel=([^&"]+)')
+    return {
+        name: json.loads(pattern.sub(numbered, json.dumps(document)))
+        for name, document in documents.items()
+    }
 
 
 def _importable(document: dict[str, Any]) -> dict[str, Any]:
@@ -51,10 +77,10 @@ def _importable(document: dict[str, Any]) -> dict[str, Any]:
         {"type": "grafana", "id": "grafana", "name": "Grafana", "version": "10.4.0"},
         {"type": "datasource", "id": "prometheus", "name": "Prometheus", "version": "1.0.0"},
     ]
-    text = json.dumps(document).replace("${datasource}", f"${{{INPUT}}}")
-    changed: dict[str, Any] = json.loads(text)
-    variables = changed["templating"]["list"]
-    changed["templating"]["list"] = [one for one in variables if one["type"] != "datasource"]
+    changed: dict[str, Any] = json.loads(json.dumps(document))
+    for variable in changed["templating"]["list"]:
+        if variable["type"] == "datasource":  # kept, with the chosen one: links and queries name it
+            variable["current"] = {"text": f"${{{INPUT}}}", "value": f"${{{INPUT}}}"}
     inputs = [{"name": INPUT, "pluginName": "Prometheus", "description": "", **source}]
     return {"__inputs": inputs, "__requires": requires, **changed}
 

@@ -1,98 +1,245 @@
-"""The Exporter dashboard: how well the exporter reads the API."""
+"""The Exporter dashboard: can the tasks be believed."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import shared
-from grafana_foundation_sdk.builders import dashboard
-from panels import ORANGE, RED, AnyPanel, Query, base, lines, number, steps, variable
+from grafana_foundation_sdk.builders import dashboard, stat
+from grafana_foundation_sdk.builders import table as table_panel
+from panels import (
+    BLUE,
+    EXPORTER,
+    FLEET,
+    GREEN,
+    ID,
+    MOST_ROWS,
+    NAME,
+    ORANGE,
+    RED,
+    STORY,
+    AnyPanel,
+    Column,
+    Query,
+    ago,
+    at_most,
+    base,
+    lines,
+    link,
+    number,
+    row,
+    steps,
+    table,
+)
+from shared import JOB, TARGETS, WHOLE
 
-UID: Final = "dcs-tasks-exporter"
-JOB: Final = 'job=~"$job"'
 SCOPE: Final = f'{JOB},project=~"$project"'
+OURS: Final = f"and on (job, instance) dcs_task_exporter_build_info{{{JOB}}}"
+EXPORTER_COLUMN: Final = Column("instance", "Exporter")
 
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard."""
-    made = base(UID, "DCS tasks: Exporter", "Requests, errors, latency, budget, freshness.")
-    made = made.with_variable(
-        variable("project", "Project", 'label_values(dcs_instance_info{job=~"$job"}, project)')
+    made = base(EXPORTER, "DCS tasks: Exporter", "Can the tasks be believed?")
+    for panel in (*_first_row(), *_second_row(), _doubtful(), _targets(), _errors()):
+        made = made.with_panel(panel)
+    return (
+        made.with_row(row("What does the cloud answer?", *_answers()))
+        .with_row(row("Is the budget enough?", *_budget()))
+        .with_row(row("The process itself", *_process()))
     )
-    for part in (_now, _requests, _budget, _process):
-        made = part(made)
-    return made
 
 
-def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    panels = (
-        shared.unreadable(JOB, width=4),
-        shared.oldest_data(JOB, width=4),
+def or_none(expression: str) -> str:
+    """Return `expression`, or -1 where it is empty although an exporter answers."""
+    return f"{expression} or 0 * count(dcs_task_exporter_build_info{{{JOB}}}) - 1"
+
+
+def _first_row() -> tuple[stat.Panel, ...]:
+    """Return whether the instances are read."""
+    searching = (
+        f"count(min by (project) (dcs_discovery_up{{{SCOPE}}}) == 0 or "
+        f"sum by (project) (dcs_project_instances_watched{{{SCOPE}}}) == 0)"
+    )
+    return (
+        shared.scrape_targets(),
+        shared.unreadable(SCOPE),
+        shared.oldest_data(SCOPE),
+        number(
+            "Projects that find nothing",
+            "Projects whose instances cannot be listed, or that have none to watch: their "
+            "tasks may fail unseen.",
+            Query(f"{searching} or 0 * count(dcs_project_instances_watched{{{SCOPE}}})"),
+            thresholds=steps((1, RED)),
+            drill_down=link("Why", EXPORTER, panel="Errors by kind"),
+        ),
         number(
             "Cut listings",
             "Instances with more tasks than collector.max_pages holds.",
-            Query(f"sum(dcs_instance_tasks_truncated{{{JOB}}})"),
+            Query(f"sum(max by (dcs_instance_id) (dcs_instance_tasks_truncated{{{SCOPE}}}))"),
             thresholds=steps((1, ORANGE)),
-            width=3,
+            drill_down=link("Which", EXPORTER, panel="Instances in doubt"),
         ),
         number(
-            "Credentials expire in",
-            "Of temporary credentials, the first to expire.",
-            Query(f"min(dcs_credentials_expiry_timestamp_seconds{{{SCOPE}}} - time())"),
-            unit="s",
-            empty="not temporary",
-            thresholds=steps((3600, ORANGE), (14400, "green"), base=RED),
-            width=3,
+            "Clock in doubt",
+            "Projects for which an exporter's clock cannot be believed.",
+            Query(f"sum(max by (project) (dcs_clock_in_doubt{{{SCOPE}}}))"),
+            thresholds=steps((1, RED)),
+            drill_down=link("Whose", EXPORTER, panel="Scrape targets, each"),
+        ),
+    )
+
+
+def _second_row() -> tuple[stat.Panel, ...]:
+    """Return what the exporter says of its own files."""
+    errors = f"dcs_task_exporter_state_errors_total{{{JOB}}}"
+    failed = f"round(sum(increase({errors}[$__range])))"
+    expires = f"dcs_credentials_expiry_timestamp_seconds{{{SCOPE}}}"
+    own = link("Which exporter", EXPORTER, panel="Scrape targets, each")
+    in_memory = {"-1": ("in memory only", BLUE)}
+    return (
+        number(
+            "Configuration",
+            "Whether every exporter could load its latest configuration.",
+            Query(f"min(dcs_task_exporter_config_last_reload_successful{{{JOB}}})"),
+            thresholds=steps((1, GREEN), base=RED),
+            texts={"0": ("refused", RED), "1": ("loaded", GREEN)},
+            width=6,
+            height=3,
+            drill_down=own,
         ),
         number(
             "Counts saved",
             "How long ago the counts were saved; a quiet exporter saves every five minutes.",
-            Query(f"max(time() - dcs_task_exporter_state_last_save_timestamp_seconds{{{JOB}}})"),
+            Query(
+                or_none(
+                    f"max(time() - dcs_task_exporter_state_last_save_timestamp_seconds{{{JOB}}})"
+                )
+            ),
             unit="s",
-            empty="in memory only",
             thresholds=steps((900, ORANGE), (1800, RED)),
-            width=3,
+            texts=in_memory,
+            width=6,
+            height=3,
+            drill_down=own,
         ),
         number(
-            "Searches that fail",
-            "Projects whose instances cannot be listed: new ones are not seen.",
-            Query(f"sum(1 - dcs_discovery_up{{{SCOPE}}})"),
-            empty="no discovery",
+            "Problems with the state file",
+            "Times that it could not be used or saved to, within the chosen time.",
+            Query(or_none(f"({failed} > 0 or {failed} and on () count({errors}))")),
             thresholds=steps((1, RED)),
+            texts=in_memory,
+            width=6,
+            height=3,
+            drill_down=own,
         ),
         number(
-            "Exporters",
-            "Exporters that answer scrapes.",
-            Query(f"count(dcs_task_exporter_build_info{{{JOB}}})"),
-            width=3,
+            "Credentials expire in",
+            "Of temporary credentials, the first to expire.",
+            Query(or_none(f"clamp_min(min({expires} - time()), 0)")),
+            unit="s",
+            thresholds=steps((3600, ORANGE), (14400, GREEN), base=RED),
+            texts={"0": ("expired", RED), "-1": ("not temporary", BLUE)},
+            width=6,
+            height=3,
+            drill_down=link("What is refused", EXPORTER, panel="Errors by kind"),
         ),
     )
-    return _row(made, "Can the tasks be believed?", panels)
 
 
-def _requests(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _doubtful() -> table_panel.Panel:
+    by = f"{WHOLE}, instance"
+    cut = f"max by ({by}) (dcs_instance_tasks_truncated{{{SCOPE}}}) > 0"
+    down = f"max by ({by}) (dcs_instance_up{{{SCOPE}}}) == 0"
+    read = f"max by ({by}) (dcs_instance_last_refresh_timestamp_seconds{{{SCOPE}}})"
+    problems = (("cannot be read", down), ("listing cut", cut))
+    expression = " or ".join(
+        f'label_replace({read} and on ({by}) {which} or 0 * ({which}), "problem", "{text}", "", "")'
+        for text, which in problems
+    )
+    gone = f"{shared.last_read(SCOPE)} unless on (dcs_instance_id) dcs_instance_up{{{SCOPE}}}"
+    lost = f'label_replace({gone}, "problem", "its exporter is down", "", "")'
+    problem = Column(
+        "problem",
+        "Problem",
+        165,
+        colors={"cannot be read|its exporter is down": RED, "listing cut": ORANGE},
+    )
+    return table(
+        "Instances in doubt",
+        "Instances of which not everything is known, by the word of each exporter. The "
+        f"{MOST_ROWS} that were read longest ago.",
+        f"1000 * bottomk({MOST_ROWS}, {expression} or {lost})",
+        (ago("Last read", "never"), NAME, problem, EXPORTER_COLUMN, ID),
+        drill_down=STORY,
+        sort={"Last read": False},
+        width=11,
+        height=9,
+    )
+
+
+def _targets() -> table_panel.Panel:
+    answers = Column("answers", "Answers", 90, colors={"yes": GREEN, "no": RED})
+    clock = f"max by (job, instance) (dcs_clock_in_doubt{{{SCOPE}}}) > 0"
+    refused = f"dcs_task_exporter_config_last_reload_successful{{{JOB}}} == 0"
+    notes = Column("note", "Note")
+    down, alive = f"({TARGETS}) == 0", f"({TARGETS}) == 1"
+    of_target = "on (job, instance)"
+    marked = " or ".join(
+        f'label_replace({alive} and {of_target} ({which}), "note", "{note}", "", "")'
+        for note, which in (("clock in doubt", clock), ("configuration refused", refused))
+    )
+    expression = (
+        f'label_replace({down}, "answers", "no", "", "") or label_replace({marked} or '
+        f'{of_target} ({alive}), "answers", "yes", "", "")'
+    )
+    return table(
+        "Scrape targets, each",
+        f"Exporters and probes, those that do not answer first. At most {MOST_ROWS}.",
+        f"bottomk({MOST_ROWS}, {expression})",
+        (Column("instance", "Target"), answers, notes, Column("job", "Job", 120)),
+        drill_down=link("All tasks", FLEET),
+        sort={"Answers": False},
+        width=6,
+        height=9,
+    )
+
+
+def _errors() -> AnyPanel:
+    errors = f"dcs_api_errors_total{{{SCOPE}}}"
+    by = "project, operation, reason"
+    return lines(
+        "Errors by kind",
+        "Requests to the cloud that failed: what reason means stands in docs/metrics.md.",
+        [
+            Query(
+                at_most(
+                    by,
+                    f"sum by ({by}) (rate({errors}[$__rate_interval])) > 0",
+                    f"increase({errors}[$__range] @ end())",
+                ),
+                "{{project}} {{operation}} {{reason}}",
+            )
+        ],
+        unit="reqps",
+        width=7,
+    )
+
+
+def _answers() -> tuple[AnyPanel, ...]:
+    requests = f"dcs_api_requests_total{{{SCOPE}}}"
+    by = "project, operation, code"
     bucket = f"dcs_api_request_duration_seconds_bucket{{{SCOPE}}}[$__rate_interval]"
-    panels = (
-        lines(
-            "Errors by kind",
-            "Requests to the cloud that failed: what reason means stands in docs/metrics.md.",
-            [
-                Query(
-                    "sum by (project, operation, reason) "
-                    f"(rate(dcs_api_errors_total{{{SCOPE}}}[$__rate_interval])) > 0",
-                    "{{project}} {{operation}} {{reason}}",
-                )
-            ],
-            unit="reqps",
-            empty="no errors",
-        ),
+    asked = f"increase({requests}[$__range] @ end())"
+    refreshed = f"dcs_instance_refresh_duration_seconds{{{SCOPE}}}"
+    instance = "dcs_instance_id, dcs_instance_name"
+    return (
         lines(
             "Requests by status",
-            "All HTTP requests to the cloud; error is one without an answer.",
+            "All HTTP requests to the cloud, of all exporters; error is one without an answer.",
             [
                 Query(
-                    "sum by (project, operation, code) "
-                    f"(rate(dcs_api_requests_total{{{SCOPE}}}[$__rate_interval]))",
+                    at_most(by, f"sum by ({by}) (rate({requests}[$__rate_interval]))", asked),
                     "{{project}} {{operation}} {{code}}",
                 )
             ],
@@ -100,10 +247,16 @@ def _requests(made: dashboard.Dashboard) -> dashboard.Dashboard:
         ),
         lines(
             "Latency of the API",
-            "Half of the requests, and all but one in a hundred, took no longer.",
+            "Half of the requests, and all but one in a hundred, took no longer; of the ten "
+            "projects that were asked most.",
             [
                 Query(
-                    f"histogram_quantile({quantile}, sum by (le, project) (rate({bucket})))",
+                    at_most(
+                        "project",
+                        f"histogram_quantile({quantile}, sum by (le, project) (rate({bucket})))",
+                        asked,
+                        10,
+                    ),
                     f"{{{{project}}}} {name}",
                 )
                 for quantile, name in ((0.5, "median"), (0.99, "99 %"))
@@ -112,118 +265,88 @@ def _requests(made: dashboard.Dashboard) -> dashboard.Dashboard:
         ),
         lines(
             "Refresh of an instance",
-            "How long the latest refresh of each instance took, all pages and retries.",
+            "How long the latest refresh took, all pages and retries; of the slowest instances.",
             [
                 Query(
-                    f"topk(10, dcs_instance_refresh_duration_seconds{{{JOB}}})",
+                    at_most(
+                        instance,
+                        f"max by ({instance}) ({refreshed})",
+                        f"last_over_time({refreshed}[$__range] @ end())",
+                    ),
                     "{{dcs_instance_name}}",
                 )
             ],
             unit="s",
         ),
     )
-    return _row(made, "What does the cloud answer?", panels)
 
 
-def _budget(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    panels = (
+def _budget() -> tuple[AnyPanel, ...]:
+    def of_projects(counter: str) -> Query:
+        series = f"{counter}{{{SCOPE}}}"
+        rate = f"sum by (project) (rate({series}[$__rate_interval]))"
+        return Query(
+            at_most("project", rate, f"increase({series}[$__range] @ end())"), "{{project}}"
+        )
+
+    took = f"dcs_task_exporter_scrape_duration_seconds{{{JOB}}}"
+    slowest = f"last_over_time({took}[$__range] @ end())"
+    joined = f"dcs_task_exporter_scrapes_coalesced_total{{{JOB}}}"
+    by = "job, instance"
+    return (
         lines(
             "Waiting for the budget",
             "Seconds that requests waited for a slot, per second; above 1, requests queue up.",
-            [
-                Query(
-                    "sum by (project) "
-                    f"(rate(dcs_api_throttle_wait_seconds_total{{{SCOPE}}}[$__rate_interval]))",
-                    "{{project}}",
-                )
-            ],
+            [of_projects("dcs_api_throttle_wait_seconds_total")],
             unit="none",
         ),
         lines(
             "Asked again",
             "Retries of requests that may succeed later.",
-            [
-                Query(
-                    f"sum by (project) (rate(dcs_api_retries_total{{{SCOPE}}}[$__rate_interval]))",
-                    "{{project}}",
-                )
-            ],
+            [of_projects("dcs_api_retries_total")],
             unit="reqps",
         ),
-        lines(
-            "Age of the data",
-            "The ten instances that were read longest ago.",
-            [
-                Query(
-                    f"topk(10, time() - dcs_instance_last_refresh_timestamp_seconds{{{JOB}}})",
-                    "{{dcs_instance_name}}",
-                )
-            ],
-            unit="s",
-            thresholds=steps((900, RED)),
-        ),
+        shared.age(SCOPE),
         lines(
             "Scrapes",
             "How long the latest scrape took, and how many joined another's refresh.",
             [
-                Query(f"dcs_task_exporter_scrape_duration_seconds{{{JOB}}}", "{{instance}} took"),
+                Query(at_most(by, f"max by ({by}) ({took})", slowest, 10), "{{instance}} took"),
                 Query(
-                    "sum by (instance) (rate("
-                    f"dcs_task_exporter_scrapes_coalesced_total{{{JOB}}}[$__rate_interval]))",
+                    at_most(by, f"sum by ({by}) (rate({joined}[$__rate_interval]))", slowest, 10),
                     "{{instance}} joined per second",
                 ),
             ],
             unit="s",
+            right_unit="reqps",
         ),
     )
-    return _row(made, "Is the budget enough?", panels)
 
 
-def _process(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    panels = (
+def _process() -> tuple[AnyPanel, ...]:
+    memory, cpu = f"process_resident_memory_bytes{{{JOB}}}", f"process_cpu_seconds_total{{{JOB}}}"
+    by = "job, instance"
+    largest = f"last_over_time({memory}[$__range] @ end()) {OURS}"
+    return (
         lines(
             "Memory",
-            "Resident memory of the exporter; it should stay flat.",
-            [Query(f"process_resident_memory_bytes{{{JOB}}}", "{{instance}}")],
+            "Resident memory of the exporters; it should stay flat.",
+            [Query(at_most(by, f"max by ({by}) ({memory} {OURS})", largest), "{{instance}}")],
             unit="bytes",
         ),
         lines(
             "CPU",
-            "Processor seconds per second of the exporter.",
+            "Processor seconds per second of the exporters.",
             [
                 Query(
-                    "sum by (instance) "
-                    f"(rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval]))",
+                    at_most(
+                        by,
+                        f"sum by ({by}) (rate({cpu}[$__rate_interval]) {OURS})",
+                        largest,
+                    ),
                     "{{instance}}",
                 )
             ],
             unit="percentunit",
         ),
-        lines(
-            "Problems with the state file",
-            "Times that it could not be used or saved to.",
-            [
-                Query(
-                    "sum by (instance) (increase("
-                    f"dcs_task_exporter_state_errors_total{{{JOB}}}[$__rate_interval]))",
-                    "{{instance}}",
-                )
-            ],
-            empty="counts are in memory only",
-        ),
-        lines(
-            "Configuration",
-            "1 when the latest configuration could be loaded.",
-            [Query(f"dcs_task_exporter_config_last_reload_successful{{{JOB}}}", "{{instance}}")],
-        ),
     )
-    return _row(made, "The process itself", panels)
-
-
-def _row(
-    made: dashboard.Dashboard, title: str, panels: tuple[AnyPanel, ...]
-) -> dashboard.Dashboard:
-    made = made.with_row(dashboard.Row(title))
-    for panel in panels:
-        made = made.with_panel(panel)
-    return made

@@ -1,4 +1,9 @@
-"""Panels that several dashboards have, each for its own part of the series."""
+"""Panels that several dashboards have, each for its own part of the series.
+
+Several exporters may show the same instance, so every query takes the most of what they say before
+it adds anything up. And a query says 0 only where somebody has looked: what nobody read has no
+value, and is shown as unknown.
+"""
 
 from __future__ import annotations
 
@@ -6,109 +11,395 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import stat
 from grafana_foundation_sdk.builders import statetimeline as state_timeline
+from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.builders import timeseries as time_series
-from panels import FAILED, ORANGE, RED, Query, lines, number, steps, timeline
+from panels import (
+    BLUE,
+    ELSEWHERE,
+    ERROR,
+    EXPORTER,
+    FAILED,
+    GREEN,
+    ID,
+    MOST_ROWS,
+    NAME,
+    ORANGE,
+    RED,
+    STATUS,
+    STORY,
+    SUMMARY,
+    TASK,
+    TASK_ID,
+    WHO,
+    Column,
+    Query,
+    ago,
+    at_most,
+    lines,
+    link,
+    moment,
+    number,
+    steps,
+    table,
+    timeline,
+)
 
+JOB: Final = 'job=~"$job"'
 OLD: Final = steps((300, ORANGE), (900, RED))
-"""When data are old: twenty scrapes of a quarter of a minute, and the limit of the alert."""
+"""When data are old: five scrapes of a minute, and the limit of the alert."""
+
+BARS: Final = 60
+"""In a graph of bars: a bar is 8 pixels wide or more."""
+
+WHOLE: Final = "project, dcs_instance_id, dcs_instance_name"
+TASK_OF: Final = "dcs_instance_id, task_name"
+TARGETS: Final = (
+    f"up{{{JOB}}} and on (job, instance) ("
+    f"group by (job, instance) (last_over_time(dcs_task_exporter_build_info{{{JOB}}}[7d])) or "
+    f"group by (job, instance) (last_over_time(dcs_instance_up{{{JOB}}}[$__range])))"
+)
+"""What Prometheus scrapes of ours: exporters, and the probes of instances."""
 
 
-def unreadable(scope: str, width: int) -> stat.Panel:
-    """Return how many instances cannot be read; nothing where no exporter is."""
+def scrape_targets() -> stat.Panel:
+    """Return whether Prometheus has the exporter's word at all; first on every board."""
     return number(
-        "Instances that cannot be read",
-        "Of these nothing is known: their tasks may fail unseen.",
-        Query(f"sum(1 - dcs_instance_up{{{scope}}})"),
-        thresholds=steps((1, RED)),
-        width=width,
+        "Scrape targets",
+        "Exporters and probes that Prometheus scrapes, and those that do not answer. Where none "
+        "answers, nothing on this board is of now.",
+        Query(f"sum({TARGETS}) or vector(0)", "answer"),
+        Query(f"count(({TARGETS}) == 0) or vector(0)", "down"),
+        thresholds=steps((1, GREEN), base=RED),
+        second=steps((1, RED)),
+        drill_down=link("Which", EXPORTER, panel="Scrape targets, each"),
     )
 
 
-def oldest_data(scope: str, width: int) -> stat.Panel:
+def unread(scope: str) -> str:
+    """Return a 0 for each instance that nobody reads now: by its own word, or with its exporter."""
+    lost = (
+        f"last_over_time(dcs_instance_up{{{scope}}}[$__range]) "
+        f"and on (job, instance) (up{{{JOB}}} == 0)"
+    )
+    return (
+        f"(max by ({WHOLE}) (dcs_instance_up{{{scope}}}) == 0 or 0 * max by ({WHOLE}) ({lost}) "
+        f"unless on (dcs_instance_id) dcs_instance_up{{{scope}}})"
+    )
+
+
+def last_read(scope: str) -> str:
+    """Return when each instance was read last, also of those that have left with their exporter."""
+    read = f"last_over_time(dcs_instance_last_refresh_timestamp_seconds{{{scope}}}[$__range])"
+    known = f"(dcs_instance_up{{{scope}}} or on (dcs_instance_id) {unread(scope)})"
+    return (
+        f"topk by (dcs_instance_id) (1, max by ({WHOLE}) ({read})) and on (dcs_instance_id) {known}"
+    )
+
+
+def nobody_else(expression: str, scope: str) -> str:
+    """Return `expression`, or 0 where it is empty and some instance was read."""
+    return f"{expression} or 0 * count(dcs_instance_tasks_listed{{{scope}}})"
+
+
+def unreadable(scope: str, width: int = 4) -> stat.Panel:
+    """Return how many instances are watched, and how many of them cannot be read."""
+    return number(
+        "Instances",
+        "Watched now, and those that nobody can read: their tasks may fail unseen.",
+        Query(
+            f"count(count by (dcs_instance_id) (dcs_instance_up{{{scope}}})) or vector(0)",
+            "watched",
+        ),
+        Query(
+            f"count(count by (dcs_instance_id) ({unread(scope)})) or "
+            f"0 * count(dcs_instance_up{{{scope}}})",
+            "cannot be read",
+        ),
+        thresholds=steps((1, BLUE), base=RED),
+        second=steps((1, RED)),
+        width=width,
+        drill_down=link("Which, and why", EXPORTER, panel="Instances in doubt"),
+    )
+
+
+def oldest_data(scope: str, width: int = 4) -> stat.Panel:
     """Return the age of the oldest data."""
     return number(
         "Oldest data",
         "How long ago the instance that was read longest ago was read.",
-        Query(f"max(time() - dcs_instance_last_refresh_timestamp_seconds{{{scope}}})"),
+        Query(f"max(time() - ({last_read(scope)}))"),
         unit="s",
         thresholds=OLD,
         width=width,
+        drill_down=link("How it came", EXPORTER, panel="Age of the data"),
     )
 
 
-def still_failed(scope: str, width: int) -> stat.Panel:
+def still_failed(named: str, scope: str, board: str, width: int = 4) -> stat.Panel:
     """Return how many kinds of tasks failed and did not succeed since."""
-    expression = (
-        f"sum(dcs_task_last_failure_timestamp_seconds{{{scope}}} > bool "
-        f"dcs_task_last_success_timestamp_seconds{{{scope}}})"
-    )
+    failing = f"sum({_last('failure', named)} > bool {_last('success', named)})"
     return number(
-        "Failed, and not succeeded since",
+        "Still failed",
         "Tasks by instance and name whose latest result is a failure, old ones included.",
-        Query(expression),
+        Query(nobody_else(failing, scope)),
         thresholds=steps((1, RED)),
         width=width,
+        drill_down=link("Which", board, panel="Failed tasks"),
     )
 
 
-def failures(scope: str, width: int) -> stat.Panel:
+def failures(named: str, board: str, width: int = 4) -> stat.Panel:
     """Return how many tasks failed within the chosen time."""
-    counter = f'dcs_tasks_finished_total{{{scope},status=~"{FAILED}"}}'
+    counter = f'dcs_tasks_finished_total{{{named},status=~"{FAILED}"}}'
+    kinds = f"max by ({TASK_OF}, status) (increase({counter}[$__range]))"
+    counted = f"round(sum({kinds}))"
     return number(
         "Failures in this time",
         "Tasks that were counted as failed within the chosen time.",
-        Query(f"sum(increase({counter}[$__range]))"),
-        thresholds=steps((0.5, RED)),
+        Query(f"{counted} > 0 or {counted} and on () count({counter})"),
+        thresholds=steps((1, RED)),
         width=width,
+        drill_down=link("Which", board, panel="Failed tasks"),
     )
 
 
-def active(scope: str, width: int) -> stat.Panel:
+def active(named: str, scope: str, board: str, panel: str, width: int = 4) -> stat.Panel:
     """Return how many tasks run."""
+    running = f"sum(max by ({TASK_OF}) (dcs_tasks_active{{{named}}}))"
     return number(
         "Active now",
         "Tasks that have not ended yet.",
-        Query(f"sum(dcs_tasks_active{{{scope}}})"),
+        Query(nobody_else(running, scope)),
         width=width,
+        drill_down=link("Which", board, panel=panel),
     )
 
 
-def finished(scope: str) -> time_series.Panel:
+def _last(outcome: str, named: str) -> str:
+    return f"max by ({TASK_OF}) (dcs_task_last_{outcome}_timestamp_seconds{{{named}}})"
+
+
+def failed_tasks(named: str, *, fleet: bool, width: int, height: int = 8) -> table_panel.Panel:
+    """Return the latest failed task of each instance and name, and whether it was mended since."""
+    of_exporter = f"on (job, instance, {TASK_OF})"
+    told = (
+        f"1000 * topk by ({TASK_OF}) (1, dcs_task_last_failure_info{{{named}}} * {of_exporter} "
+        f"group_left () dcs_task_last_failure_timestamp_seconds{{{named}}})"
+    )
+    still = f"on ({TASK_OF}) ({_last('failure', named)} > {_last('success', named)})"
+    states = {"still failed": f"and {still}", "succeeded since": f"unless {still}"}
+    expression = " or ".join(
+        f'label_replace(topk({MOST_ROWS}, {told} {which}), "state", "{state}", "", "")'
+        for state, which in states.items()
+    )
+    state = Column("state", "State", 135, colors={"still failed": RED, "succeeded since": GREEN})
+    return table(
+        "Failed tasks",
+        "The latest failed task of each instance and name: what it tried, and whether one of its "
+        f"kind succeeded since. The latest {MOST_ROWS} of each.",
+        expression,
+        (
+            moment("Failed"),
+            state,
+            *((NAME,) if fleet else ()),
+            TASK,
+            SUMMARY,
+            Column("reason", "Reason"),
+            ERROR,
+            *((ID,) if fleet else ()),
+        ),
+        drill_down=STORY if fleet else ELSEWHERE,
+        sort={"State": False, "Failed": True},
+        width=width,
+        height=height,
+    )
+
+
+def latest_tasks(
+    named: str, title: str, *, fleet: bool, width: int, height: int = 8
+) -> table_panel.Panel:
+    """Return the latest task of each instance and name."""
+    info = f"dcs_task_last_info{{{named}}}"
+    dated = (
+        f"{info} * on (job, instance, {TASK_OF}, status) group_left () "
+        f"dcs_task_last_start_timestamp_seconds{{{named}}}"
+    )
+    return table(
+        title,
+        "How each ended, with which error, what it changed or tried, and who did it where "
+        f"collector.personal_labels is on. The latest {MOST_ROWS}.",
+        f"1000 * topk({MOST_ROWS}, topk by ({TASK_OF}) (1, {dated} or 0 * {info}))",
+        (
+            moment("Started"),
+            *((NAME,) if fleet else ()),
+            TASK,
+            STATUS,
+            SUMMARY,
+            WHO,
+            ERROR,
+            TASK_ID,
+            *((ID,) if fleet else ()),
+        ),
+        drill_down=STORY if fleet else ELSEWHERE,
+        sort={"Started": True},
+        width=width,
+        height=height,
+    )
+
+
+def active_tasks(named: str, *, width: int, height: int) -> table_panel.Panel:
+    """Return the tasks that run, and since when."""
+    by = f"{WHOLE}, task_name"
+    since = f"max by ({by}) (dcs_tasks_active_oldest_start_timestamp_seconds{{{named}}})"
+    running = f"max by ({by}) (dcs_tasks_active{{{named}}}) > 0"
+    return table(
+        "Active tasks",
+        f"What runs, and since when. The latest {MOST_ROWS}.",
+        f"1000 * topk({MOST_ROWS}, {since} and on ({by}) {running} or 0 * ({running}))",
+        (ago("Since"), NAME, TASK, ID),
+        drill_down=STORY,
+        sort={"Since": False},
+        width=width,
+        height=height,
+    )
+
+
+def unread_instances(scope: str, *, width: int, height: int) -> table_panel.Panel:
+    """Return the instances that nobody reads now, and when they were read last."""
+    unread_now = unread(scope)
+    read = f"{last_read(scope)} and on (dcs_instance_id) {unread_now}"
+    return table(
+        "Instances that cannot be read",
+        f"Of these nothing new is known. The {MOST_ROWS} that were read longest ago.",
+        f"1000 * bottomk({MOST_ROWS}, {read} or on (dcs_instance_id) {unread_now})",
+        (ago("Last read", "never"), NAME, ID),
+        drill_down=STORY,
+        sort={"Last read": False},
+        width=width,
+        height=height,
+    )
+
+
+def counted(named: str, scope: str) -> str:
+    """Return how many tasks were counted within a step, by instance, name and status; each once.
+
+    An increase() over $__rate_interval shows a task at each step that sees it, and in fractions.
+    """
+    by = f"{TASK_OF}, status"
+    now = f"dcs_tasks_finished_total{{{named}}} > 0"
+    read = f"dcs_instance_tasks_listed{{{scope}}}"
+
+    def grown(before: str, read_before: str) -> str:
+        """Return the growth of each exporter's counts; what is not above 0 was 0 where it was read.
+
+        Leaving the zeros out makes the query of a thousand instances twenty times as fast.
+        """
+        was = f"({before} > 0)"
+        return (
+            f"max by ({by}) (({now}) - {was} > 0 or ({now}) unless {was} "
+            f"and on (job, instance, dcs_instance_id) {read_before})"
+        )
+
+    before = f"dcs_tasks_finished_total{{{named}}} offset $__interval"
+    read_before = f"{read} offset $__interval"
+    # Of two exporters the first to see a task counts, not the second one a minute later.
+    most, most_before = f"max by ({by}) ({now})", f"max by ({by}) ({before} > 0)"
+    new = f"({most} > {most_before} or {most} unless {most_before})"
+    seen = f"{grown(before, read_before)} and {new}"
+    # What ended while no exporter was scraped counts at the first scrape after it.
+    missed = grown(
+        f"last_over_time(dcs_tasks_finished_total{{{named}}}[15m] offset $__interval)",
+        f"last_over_time({read}[15m] offset $__interval)",
+    )
+    return f"{seen} or {missed} unless on (dcs_instance_id) {read_before}"
+
+
+def finished(named: str, scope: str, *, width: int = 12, height: int = 9) -> time_series.Panel:
     """Return the tasks that ended, as they were counted."""
-    counter = f"dcs_tasks_finished_total{{{scope}}}"
+    rank = f"increase(dcs_tasks_finished_total{{{named}}}[$__range] @ end())"
+    each = f"sum by (task_name, status) ({counted(named, scope)})"
     return lines(
         "Finished tasks",
-        "Tasks as they were counted, by name and status.",
-        [
-            Query(
-                f"sum by (task_name, status) (increase({counter}[$__rate_interval])) > 0",
-                "{{task_name}} {{status}}",
-            )
-        ],
+        "Tasks as they were counted, each once, by name and status.",
+        [Query(at_most("task_name, status", each, rank), "{{task_name}} {{status}}")],
+        unit="none",
         style="bars",
-        empty="no tasks ended",
-    )
+        width=width,
+        height=height,
+    ).max_data_points(BARS)
 
 
-def durations(scope: str, legend: str) -> time_series.Panel:
+def durations(named: str, legend: str) -> time_series.Panel:
     """Return how long tasks took."""
+    by = f"{TASK_OF}, status"
     return lines(
         "How long the latest took",
-        "The duration of the latest finished task, by name and status.",
-        [Query(f"dcs_task_last_duration_seconds{{{scope}}}", legend)],
+        "The duration of the latest finished task, by name and status; of those that ended last.",
+        [
+            Query(
+                at_most(
+                    by,
+                    f"max by (dcs_instance_name, {by}) (dcs_task_last_duration_seconds{{{named}}})",
+                    "last_over_time("
+                    f"dcs_task_last_end_timestamp_seconds{{{named}}}[$__range] @ end())",
+                ),
+                legend,
+            )
+        ],
         unit="s",
-        empty="no tasks ended",
     )
 
 
-def runs(scope: str, *by: str) -> state_timeline.Panel:
-    """Return what ran when, a row for each value of the labels."""
+def runs(named: str, legend: str, *, most: int, width: int, height: int) -> state_timeline.Panel:
+    """Return what ran when, a row for each instance and task."""
+    active_now = f"dcs_tasks_active{{{named}}}"
+    # The most of the step, else a short task falls between two steps.
+    most_active = f"(max_over_time({active_now}[$__interval]) or {active_now})"
+    running = f"max by (dcs_instance_name, {TASK_OF}) ({most_active}) > 0"
+    started = f"last_over_time(dcs_task_last_start_timestamp_seconds{{{named}}}[$__range] @ end())"
     return timeline(
         "What ran when",
-        "A bar from the start of a task until its end, as the scrapes saw it.",
-        Query(
-            f"sum by ({', '.join(by)}) (dcs_tasks_active{{{scope}}}) > 0",
-            " ".join(f"{{{{{label}}}}}" for label in by),
-        ),
-        empty="no tasks ran",
+        f"A bar while a task was active, as the scrapes saw it; of the {most} that started last.",
+        Query(at_most(TASK_OF, running, started, most), legend),
+        width=width,
+        height=height,
+    )
+
+
+def age(scope: str) -> time_series.Panel:
+    """Return the age of the oldest data over time."""
+    series = f"dcs_instance_last_refresh_timestamp_seconds{{{scope}}}"
+    read = f"max by (dcs_instance_id, dcs_instance_name) ({series})"
+    oldest = f"-last_over_time({series}[$__range] @ end())"
+    return lines(
+        "Age of the data",
+        "How long ago each instance was read, of those that were read longest ago.",
+        [Query(at_most("dcs_instance_id", f"time() - {read}", oldest), "{{dcs_instance_name}}")],
+        unit="s",
+        thresholds=steps((900, RED)),
+    )
+
+
+def memory(scope: str, title: str) -> time_series.Panel:
+    """Return the memory of the instances that had tasks, and the tasks on an axis of their own."""
+    named = "dcs_instance_id, dcs_instance_name"
+    # A cluster's nodes and proxies share the metric of their instance, with labels of their own.
+    whole = 'dcs_cluster_redis_node="",dcs_cluster_proxy2_node=""'
+    usage = (
+        f"max by (dcs_instance_id) (huaweicloud_sys_dcs_memory_usage{{{whole}}}) "
+        "* on (dcs_instance_id) group_left (dcs_instance_name) topk by (dcs_instance_id) "
+        f"(1, max by ({named}) (dcs_instance_info{{{scope}}}))"
+    )
+    running = f"sum by ({named}) (max by ({named}, task_name) (dcs_tasks_active{{{scope}}})) > 0"
+    started = f"last_over_time(dcs_task_last_start_timestamp_seconds{{{scope}}}[$__range] @ end())"
+    return lines(
+        title,
+        "Memory usage by Huawei's cloudeye-exporter where there is one, and active tasks; of the "
+        "ten instances whose tasks started last.",
+        [
+            Query(at_most("dcs_instance_id", usage, started, 10), "{{dcs_instance_name}} memory"),
+            Query(at_most("dcs_instance_id", running, started, 10), "{{dcs_instance_name}} tasks"),
+        ],
+        unit="percent",
+        right_unit="none",
     )

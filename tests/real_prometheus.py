@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,22 @@ def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Itera
 @contextlib.contextmanager
 def running_config(binary: Path, folder: Path, text: str) -> Iterator[Prometheus]:
     """Run Prometheus in an empty folder with this configuration."""
-    config = folder / "prometheus.yml"
-    config.write_text(text)
+    (folder / "prometheus.yml").write_text(text)
+    with serving(binary, folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(binary: Path, folder: Path, options: Sequence[str] = ()) -> Iterator[Prometheus]:
+    """Run Prometheus on the configuration and the data of a folder."""
     port = free_port()
     command = [
         str(binary),
-        f"--config.file={config}",
+        f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
+        *options,
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a test's own

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import json
 import traceback
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, world
+from clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, scrape, value, world
 from test_client import exporter_of
 
 from dcs_task_exporter import transport
+from dcs_task_exporter.answers import read_json
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import MAX_THROTTLE_PAUSE, ApiCaller, Surroundings
 from dcs_task_exporter.credentials import AccessKey, EnvironmentKey
@@ -27,6 +30,8 @@ from dcs_task_exporter.errors import (
     RefusedEarlierError,
     ThrottledError,
 )
+from dcs_task_exporter.models import Task, TaskPage
+from dcs_task_exporter.redaction import Redactor
 from dcs_task_exporter.secret_files import read_secret
 from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
 from dcs_task_exporter.telemetry import ApiTelemetry
@@ -40,13 +45,13 @@ def answer_with(here: World, reply: Reply) -> None:
 
 def test_a_few_bytes_that_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that unpacks to more than the limit is an error, not a full memory."""
-    monkeypatch.setattr(transport, "MAX_BODY_SIZE", 1 << 20)
+    monkeypatch.setattr(transport, "MAX_BODY_SIZE", 1_000_000)
     bomb = gzip.compress(b" " * (8 << 20))
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     with world(1) as here, here.exporter() as exporter:
         answer_with(here, Reply(200, bomb, headers))
 
-        with pytest.raises(InvalidResponseError, match="larger than 1 MiB"):
+        with pytest.raises(InvalidResponseError, match="larger than 1 MB"):
             exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
 
 
@@ -60,6 +65,149 @@ def test_chunks_beside_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
 
         with pytest.raises(InvalidResponseError, match="larger than"):
             exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+
+
+DOCUMENTED: Mapping[str, Any] = {
+    "name": "EXTEND",
+    "user_name": "dcs_000_02",
+    "user_id": "d53977d1adfb49c5b025ba7d33a13fd7",
+    "details": {
+        "old_cache_mode": "single",
+        "new_cache_mode": "single",
+        "old_capacity": "0.125",
+        "new_capacity": "0.25",
+        "enable_public_ip": False,
+        "public_ip_id": "00000000-0000-0000-0000-000000000000",
+        "public_ip_address": "10.3.1.1",
+        "enable_ssl": False,
+        "old_resource_spec_code": "redis.single.xu1.tiny.125",
+        "new_resource_spec_code": "redis.single.xu1.tiny.256",
+        "old_replica_num": 1,
+        "new_replica_num": 1,
+        "old_cache_type": "single",
+        "new_cache_type": "single",
+        "replica_ip": "192.192.0.1",
+        "replica_az": "az01",
+        "group_name": "group1",
+        "old_port": 6379,
+        "new_port": 6379,
+        "is_only_adjust_charging": False,
+        "account_name": "account1",
+        "source_ip": "192.192.0.0",
+        "target_ip": "192.192.0.1",
+        "node_name": "node1",
+        "rename_commands": ["command", "keys", "flushdb", "flushall", "hgetall"],
+        "updated_config_length": 0,
+    },
+    "enable_show": False,
+    "status": "SUCCESS",
+    "updated_at": "2025-06-14T08:18:10.106Z",
+    "error_code": "",
+    "job_id": "8abf6e1e72c12e7c0172c15b508500aa",
+}
+"""A task with every field that the API documents."""
+
+
+def test_a_thousand_documented_tasks() -> None:
+    """A page of 1,000 tasks, each with every documented field, is read at once."""
+    with world(1) as here, here.exporter(page_size=1000) as exporter:
+        for _ in range(1000):
+            here.cloud.start_task("i0", **DOCUMENTED)
+        found = scrape(exporter, here.clock)
+        limits = {request.query["limit"] for request in here.cloud.requests}
+
+    assert value(found, "dcs_tasks_recent", task_name="EXTEND", status="SUCCESS") == 1000
+    assert limits == {"1000"}
+
+
+def asked(here: World, body: bytes, headers: Mapping[str, str]) -> tuple[str, list[int], float]:
+    """Read an instance whose every answer is this.
+
+    Return the error, the limits that were asked for, and the most memory that it took, in MB.
+    """
+    with here.exporter() as exporter:
+        answer_with(here, Reply(200, body, headers))
+        tracemalloc.start()
+        try:
+            found = scrape(exporter, here.clock)
+            peak = tracemalloc.get_traced_memory()[1] / 1e6
+        finally:
+            tracemalloc.stop()
+        (snapshot,) = exporter.snapshots()
+    assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0
+    assert snapshot.failure is not None
+    limits = [int(request.query["limit"]) for request in here.cloud.requests]
+    return snapshot.failure.message, limits, peak
+
+
+def of_size(size: int, piece: bytes) -> bytes:
+    """Return a list of that many bytes, of the same piece again and again."""
+    return b"[" + (piece * (size // len(piece)))[:-1] + b"]"
+
+
+def keys(number: int, value: str) -> bytes:
+    """Return an object of many keys."""
+    pairs = ",".join(f'"{at:x}":{value}' for at in range(number))
+    return f"{{{pairs}}}".encode()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_body_of_60_megabytes(*, packed: bool) -> None:
+    """60 MB of empty lists, packed or not, are not read; packed they cost less than 20 MB."""
+    body = of_size(60_000_000, b"[],")
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    body = gzip.compress(body, 1) if packed else body
+    with world(1) as here:
+        message, limits, peak = asked(here, body, headers)
+
+    assert message == "the answer is larger than 2 MB, although it was asked for one row"
+    assert limits == [100, 50, 25, 12, 6, 3, 1]
+    # The simulated cloud, which is in the same process, holds what is not packed as well.
+    assert packed is False or peak < 20
+
+
+WORST = {
+    "lists": of_size(2_000_000, b"[],"),
+    "objects": of_size(2_000_000, b"{},"),
+    "nested": of_size(1_990_000, b"[" * 900 + b"]" * 900 + b","),
+    "nested for ever": b"[" * 2_000_000,
+    "numbers": of_size(2_000_000, b"1e9,"),
+    "texts": of_size(2_000_000, b'"ab",'),
+    "keys": keys(150_000, "1e9"),
+    "rows": b'{"tasks":' + of_size(1_990_000, b'{"id":"a"},') + b"}",
+    "an error": b'{"error":' + keys(150_000, "[]") + b"}",
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+@pytest.mark.parametrize("status", [200, 500])
+def test_two_megabytes_of_small_values(
+    name: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body of 2 MB with more values than 1,000 tasks have is not decoded, error or not."""
+    decoded: list[object] = []
+    monkeypatch.setattr(json, "loads", decoded.append)
+    with pytest.raises(ApiError) as it:
+        read_json(Answer(status, {}, WORST[name]), Redactor.of(()), 0.0)
+
+    assert decoded == []
+    assert it.value.status == status
+    if status == 200:
+        assert "holds more than 100,000 values" in it.value.message
+
+
+def test_rows_that_nobody_asked_for() -> None:
+    """A page of more rows than can be asked for is an error before any row is parsed."""
+    parsed: list[object] = []
+
+    def parse(row: object) -> Task:
+        parsed.append(row)
+        return Task.from_json(row)
+
+    with pytest.raises(InvalidResponseError, match="has 1001 rows, more than were asked for"):
+        TaskPage.from_json({"tasks": [{"id": "a"}] * 1001}, parse)
+
+    assert parsed == []
 
 
 def test_a_length_without_end() -> None:

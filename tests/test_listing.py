@@ -14,13 +14,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from clouds import NOW, scrape, value, world
+from hypothesis import example, given
+from hypothesis import strategies as st
 from world_cloud import iso
 
 from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import ApiCaller, Surroundings
 from dcs_task_exporter.client import ClientSettings, DcsClient
 from dcs_task_exporter.credentials import AccessKey, Credential
-from dcs_task_exporter.errors import ApiError, InvalidResponseError
+from dcs_task_exporter.errors import ApiError, InvalidResponseError, TooLargeError
 from dcs_task_exporter.listing import check_interval
 from dcs_task_exporter.telemetry import ApiTelemetry
 from dcs_task_exporter.transport import Answer
@@ -453,3 +455,156 @@ def test_a_listing_of_instances_that_contradicts_itself() -> None:
 def test_many_instances_are_checked_less_often_each(instances: int, interval: int) -> None:
     """One listing in 20 is read to its end, one in 100 where five a sweep are left even so."""
     assert check_interval(instances) == interval
+
+
+# Pages that are too large: fewer rows are asked for, and a listing is as whole as ever.
+
+BOUND = 1000
+"""Bytes that these clouds' answers may have, in place of 2 MB."""
+
+
+class Bounded(Scripted):
+    """A cloud whose large answers are not read."""
+
+    def get(self, url: str, auth: object) -> Answer:
+        answer = super().get(url, auth)
+        if len(answer.body) > BOUND:
+            message = "the answer is larger than 2 MB"
+            raise TooLargeError(message, status=200)
+        return answer
+
+    @property
+    def limits(self) -> list[int]:
+        """How many rows were asked for, in each request."""
+        return [int(query["limit"]) for query in self.queries]
+
+
+def fat(number: int, size: int) -> Body:
+    return row(number, fat="x" * size)
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_parts() -> None:
+    """Of pages that are too large half is asked for, again and again; every row is listed."""
+    rows = [fat(at, 100) for at in reversed(range(30))]
+    cloud = Bounded(lambda query: {"tasks": page(rows, query)}, page_size=32)
+
+    assert cloud.listed() == ids(rows)
+    assert cloud.limits[:5] == [32, 16, 8, 4, 4]
+
+
+def test_the_size_that_can_be_read_is_remembered() -> None:
+    """Nineteen of twenty listings of an instance begin with the size of page that worked."""
+    rows = [fat(at, 150) for at in reversed(range(30))]
+    cloud = Bounded(lambda query: {"tasks": page(rows, query)}, page_size=32)
+    cloud.listed()
+    cloud.queries.clear()
+    for _ in range(20):
+        cloud.listed()
+
+    assert cloud.limits.count(32) == 1
+
+
+def test_a_fat_row_among_many() -> None:
+    """One row that fills a page alone, behind the first page, costs no other row."""
+    rows = [row(at) for at in reversed(range(5))]
+    rows[4:4] = [fat(100, 850)]
+    rows[2:2] = [fat(101, 700)]
+    cloud = Bounded(lambda query: {"tasks": page(rows, query)}, page_size=4)
+
+    assert set(cloud.listed()) == set(ids(rows))
+
+
+def test_a_row_that_cannot_be_read() -> None:
+    """A row that is too large alone is a failed read, which says so."""
+    rows = [row(1), fat(2, 2000), row(3)]
+    cloud = Bounded(lambda query: {"tasks": page(rows, query)}, page_size=8)
+    with pytest.raises(TooLargeError, match="larger than 2 MB, although it was asked for one row"):
+        cloud.listed()
+
+    assert cloud.limits[:4] == [8, 4, 2, 1]
+
+
+def test_other_instances_are_asked_for_full_pages() -> None:
+    """An instance with large rows changes nothing for the others of its project."""
+    large, small = [fat(at, 150) for at in range(9)], [row(at) for at in range(9)]
+    rows = large
+
+    def answer(query: Query) -> Body:
+        return {"tasks": page(rows, query), "task_count": len(rows)}
+
+    cloud = Bounded(answer, page_size=10)
+    for _ in range(5):
+        cloud.client.list_tasks("fat", NOW - 7 * DAY, 60.0)
+    rows = small
+    for _ in range(5):
+        cloud.listed()
+    cloud.queries.clear()
+    cloud.listed()
+
+    assert cloud.limits == [10]
+
+
+@example(sizes=[10, 10], page_size=1, counts="page", changes=["", "delete first"])
+@given(
+    sizes=st.lists(st.sampled_from([10, 100, 300, 500, 850]), max_size=12),
+    page_size=st.integers(1, 12),
+    counts=st.sampled_from(["total", "page", "none"]),
+    changes=st.lists(st.sampled_from(["", "", "", "start", "delete first", "delete last"])),
+)
+def test_no_row_is_lost_between_small_pages(
+    sizes: list[int], page_size: int, counts: str, changes: list[str]
+) -> None:
+    """Rows of any size, in a list that grows and shrinks while it is read, are all listed.
+
+    Those, at least, that were there before and are there afterwards; or the read fails.
+    """
+    rows = [fat(at, size) for at, size in reversed(list(enumerate(sizes)))]
+    fresh = iter(range(100, 1000))
+    pending = list(changes)
+
+    def answer(query: Query) -> Body:
+        change = pending.pop(0) if pending else ""
+        if change == "start":
+            rows[:0] = [row(next(fresh), age=1)]
+        elif change and rows:
+            del rows[0 if change == "delete first" else -1]
+        shown = page(rows, query)
+        count = {"total": {"task_count": len(rows)}, "page": {"task_count": len(shown)}}
+        return {"tasks": shown, **count.get(counts, {})}
+
+    cloud = Bounded(answer, page_size=page_size)
+    before = set(ids(rows))
+    try:
+        listed = set(cloud.listed())
+    except InvalidResponseError:
+        return
+
+    assert before & set(ids(rows)) <= listed
+
+
+def test_rows_of_a_hundred_kilobytes() -> None:
+    """Sixty tasks of 100 KB each, in a simulated cloud, are all counted, and none twice."""
+    labels = {"task_name": "EXTEND", "status": "FAILED"}
+    with world(1) as here, here.exporter() as exporter:
+        scrape(exporter, here.clock)
+        for _ in range(60):
+            here.cloud.start_task("i0", "EXTEND", "FAILED", user_name="x" * 100_000)
+        found = [scrape(exporter, here.clock) for _ in range(3)][-1]
+
+    assert value(found, "dcs_tasks_finished_total", **labels) == 60
+    assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 1
+
+
+def test_instances_of_a_hundred_kilobytes() -> None:
+    """A listing of instances whose pages are too large is read in smaller ones, whole."""
+    rows = [
+        {"instance_id": f"i{at}", "name": f"cache-{at}", "description": "x" * 300}
+        for at in range(11)
+    ]
+
+    def answer(query: Query) -> Body:
+        return {"instances": page(rows, query), "instance_num": len(rows)}
+
+    found = Bounded(answer, page_size=8).client.list_instances(60.0)
+
+    assert [instance.id for instance in found] == [f"i{at}" for at in range(11)]

@@ -177,6 +177,8 @@ def test_a_pair_of_each_is_one_page(
             counted = [server.query(f"increase({failed}[1h])") for server in servers]
             pager.wait_for("DCSTaskFailed", "firing")
             pager.wait_for("DCSMasterStandbySwap", "firing")
+        for server in servers:
+            server.wait_for('ALERTS{alertname="DCSTaskExporterReplicaDown",alertstate="firing"}')
         pager.wait_for("DCSTaskExporterReplicaDown", "firing")
         manager.pass_on(pager, "AllIsTold")
         alerts = [

@@ -23,7 +23,7 @@ from dcs_task_exporter.cli import main
 from dcs_task_exporter.config import load_config, parse_config
 from dcs_task_exporter.errors import ApiError, ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.logs import JsonFormatter, set_up_logging
+from dcs_task_exporter.logs import JsonFormatter, LogfmtFormatter, set_up_logging
 from dcs_task_exporter.models import StatusTable, TaskDetails
 from dcs_task_exporter.report import tasks_json, tasks_table
 from dcs_task_exporter.web.app import create_app
@@ -197,10 +197,11 @@ def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     changed = [logging.getLogger(name) for name in ("", "dcs_task_exporter", "urllib3")]
     levels, handlers = [logger.level for logger in changed], list(changed[0].handlers)
-    set_up_logging("debug", "logfmt", stream)
-    also = logging.StreamHandler(stream)
-    also.setFormatter(JsonFormatter())
-    changed[0].addHandler(also)
+    set_up_logging("debug", "logfmt", stream).close()
+    for formatter in (JsonFormatter(), LogfmtFormatter()):
+        handler = logging.StreamHandler(stream)  # which writes at once
+        handler.setFormatter(formatter)
+        changed[0].addHandler(handler)
     yield stream
     changed[0].handlers[:] = handlers
     logging.captureWarnings(capture=False)

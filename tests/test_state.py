@@ -508,6 +508,261 @@ def test_scrapes_beside_an_unusable_file(disk: Disk, spoil: object) -> None:
     assert scraped_errors(disk.path) == (1, 1, "")
 
 
+# The file is the one that was opened: what becomes of it while the exporter runs.
+
+
+def deleted(disk: Disk) -> None:
+    """Delete the file and what is beside it."""
+    for path in disk.path.parent.glob("state.db*"):
+        path.unlink()
+
+
+def deleted_alone(disk: Disk) -> None:
+    """Delete the file, and leave what is beside it."""
+    disk.path.unlink()
+
+
+def deleted_beside(disk: Disk) -> None:
+    """Delete what is beside the file: its latest commits."""
+    disk.path.with_name("state.db-wal").unlink()
+
+
+def replaced(disk: Disk) -> None:
+    """Put an earlier copy in its place, as a restored backup does."""
+    earlier = Disk(disk.path.with_name("earlier.db"), disk.clock)
+    file = earlier.open()
+    file.save("i0", replace(SOME, counts={("EXTEND", "FAILED"): 1}))
+    file.close()
+    earlier.path.rename(disk.path)
+
+
+def replaced_by_a_text(disk: Disk) -> None:
+    """Put a text file in its place."""
+    disk.path.with_name("diary").write_text("This is my diary.\n")
+    disk.path.with_name("diary").rename(disk.path)
+
+
+def overwritten(disk: Disk) -> None:
+    """Write something else into it."""
+    disk.path.write_text("This is my diary.\n" * 1000)
+
+
+def emptied(disk: Disk) -> None:
+    """Cut the file to nothing."""
+    os.truncate(disk.path, 0)
+
+
+def cut_beside(disk: Disk) -> None:
+    """Cut what is beside the file."""
+    os.truncate(disk.path.with_name("state.db-wal"), 100)
+
+
+FATES = (
+    (deleted, "was deleted"),
+    (deleted_alone, "was deleted"),
+    (deleted_beside, "its latest part, the -wal file, was deleted"),
+    (replaced, "was replaced"),
+    (replaced_by_a_text, "was replaced"),
+    (overwritten, "was written to by another"),
+    (emptied, "was cut"),
+    (cut_beside, "its latest part, the -wal file, was cut"),
+)
+
+
+def problems(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the log said of the file."""
+    records = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    return [record.fields["problem"] for record in records]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fate", [fate for fate, _ in FATES])
+def test_a_file_that_is_lost_while_it_is_used(disk: Disk, fate: object) -> None:
+    """Whatever becomes of the file, the next save of one instance brings back all that were saved.
+
+    So a restart, also after a kill, goes on where the counters were.
+    """
+    file = disk.open()
+    for number in range(50):
+        file.save(f"i{number}", SOME)
+    fate(disk)  # type: ignore[operator]
+    file.save("i7", replace(SOME, counts={("EXTEND", "FAILED"): 3}))
+    found = copied(disk)
+
+    assert [found.load(f"i{number}").counts for number in range(50) if number != 7] == [
+        SOME.counts
+    ] * 49
+    assert found.load("i7").counts == {("EXTEND", "FAILED"): 3}
+
+
+def copied(disk: Disk) -> StateFile:
+    """Open a copy of the file as it is now: what a process finds after a kill."""
+    there = disk.path.parent / "killed"
+    there.mkdir()
+    for name in ("state.db", "state.db-wal"):
+        if disk.path.with_name(name).exists():
+            shutil.copy(disk.path.with_name(name), there)
+    return Disk(there / "state.db", disk.clock).open()
+
+
+@pytest.mark.parametrize(("fate", "problem"), FATES)
+def test_a_lost_file_is_said_once(
+    disk: Disk, caplog: pytest.LogCaptureFixture, fate: object, problem: str
+) -> None:
+    """What became of the file is in the log and counted; after it is written anew all is well."""
+    file = disk.open()
+    file.save("i0", SOME)
+    disk.clock.advance(60)
+    fate(disk)  # type: ignore[operator]
+    for _ in range(3):
+        file.save("i0", SOME)
+
+    assert problems(caplog)[0] == f"{problem} while it was in use"
+    assert len(problems(caplog)) == file.status.errors <= 2
+    assert (file.status.problem, file.status.last_save) == ("", NOW + 60)
+
+
+@pytest.mark.parametrize("fate", [fate for fate, _ in FATES])
+def test_no_second_process_takes_a_lost_file(disk: Disk, fate: object) -> None:
+    """Once the loss was noticed, a second process that wants the path is told so, as ever."""
+    file = disk.open()
+    file.save("i0", SOME)
+    fate(disk)  # type: ignore[operator]
+    file.save("i0", SOME)
+
+    with pytest.raises(StateLockedError):
+        disk.open()
+
+
+@pytest.mark.parametrize("fate", [fate for fate, _ in FATES])
+def test_a_lost_file_is_written_at_the_end(disk: Disk, fate: object) -> None:
+    """A file that is lost after the last save is written anew when the exporter stops."""
+    file = disk.open()
+    file.save("i0", SOME)
+    fate(disk)  # type: ignore[operator]
+    file.close()
+
+    assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.mark.parametrize("fate", [deleted, deleted_alone, replaced])
+def test_instances_that_nobody_asked_for_are_not_lost(disk: Disk, fate: object) -> None:
+    """Counts of an instance that is not watched in this life come back with the others."""
+    file = disk.open()
+    file.save("gone", SOME)
+    file.close()
+    file = disk.open()
+    file.save("i0", SOME)
+    fate(disk)  # type: ignore[operator]
+    file.save("i0", SOME)
+    file.close()
+
+    assert disk.open().load("gone").counts == SOME.counts
+
+
+def test_a_file_that_was_put_there_is_kept(disk: Disk) -> None:
+    """What somebody put in the place of the file is set aside, whole."""
+    file = disk.open()
+    file.save("i0", SOME)
+    replaced(disk)
+    file.save("i0", SOME)
+
+    (name,) = [name for name in disk.aside() if not name.endswith("-wal")]
+    found = Disk(disk.path.with_name(name), disk.clock).open().load("i0")
+    assert found.counts == {("EXTEND", "FAILED"): 1}
+
+
+def test_a_file_of_another_exporter_is_left_alone(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleted, and made again by a second exporter: the first keeps its counts in memory, says so.
+
+    It does not write to the other's file.
+    """
+    first = disk.open()
+    first.save("i0", SOME)
+    deleted(disk)
+    second = disk.open()
+    theirs = replace(SOME, counts={("EXTEND", "FAILED"): 7})
+    second.save("i0", theirs)
+    for _ in range(5):
+        disk.clock.advance(RETRY_INTERVAL)
+        first.save("i0", SOME)
+        second.save("i0", theirs)
+
+    assert "in use by another process" in first.status.problem
+    assert (second.status.problem, second.status.errors) == ("", 0)
+    assert len(problems(caplog)) == 2
+    first.close()
+    second.close()
+    assert (disk.open().load("i0"), disk.aside()) == (theirs, [])
+
+
+def test_a_path_that_the_other_exporter_left(disk: Disk) -> None:
+    """When the second exporter ends, the first takes the path back and sets the other's aside."""
+    first = disk.open()
+    first.save("i0", SOME)
+    first.save("i1", SOME)
+    deleted(disk)
+    second = disk.open()
+    theirs = replace(SOME, counts={("EXTEND", "FAILED"): 7})
+    second.save("i0", theirs)
+    first.save("i0", SOME)
+    second.close()
+    disk.clock.advance(RETRY_INTERVAL)
+    first.save("i0", SOME)
+    first.close()
+
+    again = disk.open()
+    assert (again.load("i0").counts, again.load("i1").counts) == (SOME.counts, SOME.counts)
+    (aside,) = [name for name in disk.aside() if not name.endswith("-wal")]
+    assert Disk(disk.path.with_name(aside), disk.clock).open().load("i0") == theirs
+
+
+def test_a_lost_folder(disk: Disk) -> None:
+    """A folder that goes with the file is named; when it is back, so are the counts."""
+    disk.path = disk.path.parent / "volume" / "state.db"
+    disk.path.parent.mkdir()
+    file = disk.open()
+    file.save("i0", SOME)
+    file.save("i1", SOME)
+    shutil.rmtree(disk.path.parent)
+    file.save("i0", SOME)
+    assert file.status.problem.endswith(f"the folder {disk.path.parent} does not exist")
+
+    disk.path.parent.mkdir()
+    disk.clock.advance(RETRY_INTERVAL)
+    file.save("i0", SOME)
+    file.close()
+
+    assert disk.open().load("i1").counts == SOME.counts
+
+
+@pytest.mark.parametrize("fate", [fate for fate, _ in FATES])
+def test_counts_survive_a_lost_file_and_a_restart(fate: object, tmp_path: Path) -> None:
+    """The file is lost between two scrapes; after a restart the counters go on all the same.
+
+    As ever, the first scrape of a life shows what the last one did.
+    """
+    failed = {"task_name": "EXTEND", "status": "FAILED"}
+    found = []
+    disk = Disk(tmp_path / "state.db", SettableClock())
+    with world(1) as here:
+        config = parse_config(f"{here.config_text()}state: {{path: {disk.path}}}\n", "test", {})
+        for life in range(2):
+            exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+            for _ in range(3):
+                here.cloud.start_task("i0", "EXTEND", "FAILED")
+                found.append(scrape(exporter, here.clock))
+            if not life:
+                fate(disk)  # type: ignore[operator]
+                found.append(scrape(exporter, here.clock))
+            exporter.stop()
+
+    counts = [value(one, "dcs_tasks_finished_total", **failed) for one in found]
+    errors = value(found[3], "dcs_task_exporter_state_errors_total")
+    assert (counts, bool(errors)) == ([0, 1, 2, 2, 2, 4, 5], True)
+
+
 def test_counts_survive_a_restart() -> None:
     """After a restart the counters go on, and what ended meanwhile is counted, once."""
     failed = {"task_name": "EXTEND", "status": "FAILED"}
