@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +31,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(CLOUD_PREFIXES):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that ran in this process has set for all of it."""
+    changed = [logging.getLogger(name) for name in ("", "dcs_task_exporter", "urllib3")]
+    levels, handlers = [logger.level for logger in changed], list(changed[0].handlers)
+    yield
+    changed[0].handlers[:] = handlers
+    logging.captureWarnings(capture=False)
+    for logger, level in zip(changed, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

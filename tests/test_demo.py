@@ -135,7 +135,9 @@ def ends_of(place: Place) -> Iterator[list[int]]:
     finally:
         for number, end in zip(ids, ends, strict=True):
             if not select.select([end], [], [], 0)[0]:
-                os.kill(number, signal.SIGKILL)
+                os.kill(number, signal.SIGTERM)  # so that the one ends what else it runs
+        assert ended(ends)
+        for end in ends:
             os.close(end)
 
 

@@ -103,6 +103,7 @@ class Wire(asyncio.Transport):
         self._waiting: deque[Piece] = deque()
         self._held = 0
         self._closing = False
+        self._ended = ended
         tls = self._lowest.get_protocol()
         if self._lowest is not transport and isinstance(tls, asyncio.BufferedProtocol):
             self._lowest.set_protocol(_BelowTls(tls, filled, emptied, ended))
@@ -136,6 +137,9 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send what the kernel takes, and hold the rest until it takes more."""
         if self.is_closing():
+            return
+        if getattr(self._lowest.get_protocol(), "_in_shutdown", False):
+            self._ended()  # the client ended TLS, which Python 3.10 tells nobody
             return
         at = 0
         while at < len(data) and self._takes_more():
