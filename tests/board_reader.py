@@ -52,7 +52,9 @@ Points = list[tuple[float, float]]
 
 def panels(board: str) -> list[dict[str, Any]]:
     """Return all panels, also those in closed rows, without the rows."""
-    return [it for it in dashboards.all_panels(BOARDS[board]) if it["type"] != "row"]
+    upper = BOARDS[board]["panels"]
+    found = [it for panel in upper for it in (panel, *(panel.get("panels") or ()))]
+    return [it for it in found if it["type"] != "row"]
 
 
 def panel(board: str, title: str) -> dict[str, Any]:
