@@ -103,10 +103,11 @@ class Wire(asyncio.Transport):
         self._waiting: deque[Piece] = deque()
         self._held = 0
         self._closing = False
-        self._ended = ended
         tls = self._lowest.get_protocol()
         if self._lowest is not transport and isinstance(tls, asyncio.BufferedProtocol):
             self._lowest.set_protocol(_BelowTls(tls, filled, emptied, ended))
+        elif self._lowest is not transport and isinstance(tls, asyncio.Protocol):
+            self._lowest.set_protocol(_BelowOldTls(tls, ended))
         # With no limit, whatever is held back is told, and so is when the last byte has left.
         self._lowest.set_write_buffer_limits(high=0)
 
@@ -137,9 +138,6 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send what the kernel takes, and hold the rest until it takes more."""
         if self.is_closing():
-            return
-        if getattr(self._lowest.get_protocol(), "_in_shutdown", False):
-            self._ended()  # the client ended TLS, which Python 3.10 tells nobody
             return
         at = 0
         while at < len(data) and self._takes_more():
@@ -304,3 +302,37 @@ class _BelowTls(asyncio.BufferedProtocol):
         """Tell that the kernel has taken all that was held back here."""
         self._tls.resume_writing()
         self._emptied()
+
+
+class _BelowOldTls(asyncio.Protocol):
+    """The same below the TLS of Python 3.10, which hands on all but that the client ended it."""
+
+    def __init__(self, tls: asyncio.Protocol, ended: Told) -> None:
+        self._tls = tls
+        self._ended = ended
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what the client sent, and tell if that was the end."""
+        before = self._is_ending()
+        self._tls.data_received(data)
+        if self._is_ending() and not before:
+            self._ended()
+
+    def eof_received(self) -> bool | None:
+        """Hand on that the client sends no more."""
+        return self._tls.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on that the connection is lost."""
+        self._tls.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Hand on that the kernel does not take all."""
+        self._tls.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that the kernel has taken all that was held back."""
+        self._tls.resume_writing()
+
+    def _is_ending(self) -> bool:
+        return bool(getattr(self._tls, "_in_shutdown", False))
