@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from clouds import NOW, scrape, value, world
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from world_cloud import iso
 
@@ -544,6 +544,7 @@ def test_other_instances_are_asked_for_full_pages() -> None:
     assert cloud.limits == [10]
 
 
+@settings(deadline=None)
 @example(sizes=[10, 10], page_size=1, counts="page", changes=["", "delete first"])
 @given(
     sizes=st.lists(st.sampled_from([10, 100, 300, 500, 850]), max_size=12),

@@ -45,6 +45,7 @@ def held_by(root: object) -> int:
         if id(one) not in seen and not isinstance(one, ModuleType | type | FunctionType | CodeType):
             seen[id(one)] = one
             waiting += gc.get_referents(one)
+            waiting += [*one] if isinstance(one, dict) else []  # else without keys that are texts
     return sum(map(sys.getsizeof, seen.values()))
 
 

@@ -124,6 +124,7 @@ SOME = InstanceState(
 )
 
 
+@settings(deadline=None)  # each save waits for the disk
 @given(st.lists(states(), min_size=1, max_size=4))
 @settings(deadline=None)  # it waits for a disk
 def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
