@@ -75,22 +75,25 @@ def running(
 @contextlib.contextmanager
 def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Iterator[Prometheus]:
     """Run Prometheus in an empty folder with these scrape jobs, every second."""
-    config = folder / "prometheus.yml"
-    config.write_text(
+    text = (
         "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n"
         f"scrape_configs:\n{jobs}{more}"
     )
-    with serving(binary, folder) as server:
+    with running_config(binary, folder, text) as server:
         yield server
 
 
 @contextlib.contextmanager
-def serving(binary: Path, folder: Path, options: Sequence[str] = ()) -> Iterator[Prometheus]:
-    """Run Prometheus on the configuration and the data of a folder."""
+def running_config(
+    binary: Path, folder: Path, text: str, options: Sequence[str] = ()
+) -> Iterator[Prometheus]:
+    """Run Prometheus with this configuration, in a folder that is empty or has its data."""
+    config = folder / "prometheus.yml"
+    config.write_text(text)
     port = free_port()
     command = [
         str(binary),
-        f"--config.file={folder / 'prometheus.yml'}",
+        f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",

@@ -20,7 +20,7 @@ import pytest
 from board_reader import BOARDS, Grafana, Shown
 from board_worlds import HOUR, MINUTE, World
 from conftest import ROOT, real_part
-from real_prometheus import serving
+from real_prometheus import running_config
 
 pytestmark = pytest.mark.real
 
@@ -86,8 +86,7 @@ def url(
     # Blocks stay what they are: they are years old, and are not merged.
     options = ["--storage.tsdb.retention.time=100y"]
     options += [f"--storage.tsdb.{each}-block-duration=2h" for each in ("min", "max")]
-    (folder / "prometheus.yml").write_text("global: {}\n")
-    with serving(binary, folder, options) as server:
+    with running_config(binary, folder, "global: {}\n", options) as server:
         server.wait_for("vector(1)")
         yield server.url
 
