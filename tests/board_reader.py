@@ -23,28 +23,12 @@ SCREEN_WIDTH = 1440
 FIRST_SCREEN = 19
 """Rows of Grafana's grid (38 pixels each) on 900 pixels, below its own bars and the variables."""
 
-INTERVALS = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    20,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1200,
-    1800,
-    3600,
-    7200,
-    10800,
-    21600,
-    43200,
+ROUNDED = (
+    *((1.5, 1), (3.5, 2), (7.5, 5), (12.5, 10), (17.5, 15), (25, 20), (45, 30), (90, 60)),
+    *((210, 120), (450, 300), (750, 600), (1050, 900), (1500, 1200), (2700, 1800)),
+    *((5400, 3600), (9000, 7200), (16_200, 10_800), (32_400, 21_600), (86_400, 43_200)),
 )
-"""Those to which Grafana rounds a step, in seconds."""
+"""How Grafana rounds a step: below each first number of seconds, to the second."""
 
 Row = dict[str, Any]
 Points = list[tuple[float, float]]
@@ -160,8 +144,9 @@ class Grafana:
 
     def step(self, width: int, least: str) -> int:
         """Return the step of a range query, as Grafana makes it."""
-        wanted = max(self.seconds / width, _seconds(least))
-        return next(each for each in INTERVALS if each >= wanted * 0.75)
+        wanted = self.seconds / width
+        rounded = next(step for below, step in ROUNDED if wanted < below)
+        return max(rounded, _seconds(least))
 
     def filled(self, expression: str, step: int, least: str = "15s") -> str:
         """Return an expression with its variables put in."""

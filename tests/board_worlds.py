@@ -23,7 +23,9 @@ STALE: Final = HOUR
 APART: Final = 10 * 86_400
 """Between the ends of two worlds: more than the longest time range that is looked at."""
 
-FIRST_END: Final = 1_700_006_400
+FIRST_END: Final = 1_700_006_407
+"""Scrapes are at seven seconds past the minute: not where the steps of graphs are."""
+
 Sample = tuple[str, Mapping[str, str], float]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,15 @@ from typing import Any
 
 import requests
 
-from dcs_task_exporter.demo_monitoring import free_port
-
-__all__ = ["Prometheus", "free_port", "running", "running_jobs"]
-
 ATTEMPTS = 600
 PAUSE = 0.1
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Prometheus:
@@ -80,20 +84,16 @@ def running_jobs(binary: Path, folder: Path, jobs: str, more: str = "") -> Itera
 
 
 @contextlib.contextmanager
-def running_config(binary: Path, folder: Path, text: str) -> Iterator[Prometheus]:
-    """Run Prometheus in an empty folder with this configuration."""
-    (folder / "prometheus.yml").write_text(text)
-    with serving(binary, folder) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def serving(binary: Path, folder: Path, options: Sequence[str] = ()) -> Iterator[Prometheus]:
-    """Run Prometheus on the configuration and the data of a folder."""
+def running_config(
+    binary: Path, folder: Path, text: str, options: Sequence[str] = ()
+) -> Iterator[Prometheus]:
+    """Run Prometheus with this configuration, in a folder that is empty or has its data."""
+    config = folder / "prometheus.yml"
+    config.write_text(text)
     port = free_port()
     command = [
         str(binary),
-        f"--config.file={folder / 'prometheus.yml'}",
+        f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
