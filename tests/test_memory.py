@@ -15,7 +15,7 @@ from dcs_task_exporter.web.exposition import ScrapeRequest
 
 LOOKBACK = 3600
 SCRAPE_INTERVAL = 120
-SCRAPES = LOOKBACK // SCRAPE_INTERVAL * 4
+SCRAPES = LOOKBACK // SCRAPE_INTERVAL * 2
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
@@ -50,10 +50,10 @@ def held_by(root: object) -> int:
 
 
 def test_tasks_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
-    """Four look-back windows of tasks that come and go leave less than 50 bytes for each."""
+    """Two look-back windows of tasks that come and go leave less than 50 bytes for each."""
     with world(1, clock=SettableClock()) as here:
         # The budget remembers when the latest requests left: one second's.
-        settings = {"lookback": f"{LOOKBACK}s", "concurrency": 1, "requests_per_second": 10}
+        settings = {"lookback": f"{LOOKBACK}s", "concurrency": 1, "requests_per_second": 50}
         text = here.config_text(collector=settings)
         text += f"state: {{path: {tmp_path / 'state.db'}}}\n"
         options = Options(clocks=here.clock.clocks, process_metrics=False)
