@@ -264,11 +264,7 @@ def run(
 
 def spoil(fate: Callable[[Path], None], state: Path, url: str) -> None:
     """Do something to the state file, and wait until the exporter has noticed, and saved anew."""
-    before = None
-    while before is None:  # it was killed a moment ago, and starts
-        with contextlib.suppress(urllib.error.URLError):
-            before = _noticed(url)
-        time.sleep(PLAY_INTERVAL)
+    before = _noticed(url)
     fate(state)
     # In this order: the exporter answers when it is not in the middle of a save.
     while not state.exists() or _noticed(url) == before:
