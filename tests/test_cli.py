@@ -930,7 +930,7 @@ def test_a_full_disk(config: Path) -> None:
 
 def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:
     """Ctrl-C ends a command that waits for the cloud with exit status 130 and one line."""
-    config.write_text(here.config_text(collector={"timeout": "60s"}))
+    config.write_text(here.config_text(collector={"timeout": "10s"}))
     here.cloud.faults.add("silence")
     process = subprocess.Popen(  # noqa: S603 - a test's own
         [*COMMAND, "tasks", f"--config.file={config}"], stderr=subprocess.PIPE, text=True
