@@ -192,6 +192,9 @@ def serve_until_told(
 
 def _check(arguments: argparse.Namespace) -> int:
     """Check the configuration, the flags and the web configuration; say every mistake at once."""
+    if arguments.verbose and not arguments.online:
+        message = "--verbose needs --online: it says how many instances that one lists"
+        raise UsageError(message)
     found: list[ConfigError] = []
     config = _attempt(partial(_config, arguments), found)
     web_config = arguments.web_config_file

@@ -265,7 +265,7 @@ class Discovery:
             self._status = replace(before, problem=problem)
         if problem != before.problem:
             fields = {"project": before.project, "error": problem}
-            stays = "the last list stays" if before.last_success else "it has found none yet"
+            stays = "the last list stays" if before.last_success else "none was found before"
             message = "discovery cannot list the instances: %s"
             logger.warning(message, stays, extra={"fields": fields})
 

@@ -270,11 +270,7 @@ class Exporter:
         ]
         failed = [
             f"The instances of project {status.project} cannot be listed: {status.problem}. "
-            + (
-                "The last list stays."
-                if status.last_success
-                else "Only those in the configuration are read."
-            )
+            + ("The last list stays." if status.last_success else "None was found before.")
             for status in statuses
             if status.problem
         ]

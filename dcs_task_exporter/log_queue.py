@@ -82,6 +82,8 @@ class LogQueue(logging.Handler):
     def close(self) -> None:
         """Write what is queued, within half a second; what is logged after that is lost."""
         with self._changed:
+            if self._closing:  # `logging` closes all handlers once more at the end of Python
+                return
             self._closing = True
             self._changed.notify()
         self._thread.join(DRAIN_PATIENCE)
@@ -169,7 +171,10 @@ class _Repeats:
 
     def admits(self, record: logging.LogRecord) -> bool:
         """Whether a record is to be written; one that is not is counted."""
-        kind = _kind(record)
+        try:
+            kind = _kind(record)
+        except Exception:  # noqa: BLE001 - what it is about cannot be shown: `_line_of` says so
+            return True
         held = self._held.get(kind)
         if held is None:
             self._hold(kind, record)

@@ -53,7 +53,7 @@ SIDE_FILES: Final = (LOG_FILE, "-shm", "-journal")
 _USE: Final = "cannot use the state file"
 _SAVE: Final = "cannot save the state file"
 _ASIDE: Final = "cannot use the state file, it was set aside"
-_CHANGED: Final = "the state file is not the one that was left, it is written anew"
+_CHANGED: Final = "the state file was changed by another program, it is written anew"
 
 MEMORY_ONLY: Final = "cannot be used; counts are kept in memory only"
 

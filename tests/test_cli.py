@@ -427,6 +427,14 @@ def test_check_online_lists_twenty(many: World, tmp_path: Path) -> None:
     assert "\n10 more instances: --verbose lists them all\n" in done.stdout
 
 
+def test_verbose_needs_online(config: Path) -> None:
+    """`check --verbose` alone would list nothing more: it is refused."""
+    done = run("check", "--verbose", f"--config.file={config}")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("dcs-task-exporter: --verbose needs --online")
+
+
 def test_check_online_lists_all_when_told(many: World, tmp_path: Path) -> None:
     """`check --online --verbose` lists every instance."""
     config = tmp_path / "config.yml"

@@ -201,6 +201,32 @@ def test_lines_that_differ_are_all_written(queue_of: Open) -> None:
     assert len(messages(stream)) == 2 * MAX_KINDS + 1
 
 
+def test_the_end_waits_once(queue_of: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python closes every handler once more as it ends: the log does not wait again."""
+    waits: list[float | None] = []
+    queue = queue_of(io.StringIO())
+    monkeypatch.setattr(threading.Thread, "join", lambda _, timeout=None: waits.append(timeout))
+    queue.close()
+    queue.close()
+
+    assert len(waits) == 1
+
+
+def test_a_value_that_cannot_be_shown(queue_of: Open) -> None:
+    """A line about something that cannot be shown says so, and breaks nothing."""
+
+    class Unshowable:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    stream = io.StringIO()
+    queue = queue_of(stream)
+    queue.handle(logging.makeLogRecord({"msg": "it is %r", "args": (Unshowable(),)}))
+    queue.close()
+
+    assert "a log line cannot be formed" in stream.getvalue()
+
+
 def test_jobs_that_break_are_told_once_a_minute(queue_of: Open) -> None:
     """A hundred jobs that break at the same place are one traceback and one number."""
     stream = io.StringIO()
