@@ -26,7 +26,10 @@ Center = Literal["served", "403", "404"]
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
-COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
+PYTHON = ["/usr/bin/env", "--default-signal", sys.executable]
+"""Not ignoring what the tests may ignore: SIGHUP under nohup, SIGINT in the background."""
+
+COMMAND = [*PYTHON, "-W", "ignore", "-m", "dcs_task_exporter"]
 
 
 @pytest.fixture

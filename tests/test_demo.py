@@ -26,10 +26,10 @@ from dcs_task_exporter.demo_monitoring import free_port, monitoring
 from dcs_task_exporter.simulator import DEMO_KEY
 
 ROOT = Path(__file__).parent.parent
-COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
-NOT_IGNORING_SIGHUP = ["env", "--default-signal=HUP"]
-"""The tests may run under nohup, which their programs would inherit."""
+NOT_IGNORING = ["/usr/bin/env", "--default-signal"]
+"""What the tests ignore, under nohup or in the background, their programs do not."""
 
+COMMAND = [*NOT_IGNORING, sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
 ANY_PORT = ["--web.listen-address=127.0.0.1:0"]
 PATIENCE = 30
 PROGRAM = """#!/bin/sh
@@ -89,7 +89,7 @@ def demos() -> Iterator[list[subprocess.Popen[str]]]:
 def demo(demos: list[subprocess.Popen[str]], place: Place, *flags: str) -> subprocess.Popen[str]:
     """Start a demo; both its outputs are one pipe."""
     process = subprocess.Popen(  # noqa: S603 - a test's own
-        [*NOT_IGNORING_SIGHUP, *COMMAND, "demo", *(flags or ANY_PORT)],
+        [*COMMAND, "demo", *(flags or ANY_PORT)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -171,7 +171,7 @@ def test_what_the_demo_started_ends_with_its_terminal(
     name = os.ttyname(other_end)
     in_terminal = ["sh", "-c", 'terminal=$1; shift; exec "$@" <"$terminal" >"$terminal" 2>&1']
     process = subprocess.Popen(  # noqa: S603 - a test's own
-        [*NOT_IGNORING_SIGHUP, *in_terminal, "sh", name, *COMMAND, "demo", *ANY_PORT],
+        [*NOT_IGNORING, *in_terminal, "sh", name, *COMMAND, "demo", *ANY_PORT],
         text=True,
         cwd=place.folder,
         env=place.environ,
