@@ -113,20 +113,25 @@ def times(series: str, period: str, number: int) -> str:
 def failed_task(severity: str) -> Alert:
     """Return the alert on failed tasks of the names whose failure has this severity."""
     matcher = f'task_name{"=~" if severity == "warning" else "!~"}"{names(failed="warning")}"'
-    failure = (
-        "max without (instance, pod) "
-        f"(last_over_time(dcs_task_last_failure_timestamp_seconds{{{matcher}}}[1h]))"
-    )
+    series = f"dcs_task_last_failure_timestamp_seconds{{{matcher}}}"
+    shown = f"max without (instance, pod) ({series})"
     return Alert(
         "DCSTaskFailed",
         severity,
         # The counter tells a new failure from what had failed before the exporter came. ALERTS
         # keeps the alert where an exporter without a state file restarts, and counts from 0.
+        # An instance that was renamed has its new name alone, and one success for both names.
         f"""
-        {failure} > time() - 7 * 86400
-        unless
-        max without (instance, pod) (last_over_time(dcs_task_last_success_timestamp_seconds[1h]))
-        >= {failure}
+        (
+          {shown}
+          or
+          max without (instance, pod) (last_over_time({series}[1h]))
+          unless on (project, dcs_instance_id, task_name)
+          {shown}
+        ) > time() - 7 * 86400
+        unless on (project, dcs_instance_id, task_name)
+        max by (project, dcs_instance_id, task_name) (last_over_time(dcs_task_last_success_timestamp_seconds[1h]))
+        >= max by (project, dcs_instance_id, task_name) (last_over_time({series}[1h]))
         and on (dcs_instance_id, task_name) (
           max_over_time(dcs_tasks_finished_total{{status=~"{FAILURE_WORDS}"}}[1h]) > 0
           or
@@ -178,8 +183,8 @@ TASK_ALERTS: Final = (
         times(f'dcs_tasks_finished_total{{status=~"{FAILURE_WORDS}"}}', "1h", 3),
         "Background tasks of a DCS instance fail again and again.",
         f"""
-        {{{{ $value | printf "%.0f" }}}} {{{{ $labels.task_name }}}} of {OWNER}
-        failed within the last hour.
+        {{{{ $labels.task_name }}}} of {OWNER}
+        was seen to fail at least three times, counted within the last hour.
         """,
         dashboard=INSTANCE,
     ),
@@ -201,8 +206,10 @@ TASK_ALERTS: Final = (
         rise(SWAPS, "15m", "status") + " > 0",
         "The master and the standby of a DCS instance were swapped.",
         f"""
-        {OWNER} swapped its
-        master and standby within the last 15 minutes; if nobody planned that, a node failed.
+        {OWNER} was seen to swap its
+        master and standby, counted within the last 15 minutes
+        {{{{- with printf "max(dcs_task_last_end_timestamp_seconds{{dcs_instance_id=%q,task_name=%q,status=%q}}) > 0" $labels.dcs_instance_id $labels.task_name "SUCCESS" | query }}}}; the latest swap
+        ended {{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}. If nobody planned that, a node may have failed.
         """,
         dashboard=INSTANCE,
     ),
@@ -212,8 +219,8 @@ TASK_ALERTS: Final = (
         times(SWAPS, "6h", 2),
         "The master and the standby of a DCS instance swap again and again.",
         f"""
-        {OWNER} swapped its
-        master and standby {{{{ $value | printf "%.0f" }}}} times within six hours.
+        {OWNER} was seen to swap its
+        master and standby at least twice, counted within the last six hours.
         """,
         dashboard=INSTANCE,
     ),
@@ -224,7 +231,9 @@ TASK_ALERTS: Final = (
         "A task changed who can reach a DCS instance, and how, or tried to.",
         f"""
         {{{{ $labels.task_name }}}} of {OWNER}
-        ended as {{{{ $labels.status }}}} within the last 15 minutes
+        was seen to end as {{{{ $labels.status }}}}, counted within the last 15 minutes
+        {{{{- with printf "max(dcs_task_last_end_timestamp_seconds{{dcs_instance_id=%q,task_name=%q,status=%q}}) > 0" $labels.dcs_instance_id $labels.task_name $labels.status | query }}}}; the latest
+        ended {{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}
         {{{{- with printf "dcs_task_last_info{{dcs_instance_id=%q,task_name=%q,status=%q}}" $labels.dcs_instance_id $labels.task_name $labels.status | query -}}}}
         {{{{- with (. | first).Labels }}}}: {{{{ or .summary "what changed is not known" }}}} (task {{{{ .task_id }}}}){{{{ end }}}}{{{{ end }}}}.
         """,
@@ -326,8 +335,8 @@ READING_ALERTS: Final = (
         "What is shown of the DCS instances of a project is older than it should be.",
         f"""
         The data of {{{{ $value | printf "%.0f" }}}} instance(s) of project {{{{ $labels.project }}}} are
-        older than {STALE_AFTER // 60} minutes although no reading of them failed: a pass over the
-        instances takes too long.
+        older than {STALE_AFTER // 60} minutes although no reading of them failed, usually because a pass
+        over the instances takes too long.
         """,
         wait="5m",
     ),
@@ -337,11 +346,32 @@ READING_ALERTS: Final = (
         latest(WATCHED) + " == 0",
         "No DCS instance of a project is watched.",
         """
-        The exporter watches no instance of project {{ $labels.project }}: discovery admits none, or
-        could not list them. No task of the project is seen.
+        The exporter watches no instance of project {{ $labels.project }}: the cloud lists none,
+        discovery admits none, or they could not be listed. No task of the project is seen.
         """,
         wait="10m",
         keep="5m",
+    ),
+    Alert(
+        "DCSProjectNotWatched",
+        "critical",
+        # An exporter that answers, and no longer shows a project, had it taken out.
+        f"""
+        max by (job, project) (
+          max_over_time({WATCHED}[1d]) > 0
+          unless on (job, instance)
+          up == 1
+        )
+        unless on (project)
+        {WATCHED}
+        """,
+        "No exporter that answers reads a project that was watched within the last day.",
+        """
+        An exporter of the job {{ $labels.job }} watched project {{ $labels.project }} within the last
+        day, and is gone or does not answer; no other exporter shows the project. No task of the
+        project is seen.
+        """,
+        wait="5m",
     ),
     Alert(
         "DCSInstancesLost",
@@ -414,6 +444,8 @@ EXPORTER_ALERTS: Final = (
         "warning",
         """
         increase(dcs_task_exporter_state_errors_total[15m]) > 0
+        unless
+        time() - dcs_task_exporter_state_last_save_timestamp_seconds < 900
         or
         time() - dcs_task_exporter_state_last_save_timestamp_seconds > 1800
         and on (job, instance)
@@ -456,11 +488,14 @@ EXPORTER_ALERTS: Final = (
         and on (project)
         max by (project) (dcs_instance_up) == 1
         """,
-        "One of several exporters that read the same DCS instances does not answer, or reads none.",
+        "One of several exporters that may read the same DCS instances does not answer, or reads none.",
         """
         {{ $labels.instance }} of the job {{ $labels.job }}
-        {{ with $labels.project }}reads no instance of project {{ . }}{{ else }}does not answer{{ end }};
-        another exporter of the job does.
+        {{ with $labels.project -}}
+        reads no instance of project {{ . }}; another exporter does
+        {{- else -}}
+        does not answer; another exporter of the job does, and may read the same instances
+        {{- end }}.
         """,
         wait="5m",
     ),
@@ -494,6 +529,7 @@ GROUPS: Final = {
 HEAD: Final = """\
 # Alerts on the background tasks of Huawei Cloud DCS, and on the exporter that tells of them.
 # Written by alerts.py: change that, and run it (`make alerts`). It needs no other rule file.
+# It needs Prometheus 2.42 or later (keep_firing_for).
 # The job of the exporter is expected to be named dcs-tasks; where that job probes instances
 # (docs/scaling.md), the job of the exporters themselves dcs-task-exporter.
 groups:
