@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import queue
 import signal
 import socket
 import sys
@@ -168,10 +167,13 @@ def serve_until_told(
     """
     path: Path | None = vars(arguments).get("web_config_file")  # the demo has none
     web_config = WebConfigFile(path) if path else None
-    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    # Not by what a handler does: one that runs just before the main thread waits does not wake it.
+    told, teller = socket.socketpair()
+    teller.setblocking(False)  # noqa: FBT003 - the library's own
+    signal.set_wakeup_fd(teller.fileno())
     for name in ("SIGTERM", "SIGINT", RELOAD_SIGNAL):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda number, _: told.put(number))
+            signal.signal(getattr(signal, name), lambda *_: None)
     app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
     tls = web_config.server_context() if web_config else None
     (host, port), *more = arguments.addresses or [arguments.default_address]
@@ -183,11 +185,14 @@ def serve_until_told(
     fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
     logger.info("listening", extra={"fields": fields})
     try:
-        while signal.Signals(told.get()).name == RELOAD_SIGNAL and outlives_terminal:
+        while signal.Signals(told.recv(1)[0]).name == RELOAD_SIGNAL and outlives_terminal:
             logger.warning("SIGHUP is ignored: reload is not supported yet, restart the exporter")
         logger.info("stopping")
     finally:
         server.stop()
+        signal.set_wakeup_fd(-1)
+        told.close()
+        teller.close()
 
 
 def _check(arguments: argparse.Namespace) -> int:

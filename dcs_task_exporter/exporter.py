@@ -48,7 +48,7 @@ from dcs_task_exporter.wiring import (
     operations_of,
     refresh_settings,
 )
-from dcs_task_exporter.workers import all_of, and_then
+from dcs_task_exporter.workers import all_of, and_then, wait_awake
 
 logger = logging.getLogger(__name__)
 
@@ -194,9 +194,9 @@ class Exporter:
 
     def read_everything(self, patience: float) -> None:
         """Read every instance once: wait for `patience` seconds longer than the budget takes."""
-        wait(self._search().values(), patience)
+        wait_awake(self._search().values(), patience)
         longest = max(self.pass_times().values(), default=0.0)
-        wait([self._refresher.refresh()], patience + longest)
+        wait_awake([self._refresher.refresh()], patience + longest)
 
     def pass_times(self) -> Mapping[str, float]:
         """Return the seconds that one request for each instance takes, by project."""

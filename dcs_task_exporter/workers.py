@@ -7,10 +7,13 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from concurrent.futures import Future, wait
+from typing import Final, Generic, TypeVar
 
 Job = TypeVar("Job", bound=Callable[[], None])
+
+LONGEST_PIECE: Final = 0.5
+"""Seconds that the main thread waits without looking whether it was interrupted."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +112,16 @@ def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[N
 
     first.add_done_callback(begun)
     return whole
+
+
+def wait_awake(futures: Iterable[Future[None]], seconds: float) -> None:
+    """Wait for all of these, and never long in one piece.
+
+    Ctrl-C that comes just before a wait begins does not end it, but the next one.
+    """
+    left, pending = seconds, list(futures)
+    while left > 0 and wait(pending, min(left, LONGEST_PIECE)).not_done:
+        left -= LONGEST_PIECE
 
 
 def all_of(futures: Iterable[Future[None]]) -> Future[None]:

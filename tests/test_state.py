@@ -602,7 +602,9 @@ def copied(disk: Disk) -> StateFile:
     for name in ("state.db", "state.db-wal"):
         if disk.path.with_name(name).exists():
             shutil.copy(disk.path.with_name(name), there)
-    return Disk(there / "state.db", disk.clock).open()
+    made = Disk(there / "state.db", disk.clock).open()
+    disk.opened.append(made)
+    return made
 
 
 @pytest.mark.parametrize(("fate", "problem"), FATES)
