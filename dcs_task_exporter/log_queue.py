@@ -44,13 +44,18 @@ class LogQueue(logging.Handler):
     """Takes log records without waiting, and writes them from a thread.
 
     `stream` may be None: a process without a standard error has no log. `monotonic` (seconds)
-    tells when the minute of a repeated line is over.
+    tells when the minute of a repeated line is over; `patience` is for how many seconds `close`
+    waits.
     """
 
     def __init__(
-        self, stream: TextIO | None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        patience: float = DRAIN_PATIENCE,
     ) -> None:
         super().__init__()
+        self._patience = patience
         self._write = _writer(stream)
         self._changed = threading.Condition()
         self._repeats = _Repeats(monotonic)
@@ -80,13 +85,13 @@ class LogQueue(logging.Handler):
             self._changed.notify()
 
     def close(self) -> None:
-        """Write what is queued, within half a second; what is logged after that is lost."""
+        """Write what is queued, within the patience; what is logged after that is lost."""
         with self._changed:
             if self._closing:  # `logging` closes all handlers once more at the end of Python
                 return
             self._closing = True
             self._changed.notify()
-        self._thread.join(DRAIN_PATIENCE)
+        self._thread.join(self._patience)
         super().close()
 
     def _put(self, record: logging.LogRecord) -> None:

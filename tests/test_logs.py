@@ -70,7 +70,7 @@ def queue_of(clock: SettableClock) -> Iterator[Open]:
     made: list[LogQueue] = []
 
     def opened(stream: io.StringIO) -> LogQueue:
-        queue = LogQueue(stream, lambda: clock.steady)
+        queue = LogQueue(stream, lambda: clock.steady, patience=60)
         queue.setFormatter(LogfmtFormatter())
         root.addHandler(queue)
         made.append(queue)

@@ -126,7 +126,6 @@ SOME = InstanceState(
 
 @settings(deadline=None)  # each save waits for the disk
 @given(st.lists(states(), min_size=1, max_size=4))
-@settings(deadline=None)  # it waits for a disk
 def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
     """Whatever state follows whatever other, a restart finds the last one."""
     assert isinstance(lives, list)
