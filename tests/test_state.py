@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from clouds import NOW, SettableClock, scrape, value, world
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.config import parse_config
@@ -124,9 +124,7 @@ SOME = InstanceState(
 )
 
 
-@settings(deadline=None)  # each save waits for the disk
 @given(st.lists(states(), min_size=1, max_size=4))
-@settings(deadline=None)  # it waits for a disk
 def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
     """Whatever state follows whatever other, a restart finds the last one."""
     assert isinstance(lives, list)
