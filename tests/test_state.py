@@ -600,9 +600,7 @@ def copied(disk: Disk) -> StateFile:
     for name in ("state.db", "state.db-wal"):
         if disk.path.with_name(name).exists():
             shutil.copy(disk.path.with_name(name), there)
-    made = Disk(there / "state.db", disk.clock).open()
-    disk.opened.append(made)
-    return made
+    return Disk(there / "state.db", disk.clock, disk.opened).open()
 
 
 @pytest.mark.parametrize(("fate", "problem"), FATES)
@@ -716,7 +714,7 @@ def test_a_path_that_the_other_exporter_left(disk: Disk) -> None:
     again = disk.open()
     assert (again.load("i0").counts, again.load("i1").counts) == (SOME.counts, SOME.counts)
     (aside,) = [name for name in disk.aside() if not name.endswith("-wal")]
-    assert Disk(disk.path.with_name(aside), disk.clock).open().load("i0") == theirs
+    assert Disk(disk.path.with_name(aside), disk.clock, disk.opened).open().load("i0") == theirs
 
 
 def test_a_lost_folder(disk: Disk) -> None:
