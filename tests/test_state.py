@@ -666,7 +666,7 @@ def test_a_file_that_was_put_there_is_kept(disk: Disk) -> None:
     file.save("i0", SOME)
 
     (name,) = [name for name in disk.aside() if not name.endswith("-wal")]
-    found = Disk(disk.path.with_name(name), disk.clock).open().load("i0")
+    found = Disk(disk.path.with_name(name), disk.clock, disk.opened).open().load("i0")
     assert found.counts == {("EXTEND", "FAILED"): 1}
 
 
