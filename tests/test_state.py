@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from clouds import NOW, SettableClock, scrape, value, world
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.config import parse_config
@@ -124,7 +124,6 @@ SOME = InstanceState(
 )
 
 
-@settings(deadline=None)  # each save waits for the disk
 @given(st.lists(states(), min_size=1, max_size=4))
 def test_what_is_saved_comes_back(tmp_path_factory: pytest.TempPathFactory, lives: object) -> None:
     """Whatever state follows whatever other, a restart finds the last one."""
@@ -601,9 +600,7 @@ def copied(disk: Disk) -> StateFile:
     for name in ("state.db", "state.db-wal"):
         if disk.path.with_name(name).exists():
             shutil.copy(disk.path.with_name(name), there)
-    made = Disk(there / "state.db", disk.clock).open()
-    disk.opened.append(made)
-    return made
+    return Disk(there / "state.db", disk.clock, disk.opened).open()
 
 
 @pytest.mark.parametrize(("fate", "problem"), FATES)
@@ -669,7 +666,7 @@ def test_a_file_that_was_put_there_is_kept(disk: Disk) -> None:
     file.save("i0", SOME)
 
     (name,) = [name for name in disk.aside() if not name.endswith("-wal")]
-    found = Disk(disk.path.with_name(name), disk.clock).open().load("i0")
+    found = Disk(disk.path.with_name(name), disk.clock, disk.opened).open().load("i0")
     assert found.counts == {("EXTEND", "FAILED"): 1}
 
 
@@ -717,7 +714,7 @@ def test_a_path_that_the_other_exporter_left(disk: Disk) -> None:
     again = disk.open()
     assert (again.load("i0").counts, again.load("i1").counts) == (SOME.counts, SOME.counts)
     (aside,) = [name for name in disk.aside() if not name.endswith("-wal")]
-    assert Disk(disk.path.with_name(aside), disk.clock).open().load("i0") == theirs
+    assert Disk(disk.path.with_name(aside), disk.clock, disk.opened).open().load("i0") == theirs
 
 
 def test_a_lost_folder(disk: Disk) -> None:
