@@ -627,9 +627,11 @@ class World:
             in_window = task.began >= self.round_began - lookback - 1
             if in_window or task.odd_start:
                 most[task.name, task.status] += 1
+        # A cloud that tells the time is believed, from the very first reading on.
+        latest = self.time if self.semantics.dated else max(self.time, self.now())
         for key, then in before.items():
             if then == after.get(key) and not cut:
-                surely = then.began >= max(self.time, self.now()) - lookback + 1
+                surely = then.began >= latest - lookback + 1
                 least[then.name, then.status] += surely
         samples = shown.of("dcs_tasks_recent", instance)
         recent = {(labels[0], labels[1]): value for labels, value in samples.items()}
