@@ -662,7 +662,12 @@ class World:
             self.law(2, number <= most[series], what)
 
     def check_counts(self, instance: str) -> None:
-        """Laws 2 and 3: every task that was seen to end has been counted."""
+        """Laws 2 and 3: every task that was seen to end has been counted, and is shown.
+
+        That is, where anything may be shown: of an instance that cannot be read nothing is.
+        """
+        if not self.is_up(instance):
+            return
         truth = self.truths[instance]
         least = Counter(truth.series[key] for key in truth.must)
         for scraper in self.scrapers:
