@@ -109,7 +109,8 @@ class _Listing(Generic[Row]):
 class _Memory:
     """What is remembered of an instance's listings; used by one thread at a time.
 
-    `tasks` are those of the latest whole one. Now and then a listing is exhaustive, each instance's
+    `tasks` are those of the latest one, also where it was cut. Now and then a listing is
+    exhaustive, each instance's
     at a moment of its own. The times of the page `checked` can be, at `checked_at` and later.
     """
 
@@ -210,7 +211,7 @@ class DcsClient:
         kept = [task for task in rows if task.created_at is None or task.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         tasks = tuple(kept)
-        memory.tasks = None if truncated else tasks
+        memory.tasks = tasks
         return Listing(tasks, start, truncated=truncated, answered_at=heard.at)
 
     def list_center_tasks(

@@ -22,7 +22,12 @@ from dcs_task_exporter.budget import RequestBudget
 from dcs_task_exporter.caller import ApiCaller, Surroundings
 from dcs_task_exporter.client import ClientSettings, DcsClient
 from dcs_task_exporter.credentials import AccessKey, Credential
-from dcs_task_exporter.errors import ApiError, InvalidResponseError, TooLargeError
+from dcs_task_exporter.errors import (
+    ApiError,
+    IncompleteListingError,
+    InvalidResponseError,
+    TooLargeError,
+)
 from dcs_task_exporter.listing import check_interval
 from dcs_task_exporter.telemetry import ApiTelemetry
 from dcs_task_exporter.transport import Answer
@@ -244,6 +249,26 @@ def test_the_newest_end_is_read_first() -> None:
     assert listing.truncated
     assert listing.tasks[0].id == "t599"
     assert len(cloud.queries) <= 5
+
+
+def test_what_a_cut_listing_had_is_looked_for() -> None:
+    """After a listing that was cut, too, a cloud that begins to count pages loses no task."""
+    few, many = newest_first(5), [row(at, age=(700 - at) * 60) for at in range(40)]
+    rows, total = few, True
+
+    def answer(query: Query) -> Body:
+        shown = page(rows, query, cap=1000 if total else 5)
+        return {"tasks": shown, "task_count": len(rows) if total else len(shown)}
+
+    cloud = Scripted(answer, max_pages=4)
+    for _ in range(5):
+        cloud.listed()
+    rows = many
+    assert cloud.client.list_tasks("i0", NOW - 7 * DAY, 60.0).truncated
+    total = False
+
+    with pytest.raises(IncompleteListingError):
+        cloud.listed()
 
 
 @pytest.mark.parametrize("order", ["oldest", "mixed"])
