@@ -110,8 +110,8 @@ class _Memory:
     """What is remembered of an instance's listings; used by one thread at a time.
 
     `tasks` are those of the latest one, also where it was cut. Now and then a listing is
-    exhaustive, each instance's
-    at a moment of its own. The times of the page `checked` can be, at `checked_at` and later.
+    exhaustive, each instance's at a moment of its own. The times of the page `checked` can be, at
+    `checked_at` and later.
     """
 
     first_page: AnswerMemory[TaskPage[Task]] = field(default_factory=AnswerMemory)
