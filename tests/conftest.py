@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from certificates import Certificates, certificates_in
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
@@ -102,3 +103,9 @@ def promtool(prometheus_major: str) -> Path:
     """The real promtool."""
     folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"
     return real_part(folder / "promtool", f"promtool {prometheus_major}")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates for both ends of TLS."""
+    return certificates_in(tmp_path_factory.mktemp("tls"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-import trustme
+from certificates import Certificates
 from clouds import World, samples, value, world
 from starlette.types import Message
 
@@ -31,27 +30,6 @@ PADDING = 2**24
 CASES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """What both ends of TLS need."""
-
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-    folder: str
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return Certificates(server, client, str(path))
-
-
 @dataclass
 class Scene:
     """An exporter over a simulated cloud, on a port."""
@@ -64,7 +42,7 @@ class Scene:
     def scrape(self) -> float | None:
         """Scrape as Prometheus does; return the counter of the one that failed."""
         self.world.clock.advance(15)
-        trusted = self.certificates.folder if self.certificates else True
+        trusted = self.certificates.file if self.certificates else True
         text = requests.get(
             f"{self.server.url}/metrics",
             headers={"Accept-Encoding": "identity"},

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
 import requests
-import trustme
+from certificates import Certificates
 from fake_source import QuietSource
 from prometheus_client import Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -53,28 +51,6 @@ class FakeSource(QuietSource):
         if self.hang:
             self.entered.set()
             await asyncio.Event().wait()
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """What both ends of TLS need, and the file of what to trust."""
-
-    server: ssl.SSLContext
-    client: ssl.SSLContext
-    file: str
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Return new ones."""
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return Certificates(server, client, str(path))
 
 
 @pytest.fixture
