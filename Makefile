@@ -59,21 +59,21 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory unit VENV=.venvs/lowest PIP_FLAGS='--constraint .venvs/lowest.txt'
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
-	$(BIN)/python bench/chaos.py
+	$(BIN)/python -m bench.chaos
 
 clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
-	$(BIN)/python bench/bad_clients.py
+	$(BIN)/python -m bench.bad_clients
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
-	$(BIN)/python bench/years.py --years $(or $(N),10)
+	$(BIN)/python -m bench.years --years $(or $(N),10)
 
 bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
-	$(BIN)/python bench/performance.py
+	$(BIN)/python -m bench.performance
 
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire
 
 fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 minutes
-	@failed=; for target in $(FUZZ); do $(BIN)/python fuzz/run.py $$target || failed=1; done; test -z "$$failed"
+	@failed=; for target in $(FUZZ); do $(BIN)/python -m fuzz.run $$target || failed=1; done; test -z "$$failed"
 
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
 	scripts/install-test-tools

@@ -4,7 +4,7 @@ Each row starts an exporter of its own as a process with 1,024 file descriptors,
 cloud, and lets in many clients of one kind. Beside them somebody asks for /metrics and for
 /-/healthy: the longest wait of several, without these clients and with them. Then SIGTERM.
 
-    python bench/bad_clients.py [NAME OF A ROW ...]
+    python -m bench.bad_clients [NAME OF A ROW ...]
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit
 
-from cloud import PROJECT, BenchCloud
+from bench.cloud import PROJECT, BenchCloud
 
 PAGE: Final = "limit=100&offset=0"
 

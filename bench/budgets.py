@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from clients import INTERVAL, LIMIT, exporter, sweep_of
-from cloud import BenchCloud, Load
-from measuring import Row, Say, interleaved, median_wall
-
+from bench.clients import INTERVAL, LIMIT, exporter, sweep_of
+from bench.cloud import BenchCloud, Load
+from bench.measuring import Row, Say, interleaved, median_wall
 from dcs_task_exporter.wiring import Clocks
 
 

@@ -4,7 +4,7 @@ The exporter with its web server, a state file and a simulated cloud in one proc
 on by 15 seconds before each scrape, so that tasks leave the look-back window of an hour as well.
 Prints RSS, threads and descriptors, of all of them together:
 
-    python bench/changing_tasks.py 20000
+    python -m bench.changing_tasks 20000
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ import requests
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from clouds import World, world  # noqa: E402 - found beside the tests
-from held import memory_now  # noqa: E402 - found beside this file
-
-from dcs_task_exporter.config import parse_config  # noqa: E402
+from bench.held import memory_now  # noqa: E402 - found beside this file
+from dcs_task_exporter.commands.process import tune_garbage_collection  # noqa: E402
+from dcs_task_exporter.config.model import parse_config  # noqa: E402
 from dcs_task_exporter.exporter import Exporter, Options  # noqa: E402
-from dcs_task_exporter.process import tune_garbage_collection  # noqa: E402
 from dcs_task_exporter.web.app import create_app  # noqa: E402
 from dcs_task_exporter.web.server import WebServer  # noqa: E402
+from tests.support.clouds import World, world  # noqa: E402 - found beside the tests
 
 NAMES: Final = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
 INSTANCES: Final = 2

@@ -11,7 +11,7 @@ numbers must be what the cloud says happened.
 After a state file was spoilt no kill comes before the exporter has noticed: what is on no disk any
 more, and then in no memory, nobody can count.
 
-    python bench/chaos.py --seconds 180 --kills 20 --instances 20
+    python -m bench.chaos --seconds 180 --kills 20 --instances 20
 """
 
 from __future__ import annotations
@@ -41,10 +41,9 @@ from typing import Final
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from jumping_exporter import set_clock  # noqa: E402 - found beside this file
-from real_prometheus import Prometheus, free_port, running  # noqa: E402 - found beside the tests
-
+from bench.jumping_exporter import set_clock  # noqa: E402 - found beside this file
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud  # noqa: E402
+from tests.support.real_prometheus import Prometheus, free_port, running  # noqa: E402 - found beside the tests
 
 PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")
 KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")

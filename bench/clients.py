@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cloud import PROJECT, BenchCloud
-from measuring import Sweep
-
-from dcs_task_exporter.config import parse_config
+from bench.cloud import PROJECT, BenchCloud
+from bench.measuring import Sweep
+from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.wiring import Clocks
 

@@ -12,10 +12,11 @@ from typing import Final
 
 import certifi
 import requests
-from bare import PAGE, BareClient
-from clients import exporter, sweep_of
-from cloud import PROJECT, BenchCloud, Load
-from measuring import RUNS, Cost, Row, Say, measured, median_wall
+
+from bench.bare import PAGE, BareClient
+from bench.clients import exporter, sweep_of
+from bench.cloud import PROJECT, BenchCloud, Load
+from bench.measuring import RUNS, Cost, Row, Say, measured, median_wall
 
 COLD_RUNS: Final = 11
 REPEATED: Final = 50

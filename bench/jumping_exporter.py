@@ -1,6 +1,6 @@
 """The exporter on a machine whose clock somebody sets: by a file that says how far it is ahead.
 
-    python bench/jumping_exporter.py clock-offset --config.file=config.yml
+    python -m bench.jumping_exporter clock-offset --config.file=config.yml
 
 Only the wall clock is set, as `date --set` would, and before anything else is imported.
 """

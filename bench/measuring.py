@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cloud import BenchCloud
+from bench.cloud import BenchCloud
 
 RUNS: Final = 5
 INFORMATION: Final = "for information"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from measuring import CHANGED, INFORMATION, RUNS, Row, Say
+from bench.measuring import CHANGED, INFORMATION, RUNS, Row, Say
 
 INSTANCES: Final = 1000
 TASKS: Final = 50
@@ -18,10 +18,10 @@ CHANGING: Final = 0.01
 
 _SIZE: Final = (str(INSTANCES), str(TASKS))
 SCRIPTS: Final[Mapping[str, Sequence[str]]] = {
-    "SDK": ("memory_of_sdk.py", *_SIZE),
-    "nothing changed": ("memory_of_exporter.py", "peak", *_SIZE, "0", "gzip"),
-    "each listing changed": ("memory_of_exporter.py", "peak", *_SIZE, "1", "gzip"),
-    "as text": ("memory_of_exporter.py", "peak", *_SIZE, "1", "text"),
+    "SDK": ("memory_of_sdk", *_SIZE),
+    "nothing changed": ("memory_of_exporter", "peak", *_SIZE, "0", "gzip"),
+    "each listing changed": ("memory_of_exporter", "peak", *_SIZE, "1", "gzip"),
+    "as text": ("memory_of_exporter", "peak", *_SIZE, "1", "text"),
 }
 """What holds the answers; each is run by itself, so that nothing else weighs on it."""
 
@@ -45,7 +45,7 @@ def memory(say: Say) -> Iterator[Row]:
 def memory_growth(say: Say) -> Iterator[Row]:
     """Measure how much more is held after many scrapes, before each of which a few changed."""
     words = (*_SIZE, str(CHANGING), str(SCRAPES))
-    *held, took = _printed_by("memory_of_exporter.py", "growth", *words)
+    *held, took = _printed_by("memory_of_exporter", "growth", *words)
     say(
         f"Memory of {INSTANCES} instances of {TASKS} tasks, {CHANGING:.0%} changed at each scrape; "
         f"one run of {took:.0f} s; MB after each {SCRAPES // len(held)} scrapes: "
@@ -55,8 +55,10 @@ def memory_growth(say: Say) -> Iterator[Row]:
     yield Row(what, "< 0.02", held[-1] / held[0] - 1)
 
 
-def _printed_by(script: str, *words: str) -> list[float]:
-    """Run a script, and return the numbers that it prints."""
-    command = [sys.executable, str(Path(__file__).with_name(script)), *words]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+def _printed_by(module: str, *words: str) -> list[float]:
+    """Run a module of this folder, and return the numbers that it prints."""
+    command = [sys.executable, "-m", f"bench.{module}", *words]
+    done = subprocess.run(  # noqa: S603 - our own program
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+    )
     return [float(word) for word in done.stdout.split()]

@@ -12,13 +12,12 @@ import sys
 import time
 from typing import Final
 
-from clients import exporter, sweep_of
-from cloud import BenchCloud, Load
-from held import memory_now, memory_peak
-
+from bench.clients import exporter, sweep_of
+from bench.cloud import BenchCloud, Load
+from bench.held import memory_now, memory_peak
+from dcs_task_exporter.commands.process import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.process import tune_garbage_collection
-from dcs_task_exporter.web.exposition import ScrapeRequest
+from dcs_task_exporter.metrics.exposition import ScrapeRequest
 
 SCRAPES: Final = {
     "gzip": ScrapeRequest("application/openmetrics-text;version=1.0.0", "gzip"),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 
-from cloud import BenchCloud, Load
-from held import memory_peak
-from sdk import sdk_client, sdk_request
-
-from dcs_task_exporter.process import tune_garbage_collection
+from bench.cloud import BenchCloud, Load
+from bench.held import memory_peak
+from bench.sdk import sdk_client, sdk_request
+from dcs_task_exporter.commands.process import tune_garbage_collection
 
 
 def peak(instances: int, tasks: int) -> float:

@@ -4,7 +4,7 @@ The exporter runs as a process against a cloud with a latency, and a real Promet
 every 15 s with a timeout of 10 s. One instance in a hundred has a task that is active for ever.
 What is printed is what Prometheus recorded after the first pass.
 
-    python bench/pass_time.py --instances 5000 --rate 50 --passes 3
+    python -m bench.pass_time --instances 5000 --rate 50 --passes 3
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from clients import configuration
-from cloud import BenchCloud, Load
+from bench.clients import configuration
+from bench.cloud import BenchCloud, Load
 
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from real_prometheus import Prometheus, free_port, running_jobs  # noqa: E402 - beside the tests
+from tests.support.real_prometheus import Prometheus, free_port, running_jobs  # noqa: E402 - beside the tests
 
 INTERVAL: Final = 15
 TIMEOUT: Final = 10

@@ -1,7 +1,7 @@
 """All benchmarks in one run, and the table of what must be reached: `make bench`.
 
 Ratios, measured side by side on one machine; medians of interleaved runs. Absolute times are for
-orientation only. Name parts to run only those: `python bench/performance.py expositions`.
+orientation only. Name parts to run only those: `python -m bench.performance expositions`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-import budgets
-import connections
-import memory
-import rendering
-import saving
-import scrapes
-import sweeps
-from measuring import Row, Say
-
-from dcs_task_exporter.process import tune_garbage_collection
+from bench import budgets, connections, memory, rendering, saving, scrapes, sweeps
+from bench.measuring import Row, Say
+from dcs_task_exporter.commands.process import tune_garbage_collection
 
 Part = Callable[[Say], Iterator[Row]]
 PARTS: Final[Mapping[str, Part]] = {

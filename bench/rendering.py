@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from measuring import RUNS, Row, Say
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from dcs_task_exporter.collector import TaskCollector
-from dcs_task_exporter.counting import CountingRules, InstanceState, count, reveal
-from dcs_task_exporter.models import Instance, Listing, Task
-from dcs_task_exporter.snapshots import Snapshot, TaskFigures, figures
-from dcs_task_exporter.web.blocks import InstanceBlocks
-from dcs_task_exporter.web.exposition import choose_format
+from bench.measuring import RUNS, Row, Say
+from dcs_task_exporter.metrics.blocks import InstanceBlocks
+from dcs_task_exporter.metrics.collector import TaskCollector
+from dcs_task_exporter.metrics.exposition import choose_format
+from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
+from dcs_task_exporter.tasks.models import Instance, Listing, Task
+from dcs_task_exporter.tasks.snapshots import Snapshot, TaskFigures, figures
 
 NOW: Final = 1_750_000_000.0
 INTERVAL: Final = 15.0

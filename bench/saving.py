@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
-from clients import exporter, sweep_of
-from cloud import BenchCloud, Load
-from measuring import INFORMATION, Row, Say, Sweep, interleaved, median_cpu, median_wall
-from sdk import sdk_client, sdk_sweep
+from bench.clients import exporter, sweep_of
+from bench.cloud import BenchCloud, Load
+from bench.measuring import INFORMATION, Row, Say, Sweep, interleaved, median_cpu, median_wall
+from bench.sdk import sdk_client, sdk_sweep
 
 INSTANCES: Final = 1000
 THREADS: Final = 16

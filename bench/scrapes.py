@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import requests
-from clients import exporter, sweep_of
-from cloud import BenchCloud, Load
-from measuring import INFORMATION, RUNS, Row, Say, Sweep
 
+from bench.clients import exporter, sweep_of
+from bench.cloud import BenchCloud, Load
+from bench.measuring import INFORMATION, RUNS, Row, Say, Sweep
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 

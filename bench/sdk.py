@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from cloud import PROJECT, BenchCloud
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkdcs.v2 import DcsClient, ListBackgroundTaskRequest
-from measuring import Sweep
+
+from bench.cloud import PROJECT, BenchCloud
+from bench.measuring import Sweep
 
 
 def sdk_client(cloud: BenchCloud, threads: int) -> DcsClient:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import trustme
-from cloud import Counters, Load
-from listings import ERROR_CODE, NEWEST, NODE, task_body
+
+from bench.cloud import Counters, Load
+from bench.listings import ERROR_CODE, NEWEST, NODE, task_body
 
 
 def serve(

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from bare import BareClient
-from clients import exporter, sweep_of
-from cloud import BenchCloud, Load
-from measuring import (
+from bench.bare import BareClient
+from bench.clients import exporter, sweep_of
+from bench.cloud import BenchCloud, Load
+from bench.measuring import (
     CHANGED,
     INFORMATION,
     RUNS,
@@ -26,7 +26,7 @@ from measuring import (
     median_cpu,
     median_wall,
 )
-from sdk import sdk_client, sdk_sweep
+from bench.sdk import sdk_client, sdk_sweep
 
 LATENCY: Final = 0.02
 """Seconds that the cloud takes in the lines of the table."""

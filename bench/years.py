@@ -3,7 +3,7 @@
 A year is 5,000 steps. What breaks a law is shown with its seed, and with the few steps that are
 enough; the exit status is 1 then.
 
-    python bench/years.py --years 100
+    python -m bench.years --years 100
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from world_play import DAY, NOW, LawBrokenError, World, shrunk, steps_of  # noqa: E402 - found beside
+from tests.support.world_play import DAY, NOW, LawBrokenError, World, shrunk, steps_of  # noqa: E402 - found beside
 
 STEPS = 5000
 

@@ -21,33 +21,33 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.check import (
+from dcs_task_exporter.cloud.credentials import ENVIRONMENT_NAMES, has_key
+from dcs_task_exporter.commands.check import (
     check_online,
     key_problems,
     say_what_is_watched,
     state_problems,
 )
-from dcs_task_exporter.config import (
+from dcs_task_exporter.commands.process import tune_garbage_collection
+from dcs_task_exporter.commands.report import tasks_json, tasks_table
+from dcs_task_exporter.config.model import (
     ENVIRONMENT,
     REGION_NAMES,
     Config,
     config_of_environment,
     load_config,
 )
-from dcs_task_exporter.credentials import ENVIRONMENT_NAMES, has_key
-from dcs_task_exporter.demo import run_demo
+from dcs_task_exporter.demo.run import run_demo
 from dcs_task_exporter.errors import ConfigError, ExporterError, Problem
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.flags import DEFAULT_CONFIG, PROGRAM, UsageError, help_of, parse_flags
-from dcs_task_exporter.logs import set_up_logging
-from dcs_task_exporter.process import tune_garbage_collection
-from dcs_task_exporter.report import tasks_json, tasks_table
-from dcs_task_exporter.sharding import choose_shard
-from dcs_task_exporter.state import StateLockedError
+from dcs_task_exporter.logs.formats import set_up_logging
+from dcs_task_exporter.refresh.sharding import choose_shard
+from dcs_task_exporter.state.file import StateLockedError
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.toolkit import WebConfigFile
+from dcs_task_exporter.web.web_config import WebConfigFile
 
 PATIENCE: Final = 60.0
 """Seconds that a command waits for the cloud, beside what the budget makes a pass take."""

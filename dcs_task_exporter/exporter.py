@@ -19,17 +19,12 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.client import DcsClient
-from dcs_task_exporter.clocks import Timekeeper
-from dcs_task_exporter.config import Config, ProjectConfig
-from dcs_task_exporter.log_queue import lines_lost
-from dcs_task_exporter.models import Instance
-from dcs_task_exporter.refresher import Refresher
-from dcs_task_exporter.sharding import Shard
-from dcs_task_exporter.snapshots import Snapshot
-from dcs_task_exporter.state import NoJournal, StateFile, StateStatus
-from dcs_task_exporter.targets import Targets
-from dcs_task_exporter.telemetry import (
+from dcs_task_exporter.cloud.client import DcsClient
+from dcs_task_exporter.config.model import Config, ProjectConfig
+from dcs_task_exporter.logs.queue import lines_lost
+from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, Shown
+from dcs_task_exporter.metrics.renderer import Rendering
+from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ClockTelemetry,
     DiscoveryTelemetry,
@@ -37,9 +32,15 @@ from dcs_task_exporter.telemetry import (
     TaskDurations,
     register_process_metrics,
 )
+from dcs_task_exporter.refresh.clocks import Timekeeper
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.sharding import Shard
+from dcs_task_exporter.refresh.targets import Targets
+from dcs_task_exporter.refresh.workers import all_of, and_then, wait_awake
+from dcs_task_exporter.state.file import NoJournal, StateFile, StateStatus
+from dcs_task_exporter.tasks.models import Instance
+from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import WebSettings
-from dcs_task_exporter.web.exposition import Exposition, ScrapeRequest, Shown
-from dcs_task_exporter.web.rendering import Rendering
 from dcs_task_exporter.wiring import (
     Clocks,
     client_of,
@@ -48,7 +49,6 @@ from dcs_task_exporter.wiring import (
     operations_of,
     refresh_settings,
 )
-from dcs_task_exporter.workers import all_of, and_then, wait_awake
 
 logger = logging.getLogger(__name__)
 

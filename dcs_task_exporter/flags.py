@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from dcs_task_exporter.errors import ExporterError
-from dcs_task_exporter.logs import FORMATS, LEVELS
+from dcs_task_exporter.logs.formats import FORMATS, LEVELS
 from dcs_task_exporter.simulator import DEMO_KEY
 from dcs_task_exporter.web.app import WebSettings
 from dcs_task_exporter.web.server import parse_listen_address

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from requests.utils import get_environ_proxies
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.budget import RequestBudget
-from dcs_task_exporter.caller import ApiCaller, ApiObserver, Surroundings
-from dcs_task_exporter.change_detector import ChangeDetector
-from dcs_task_exporter.client import (
+from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
     LIST_PROJECTS,
@@ -24,16 +21,19 @@ from dcs_task_exporter.client import (
     ClientSettings,
     DcsClient,
 )
-from dcs_task_exporter.clocks import Timekeeper
-from dcs_task_exporter.config import CollectorConfig, Config, ProjectConfig
-from dcs_task_exporter.counting import CountingRules
-from dcs_task_exporter.credentials import credential_source
-from dcs_task_exporter.discovery import Discovery, DiscoveryRules, DiscoverySettings
-from dcs_task_exporter.models import Instance
-from dcs_task_exporter.progress import THREADS as PROGRESS_THREADS
-from dcs_task_exporter.redaction import proxy_secrets
-from dcs_task_exporter.refresher import RefreshSettings
-from dcs_task_exporter.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.rate_limit import RequestBudget
+from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
+from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
+from dcs_task_exporter.refresh.clocks import Timekeeper
+from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
+from dcs_task_exporter.refresh.refresher import RefreshSettings
+from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.models import Instance
+from dcs_task_exporter.text.redaction import proxy_secrets
 
 logger = logging.getLogger(__name__)
 

@@ -26,20 +26,26 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from requests.auth import AuthBase
 
-from dcs_task_exporter import json_values
-from dcs_task_exporter.budget import RequestBudget
-from dcs_task_exporter.caller import ApiCaller, Surroundings
-from dcs_task_exporter.client import ClientSettings, DcsClient
-from dcs_task_exporter.collector import TaskCollector
-from dcs_task_exporter.counting import CountingRules, InstanceState, count, listing_start, reveal
-from dcs_task_exporter.credentials import AccessKey
+from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
+from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.rate_limit import RequestBudget
+from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.errors import ApiError
-from dcs_task_exporter.logs import JsonFormatter, LogfmtFormatter
-from dcs_task_exporter.models import Instance, Listing
-from dcs_task_exporter.snapshots import Snapshot, figures
-from dcs_task_exporter.transport import Answer, Transport
-from dcs_task_exporter.web.blocks import END, InstanceBlocks
-from dcs_task_exporter.web.exposition import choose_format
+from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
+from dcs_task_exporter.metrics.blocks import END, InstanceBlocks
+from dcs_task_exporter.metrics.collector import TaskCollector
+from dcs_task_exporter.metrics.exposition import choose_format
+from dcs_task_exporter.tasks.counting import (
+    CountingRules,
+    InstanceState,
+    count,
+    listing_start,
+    reveal,
+)
+from dcs_task_exporter.tasks.models import Instance, Listing
+from dcs_task_exporter.tasks.snapshots import Snapshot, figures
+from dcs_task_exporter.text import json_values
 
 NOW: Final = 1_592_381_900.0
 """When each input is read (Unix seconds): a little after the tasks of the API page's sample."""

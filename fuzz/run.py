@@ -1,4 +1,4 @@
-"""Fuzz one target, guided by coverage: ``python fuzz/run.py TARGET --runs N --seconds S``.
+"""Fuzz one target, guided by coverage: ``python -m fuzz.run TARGET --runs N --seconds S``.
 
 It goes on after a failure, and tells each only once: by its kind, and the line of this package
 that it came from. An input that fails, made as small as it gets, is kept under ``fuzz/corpus``,
@@ -24,10 +24,10 @@ from typing import Any, Final
 import atheris
 
 with atheris.instrument_imports(include=["dcs_task_exporter", "http", "email", "urllib3"]):
-    from fuzz_targets import TARGETS, Target, check_exposition
+    from fuzz.fuzz_targets import TARGETS, Target, check_exposition
 
-from fuzz_mutations import TOKENS, json_mutated, mutated
-from fuzz_seeds import seeds_of
+from fuzz.fuzz_mutations import TOKENS, json_mutated, mutated
+from fuzz.fuzz_seeds import seeds_of
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 

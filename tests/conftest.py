@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-from certificates import Certificates, certificates_in
 from hypothesis import settings
 
-ROOT = Path(__file__).parent.parent
-IN_CI = os.environ.get("CI") == "true"
+from tests.support.certificates import Certificates, certificates_in
+from tests.support.real_parts import ROOT, missing, real_part
+
 TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
 """Where Debian's Alertmanager looks for them, and nowhere else."""
 
@@ -58,21 +57,6 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-
-
-def real_part(path: Path | str, what: str) -> Path:
-    """Return a program that the tests need: required in CI, a skip with its reason elsewhere."""
-    found = shutil.which(path)
-    if found is None:
-        missing(f"{what} is not here: run scripts/install-test-tools")
-    return Path(found)
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip a test, for this reason; in CI, where nothing may be missing, fail it."""
-    if IN_CI:
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(params=["2", "3"])

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final, Protocol
 
-from dcs_task_exporter.signing import (
+from dcs_task_exporter.cloud.signing import (
     ALGORITHM,
     DATE_FORMAT,
     canonical_query,

@@ -23,12 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dcs_task_exporter.collector import label_name
-from dcs_task_exporter.models import MAX_LABEL_LENGTH, Instance, StatusTable
-from dcs_task_exporter.snapshots import Snapshot
-from dcs_task_exporter.state import StateStatus
-from dcs_task_exporter.web.delivery import DeliveredResponse
-from dcs_task_exporter.web.exposition import (
+from dcs_task_exporter.metrics.collector import label_name
+from dcs_task_exporter.metrics.exposition import (
     INSTANCES,
     PARTS,
     Exposition,
@@ -37,7 +33,11 @@ from dcs_task_exporter.web.exposition import (
     scrape_budget,
     time_to_hand_over,
 )
-from dcs_task_exporter.web.status import Overview, status_environment, views_of
+from dcs_task_exporter.state.file import StateStatus
+from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance, StatusTable
+from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.web.delivery import DeliveredResponse
+from dcs_task_exporter.web.status_page import Overview, status_environment, views_of
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 HEALTHY_PATH: Final = "/-/healthy"

@@ -19,8 +19,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcs_task_exporter.web.toolkit import WebConfig
-from dcs_task_exporter.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.web.web_config import WebConfig
 
 NOBODY: Final = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8mjBVSzLPR8bEtqXGXVCzMlRgrrEGW"
 """A hash to compare with for a user who is not there, so that the time taken does not tell."""

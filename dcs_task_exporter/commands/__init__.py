@@ -1,0 +1,1 @@
+"""What the program does besides serving: checks, one pass over the instances, reports."""

@@ -1,0 +1,96 @@
+"""One pass over the instances as a table for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from dcs_task_exporter.tasks.models import StatusTable, Task
+from dcs_task_exporter.tasks.snapshots import Snapshot
+
+COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
+
+
+def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
+    """Return the latest tasks of each instance, newest first, and what could not be read."""
+    rows: list[tuple[str, ...]] = [COLUMNS]
+    notes = []
+    for snapshot in snapshots:
+        instance, failure = snapshot.instance, snapshot.failure
+        if snapshot.figures is None:
+            reason = f"{failure.reason}: {failure.message}" if failure else "not in time"
+            notes.append(f"{instance.name} ({instance.id}) could not be read: {reason}")
+            continue
+        rows += [_row(instance.name, task, statuses) for task in snapshot.figures.tasks]
+        if not snapshot.figures.tasks:
+            notes.append(f"{instance.name} ({instance.id}) has no task in the look-back window")
+    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
+    lines = [
+        "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()
+        for row in (rows if len(rows) > 1 else [])
+    ]
+    return "".join(f"{_printable(line)}\n" for line in (*lines, *notes))
+
+
+def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
+    """Return the same as one JSON object for each line: an instance with its tasks."""
+    return "".join(f"{json.dumps(_document(item, statuses))}\n" for item in snapshots)
+
+
+def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
+    outcome = statuses.outcome(task.status)
+    ended = outcome.finished
+    took = task.duration if ended else None
+    return (
+        name,
+        task.name,
+        f"{task.status} {task.error_code}".rstrip(),
+        _moment(task.created_at),
+        _moment(task.updated_at) if ended else "-",
+        "-" if took is None else f"{took:.1f}s",
+        task.summary(outcome) or "-",
+    )
+
+
+def _document(snapshot: Snapshot, statuses: StatusTable) -> dict[str, object]:
+    instance, failure, figures = snapshot.instance, snapshot.failure, snapshot.figures
+    return {
+        "project": instance.project,
+        "dcs_instance_id": instance.id,
+        "dcs_instance_name": instance.name,
+        "up": snapshot.up,
+        "error": failure and {"reason": failure.reason, "message": failure.message},
+        "truncated": snapshot.truncated,
+        "tasks": None if figures is None else [_task(task, statuses) for task in figures.tasks],
+    }
+
+
+def _task(task: Task, statuses: StatusTable) -> dict[str, object]:
+    outcome = statuses.outcome(task.status)
+    return {
+        "task_id": task.id,
+        "task_name": task.name,
+        "status": task.status,
+        "outcome": outcome.value,
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "duration_seconds": task.duration if outcome.finished else None,
+        "error_code": task.error_code,
+        "summary": task.summary(outcome),
+    }
+
+
+def _moment(timestamp: float | None) -> str:
+    if timestamp is None:
+        return "unknown"
+    try:
+        return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, OSError, ValueError):
+        return "unknown"
+
+
+def _printable(line: str) -> str:
+    """Take out what a terminal would obey: names come from outside."""
+    return "".join(char if char.isprintable() else "?" for char in line)

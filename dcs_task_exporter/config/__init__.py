@@ -1,0 +1,1 @@
+"""The configuration file: its keys, its mistakes, its secrets."""

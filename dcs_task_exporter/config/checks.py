@@ -1,0 +1,208 @@
+"""Mistakes of a configuration that no single key shows.
+
+They are found in the plain data, so that they are reported even where another key is wrong too.
+The data may be of any shape: what does not fit is the schema's to report.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from dcs_task_exporter.config.durations import parse_duration
+from dcs_task_exporter.config.secrets import read_secret
+from dcs_task_exporter.errors import CredentialsError, Problem
+from dcs_task_exporter.tasks.models import STATUS_WORDS
+
+_SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
+    "access_key": ("access_key", "secret_key"),
+    "token": ("token",),
+}
+_PAIRS: Final = (
+    ("max_staleness", 3600.0, "min_refresh_interval", 15.0),
+    ("max_staleness", 3600.0, "refresh_interval", 0.0),
+    ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
+)
+"""Of each pair the first must not be shorter; with their defaults."""
+
+_BOOLEAN: Final = TypeAdapter(bool)
+
+
+def cross_check(data: object) -> list[Problem]:
+    """Return the mistakes that only several keys together show."""
+    projects = list(_sections(data, "projects"))
+    names = [(f"projects[{at}].name", project.get("name")) for at, project in projects]
+    ids = [
+        (f"projects[{at}].instances[{item}].id", instance.get("id"))
+        for at, project in projects
+        for item, instance in _sections(project, "instances")
+    ]
+    return [
+        *_repeated(names),
+        *(problem for at, project in projects for problem in _project(f"projects[{at}]", project)),
+        *_repeated(ids),
+        *_durations(_section(data, "collector")),
+        *_tag_labels(_section(data, "collector")),
+        *_full_passes(data),
+        *_status_words(_section(data, "status_words")),
+    ]
+
+
+def _full_passes(data: object) -> Iterator[Problem]:
+    """Keep what the task centre spared a read from being too old before the next full pass."""
+    collector = _section(data, "collector")
+    for at, project in _sections(data, "projects"):
+        center = _section(project, "task_center")
+        if not _enabled(center):
+            continue
+        try:
+            longest = _seconds(collector, "max_staleness", 3600.0)
+            interval = _seconds(center, "full_pass_interval", 600.0)
+        except ValueError:
+            continue  # the schema reports it
+        if interval >= longest:
+            path = f"projects[{at}].task_center.full_pass_interval"
+            yield Problem(path, "must be shorter than collector.max_staleness")
+
+
+def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
+    tags = collector.get("tag_labels")
+    first: dict[str, str] = {}
+    for at, tag in enumerate(tags if isinstance(tags, list) else ()):
+        if not (isinstance(tag, str) and tag):
+            continue
+        path, label = f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag)
+        if label in first:
+            yield Problem(path, f"makes the same label as {first[label]}")
+        first.setdefault(label, path)
+
+
+def unusable_files(data: object) -> list[Problem]:
+    """Return the files that cannot be used, by the keys that name them."""
+    problems = []
+    for at, project in _sections(data, "projects"):
+        ca_file = _section(project, "tls").get("ca_file")
+        if isinstance(ca_file, str):
+            path = f"projects[{at}].tls.ca_file"
+            problems += [Problem(path, message) for message in _of_certificates(ca_file)]
+        for key, value in _section(project, "credentials").items():
+            if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
+                continue
+            try:
+                read_secret(Path(value))
+            except CredentialsError as error:
+                problems.append(Problem(f"projects[{at}].credentials.{key}", str(error)))
+    return problems
+
+
+def _of_certificates(path: str) -> Iterator[str]:
+    """Say why a file of certificates cannot be used; it is named by its key alone."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        yield "holds no certificate in the PEM format"
+    except OSError as error:
+        yield f"cannot be read: {error.strerror}"
+    except ValueError:
+        yield "has a name that no file can have"
+
+
+def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
+    def given(key: str) -> bool:
+        return project.get(key) not in (None, "")
+
+    by_name = given("iam_endpoint") and given("project_name")
+    if not given("region") and not given("endpoint"):
+        yield Problem(f"{path}.region", "is missing: needs a region, or an endpoint")
+    elif not given("project_id") and not given("region") and not by_name:
+        message = (
+            "is missing: needs a project_id, or a region to look it up by, "
+            "or an iam_endpoint with a project_name"
+        )
+        yield Problem(f"{path}.project_id", message)
+    searched = _enabled(_section(project, "discovery"))
+    if searched is False and project.get("instances") in (None, []):
+        message = "is missing: list at least one, or set discovery.enabled"
+        yield Problem(f"{path}.instances", message)
+    yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
+
+
+def _enabled(section: Mapping[object, object]) -> bool | None:
+    """Whether a section is switched on, by what the schema takes for true; None if it is no
+    boolean.
+    """
+    try:
+        return _BOOLEAN.validate_python(section.get("enabled", False))
+    except ValidationError:
+        return None
+
+
+def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
+    kind = section.get("type")
+    for name in _SECRETS.get(kind, ()) if isinstance(kind, str) else ():
+        twice = name in section and f"{name}_file" in section
+        if name not in section and f"{name}_file" not in section:
+            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
+        elif twice:
+            yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
+    if "security_token" in section and "security_token_file" in section:
+        message = "is given twice: remove it, or security_token_file"
+        yield Problem(f"{path}.security_token", message)
+
+
+def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
+    for longer, longer_default, shorter, shorter_default in _PAIRS:
+        try:
+            most = _seconds(section, longer, longer_default)
+            least = _seconds(section, shorter, shorter_default)
+        except ValueError:
+            continue  # the schema reports it
+        if least >= most > 0:
+            key = shorter if shorter in section else longer
+            relation = "shorter" if key == shorter else "longer"
+            other = longer if key == shorter else shorter
+            yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+
+
+def _seconds(section: Mapping[object, object], key: str, default: float) -> float:
+    return parse_duration(section[key]) if key in section else default
+
+
+def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
+    meanings: dict[str, str] = {}
+    for meaning, words in section.items():
+        for at, word in enumerate(words if isinstance(words, list) else ()):
+            if not isinstance(word, str):
+                continue
+            known = STATUS_WORDS.get(word.upper())
+            before = known.value if known else meanings.setdefault(word.upper(), str(meaning))
+            if before != meaning:
+                what = "known to the exporter" if known else "in this file already"
+                message = f"is {what} as {before}: it can have one meaning"
+                yield Problem(f"status_words.{meaning}[{at}]", message)
+
+
+def _repeated(values: Iterable[tuple[str, object]]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for path, value in values:
+        if isinstance(value, str) and value:
+            if value in first:
+                yield Problem(path, f"is the same as {first[value]}: it must be unique")
+            first.setdefault(value, path)
+
+
+def _section(data: object, key: str) -> Mapping[object, object]:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sections(data: object, key: str) -> Iterator[tuple[int, Mapping[object, object]]]:
+    values = data.get(key) if isinstance(data, Mapping) else None
+    for at, value in enumerate(values if isinstance(values, list) else ()):
+        if isinstance(value, Mapping):
+            yield at, value

@@ -1,0 +1,1 @@
+"""The exporter, the simulated cloud, and a Prometheus where one is installed."""

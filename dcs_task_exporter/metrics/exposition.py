@@ -1,0 +1,183 @@
+"""What one scrape asks for, and the body that answers it.
+
+Pure but for the registry that is rendered: no clock, no network, no framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from dcs_task_exporter.metrics.gzip_parts import Part, stream
+from dcs_task_exporter.tasks.snapshots import Snapshot
+
+MAX_SCRAPE_TIMEOUT: Final = 300.0
+"""Longest time that a scrape may ask for, in seconds."""
+
+MIN_SHARE: Final = 0.5
+"""The offset never takes more than this share of the time that a scrape has."""
+
+READ_SPEED: Final = 50e6
+"""Bytes a second, decompressed, that a scraper reads at least, which it does within its timeout."""
+
+RENDER_MARGIN: Final = 2.0
+"""How many times as long as before rendering may take, when there is more to show."""
+
+GZIP_MINIMUM: Final = 1024
+"""Bodies of fewer bytes are sent as they are."""
+
+OPENMETRICS: Final = "application/openmetrics-text"
+VERSIONS: Final = {
+    OPENMETRICS: ("", "1.0.0"),
+    "text/plain": ("", "0.0.4", "1.0.0"),
+    "text/*": ("",),
+    "*/*": ("",),
+}
+"""The media types that can be answered, with their versions; "" is no version."""
+
+INSTANCES: Final = "instances"
+EXPORTER: Final = "exporter"
+PARTS: Final = (INSTANCES, EXPORTER)
+"""What a scrape can ask for by ``collect[]``."""
+
+COUNTER_NAME: Final = "dcs_tasks_finished_total"
+"""The metric whose values a scraper must have seen before they may grow."""
+
+Encoder = Callable[[CollectorRegistry], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The instances whose counters an answer shows; `number` grows from answer to answer."""
+
+    snapshots: Sequence[Snapshot]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exposition:
+    """The body of one answer, and the headers that describe it.
+
+    `size` is that of the body before compression, in bytes; `shown` is None where the answer has
+    no counters that must be seen before they grow.
+    """
+
+    body: bytes
+    headers: dict[str, str]
+    size: int
+    shown: Shown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScrapeRequest:
+    """What a scrape wants: formats, encodings, and the metric names to keep (all, if empty).
+
+    `parts` says whether the instances are shown, or the exporter itself, or both; with a `target`
+    only the instance of that id is.
+    """
+
+    accept: str = ""
+    accept_encoding: str = ""
+    names: Sequence[str] = ()
+    parts: Sequence[str] = PARTS
+    target: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the counters of the instances are wanted."""
+        return INSTANCES in self.parts and (not self.names or COUNTER_NAME in self.names)
+
+
+def scrape_budget(header: str | None, default: float, offset: float) -> float:
+    """Return the seconds that a scrape may take.
+
+    That is the scraper's own timeout less an offset for the way back, and never less than half of
+    the timeout; a header that is no positive number counts as absent.
+    """
+    timeout = _positive(header)
+    granted = min(default if timeout is None else timeout, MAX_SCRAPE_TIMEOUT)
+    return max(granted - offset, granted * MIN_SHARE)
+
+
+def time_to_hand_over(rendering: float, size: int) -> float:
+    """Return the seconds to keep for an answer, when the one before took so long and was so large.
+
+    Of 500,000 series, 70 MB, Prometheus reads for half a second and more.
+    """
+    return RENDER_MARGIN * rendering + size / READ_SPEED
+
+
+def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
+    """Render a registry the way that a scrape asks for it."""
+    encoder, content_type = choose_format(request.accept)
+    # A restricted registry has all that an encoder uses, though it is no CollectorRegistry.
+    chosen = (
+        cast("CollectorRegistry", registry.restricted_registry(request.names))
+        if request.names
+        else registry
+    )
+    return packed(encoder(chosen), content_type, request)
+
+
+def packed(
+    body: bytes,
+    content_type: str,
+    request: ScrapeRequest,
+    beginning: Sequence[Part] = (),
+) -> Exposition:
+    """Return the answer with this body, compressed if that is asked for and pays.
+
+    A `beginning` is compressed already, and the body goes on from there.
+    """
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    size = len(body) + sum(part.size for part in beginning)
+    if beginning or (len(body) > GZIP_MINIMUM and takes_gzip(request)):
+        body = stream(beginning, body)
+        headers["Content-Encoding"] = "gzip"
+    return Exposition(body, headers, size)
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def choose_format(accept: str) -> tuple[Encoder, str]:
+    """Return the encoder and the content type that the client likes best of those there are."""
+    offers = [(_quality(part), part) for part in accept.split(",") if _is_known(part)]
+    best = max(offers, key=lambda offer: offer[0], default=(0.0, ""))
+    return cast("tuple[Encoder, str]", choose_encoder(best[1] if best[0] > 0 else ""))
+
+
+def _is_known(part: str) -> bool:
+    kind = part.split(";", maxsplit=1)[0].strip().lower()
+    return _parameter(part, "version") in VERSIONS.get(kind, ())
+
+
+def takes_gzip(request: ScrapeRequest) -> bool:
+    """Whether the client can read a compressed answer."""
+    codings = request.accept_encoding.split(",")
+    parts = [part for part in codings if part.split(";")[0].strip() == "gzip"]
+    return any(_quality(part) > 0 for part in parts)
+
+
+def _quality(part: str) -> float:
+    """Return the weight of one element of an Accept header; 0 for one that cannot be read."""
+    text = _parameter(part, "q")
+    return 1.0 if not text else _positive(text) or 0.0
+
+
+def _parameter(part: str, name: str) -> str:
+    for parameter in part.split(";")[1:]:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == name:
+            return value.strip()
+    return ""

@@ -1,0 +1,1 @@
+"""Which instance is read when, and the snapshots that come of it."""

@@ -1,0 +1,123 @@
+"""What time it is, when clocks are wrong: ours jumps, and the cloud does not always tell its own.
+
+The cloud's time is that of the `Date` of its latest answer, and what the monotonic clock counted
+since: a machine that was suspended makes it too early, never too late. Where no answer has one, our
+clock is compared with the monotonic one, and with what the state file knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN
+from dcs_task_exporter.tasks.models import EARLIEST_TIME
+
+MAX_GAP: Final = 90 * 86_400.0
+"""Seconds without any refresh after which a start is rather taken for one by a wrong clock."""
+
+_UNITS: Final = ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"))
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time, in Unix seconds, as far as it is known.
+
+    `at` is the cloud's time, with which the times of tasks can be compared, or else the earliest
+    that it can be by our clocks: a window that is reckoned from it lacks nothing. `doubt` says what
+    is wrong with our clock, or is empty.
+    """
+
+    at: float
+    doubt: str = ""
+
+
+class Timekeeper:
+    """Compares the clocks, and says once when ours is not to be believed.
+
+    `latest_refresh` is the latest time that the state file knows (Unix seconds). Safe to use from
+    threads.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        latest_refresh: float | None = None,
+    ) -> None:
+        self._now = now
+        self._monotonic = monotonic
+        self._latest_refresh = latest_refresh
+        self._started_at = now()
+        self._started = monotonic()
+        self._lock = threading.Lock()
+        self._heard: dict[str, float] = {}
+        self._doubted: frozenset[str] = frozenset()
+
+    def hear(self, project: str, date: float | None) -> Moment:
+        """Take note of the time that an answer of a project's cloud told, if it told one.
+
+        Returns what time it is now.
+        """
+        if date is not None and date >= EARLIEST_TIME:
+            self._heard[project] = date - self._monotonic()
+        moment = self.moment(project)
+        self._tell(project, moment.doubt)
+        return moment
+
+    def moment(self, project: str) -> Moment:
+        """Return what time it is, for what one project's cloud lists."""
+        wall, steady, heard = self._now(), self._monotonic(), self._heard.get(project)
+        if heard is None:
+            by_start = self._started_at + steady - self._started
+            return Moment(min(wall, by_start), self._own_doubt(wall, wall - by_start))
+        by_cloud = steady + heard
+        return Moment(by_cloud, _doubt(wall - by_cloud, "the cloud's"))
+
+    def latest(self) -> float:
+        """Return the latest time that it may be: what is a day later still, is no time."""
+        by_start = self._started_at + self._monotonic() - self._started
+        return max(self._now(), by_start, self._latest_refresh or 0.0)
+
+    def _own_doubt(self, wall: float, jump: float) -> str:
+        """Return what is wrong with our clock, as far as that shows without another's time."""
+        known = self._latest_refresh
+        if known is not None and wall < known - SKEW_MARGIN:
+            return f"{_span(known - wall)} behind the latest refresh in the state file"
+        if known is not None and self._started_at > known + MAX_GAP:
+            return f"{_span(self._started_at - known)} ahead of the latest refresh before the start"
+        return _doubt(jump, "the monotonic clock since the start")
+
+    def _tell(self, project: str, doubt: str) -> None:
+        with self._lock:
+            before = project in self._doubted
+            if bool(doubt) == before:
+                return
+            self._doubted ^= {project}
+        if doubt:
+            logger.warning(
+                "this machine's clock is in doubt: nothing is forgotten until it is right",
+                extra={"fields": {"project": project, "clock": doubt}},
+            )
+        else:
+            logger.info(
+                "this machine's clock is right again", extra={"fields": {"project": project}}
+            )
+
+
+def _doubt(ahead: float, of: str) -> str:
+    if abs(ahead) <= SKEW_MARGIN:
+        return ""
+    return f"{_span(ahead)} {'ahead of' if ahead > 0 else 'behind'} {of}"
+
+
+def _span(seconds: float) -> str:
+    for unit, name in _UNITS:
+        if abs(seconds) >= 2 * unit:
+            return f"{abs(seconds) / unit:.0f} {name}"
+    return f"{abs(seconds):.0f} seconds"

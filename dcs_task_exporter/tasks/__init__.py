@@ -1,0 +1,1 @@
+"""The domain, pure: background tasks, instances, and how they are counted."""

@@ -1,0 +1,175 @@
+"""What is shown of an instance: plain figures, made from what was counted and listed; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from dcs_task_exporter.tasks.counting import (
+    CountingRules,
+    InstanceState,
+    Series,
+    label_of,
+    names_had,
+    series_of,
+)
+from dcs_task_exporter.tasks.models import Instance, Listing, Outcome, Progress, Task
+
+RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
+"""The name of a resize, and the one it had in 2021."""
+
+SHOWN_TASKS: Final = 20
+"""How many of the latest tasks a snapshot keeps to be looked at."""
+
+Key = TypeVar("Key", str, tuple[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """What is shown of one instance's tasks: plain figures, ready to be exposed.
+
+    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
+    after the cap; but for `finished`, only those that the instance has had. `listed` is how many
+    tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
+    `token` is that of this very object: who keeps it knows the
+    object again without keeping it alive.
+    """
+
+    finished: Mapping[Series, int]
+    recent: Mapping[Series, int]
+    active: Mapping[str, int]
+    oldest_active_start: Mapping[str, float]
+    last_start: Mapping[Series, float]
+    last_end: Mapping[Series, float]
+    last_duration: Mapping[Series, float]
+    last_success: Mapping[str, float]
+    last_failure: Mapping[str, float]
+    latest: Mapping[str, Task]
+    last_extend: Task | None
+    tasks: tuple[Task, ...] = ()
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    listed: int = 0
+    failed: Mapping[str, Task] = field(default_factory=dict)
+    token: object = field(init=False, default_factory=object, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the latest refresh of an instance failed, for the log and the status page."""
+
+    at: float
+    reason: str
+    message: str
+    error_code: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is known of one instance at one moment; immutable, published as a whole.
+
+    `refreshed_at` is the Unix time of the data in `figures`; `figures` is None when nothing was
+    read yet, or when what was read is too old to be shown. The `token` is as that of the figures.
+    """
+
+    instance: Instance
+    up: bool = False
+    figures: TaskFigures | None = None
+    refreshed_at: float | None = None
+    attempted_at: float | None = None
+    refresh_duration: float | None = None
+    truncated: bool = False
+    failure: Failure | None = None
+    token: object = field(init=False, default_factory=object, compare=False, repr=False)
+
+
+def figures(
+    state: InstanceState,
+    listing: Listing,
+    now: float,
+    rules: CountingRules,
+    progress: Mapping[str, Progress] | None = None,
+) -> TaskFigures:
+    """Return what is to be shown of an instance after `count` and `reveal`.
+
+    `progress` is that of active tasks, by their ids.
+    """
+    window = now - rules.lookback
+    recent = sorted(
+        (task for task in listing.tasks if task.created_at is None or task.created_at >= window),
+        key=_recency,
+    )
+    ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
+    last = _latest(recent, lambda task: series_of(state, task))
+    dated = (task for task in ended if task.updated_at is not None)
+    last_ended = _latest(dated, lambda task: series_of(state, task))
+    active = Counter(label_of(state, task) for task in state.active.values())
+    latest = _latest(recent, lambda task: label_of(state, task))
+    names = {**names_had(state), **dict.fromkeys(latest)}
+    return TaskFigures(
+        finished=state.shown,
+        recent={
+            **dict.fromkeys(state.counts, 0),
+            **Counter(series_of(state, task) for task in recent),
+        },
+        active={**dict.fromkeys(names, 0), **active},
+        oldest_active_start=_oldest_starts(state),
+        last_start=_known({key: task.created_at for key, task in last.items()}),
+        last_end=_known({key: task.updated_at for key, task in last_ended.items()}),
+        last_duration=_known({key: task.duration for key, task in last_ended.items()}),
+        last_success={**dict.fromkeys(names, 0.0), **state.last_success},
+        last_failure={**dict.fromkeys(names, 0.0), **state.last_failure},
+        latest=latest,
+        last_extend=next(
+            (
+                task
+                for task in reversed(recent)
+                if task.name in RESIZE_NAMES
+                and task.details.new_capacity is not None
+                and rules.statuses.outcome(task.status) is Outcome.SUCCESS
+            ),
+            None,
+        ),
+        tasks=tuple(recent[: -SHOWN_TASKS - 1 : -1]),
+        progress=least_progress(state, progress or {}),
+        listed=len(recent),
+        failed=state.failed,
+    )
+
+
+def least_progress(
+    state: InstanceState, progress: Mapping[str, Progress]
+) -> Mapping[str, Progress]:
+    """Return the progress of each name's slowest task: the one that is waited for longest."""
+    known = [
+        (label_of(state, task), progress[key])
+        for key, task in state.active.items()
+        if key in progress
+    ]
+    known.sort(key=lambda item: -(item[1].ratio or 0.0))
+    return dict(known)
+
+
+def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
+    starts: dict[str, float] = {}
+    for task in state.active.values():
+        if task.created_at is not None:
+            name = label_of(state, task)
+            starts[name] = min(task.created_at, starts.get(name, task.created_at))
+    return starts
+
+
+def _recency(task: Task) -> tuple[float, str]:
+    """Order tasks by start; one without a readable start never passes for the latest."""
+    return (0.0 if task.created_at is None else task.created_at, task.id)
+
+
+def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
+    """Return the last task of each key; `tasks` are in the order of their recency."""
+    return {key(task): task for task in tasks}
+
+
+def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,180 @@
+"""What the status page shows, derived from the snapshots, and the template's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dcs_task_exporter.tasks.models import Outcome, StatusTable, Task
+from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.text.display import shown
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One instance as the status page shows it; `failed` and `active` are None when unknown."""
+
+    snapshot: Snapshot
+    kind: str
+    failed: int | None
+    active: int | None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, statuses: StatusTable) -> InstanceView:
+        """Derive the view of a snapshot."""
+        figures = snapshot.figures
+        if figures is None:
+            return cls(snapshot, _kind(snapshot), None, None)
+        failed = sum(
+            number
+            for (_name, status), number in figures.recent.items()
+            if statuses.outcome(status) is Outcome.FAILURE
+        )
+        return cls(snapshot, _kind(snapshot), failed, sum(figures.active.values()))
+
+    @property
+    def order(self) -> tuple[bool, bool, bool, str]:
+        """Sort what needs attention first."""
+        name = self.snapshot.instance.name or self.snapshot.instance.id
+        return self.kind != "failing", self.kind != "waiting", not self.failed, name
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of all instances together; sums are over the instances that have data.
+
+    With `problems` that are no single instance's, such as a project that is not watched, it is not
+    good although each instance may be.
+    """
+
+    total: int
+    up: int
+    failing: int
+    waiting: int
+    unknown: int
+    failed: int
+    active: int
+    oldest: float | None
+    problems: int = 0
+
+    @classmethod
+    def of(cls, views: Sequence[InstanceView], problems: int = 0) -> Overview:
+        """Sum up the views."""
+        kinds = [view.kind for view in views]
+        known = [view for view in views if view.snapshot.figures is not None]
+        return cls(
+            total=len(views),
+            up=kinds.count("up"),
+            failing=kinds.count("failing"),
+            waiting=kinds.count("waiting"),
+            unknown=len(views) - len(known),
+            failed=sum(view.failed or 0 for view in known),
+            active=sum(view.active or 0 for view in known),
+            oldest=min((view.snapshot.refreshed_at or 0.0 for view in known), default=None),
+            problems=problems,
+        )
+
+    @property
+    def kind(self) -> str:
+        """The worst state of any instance, or of what all have in common."""
+        if self.failing or self.problems:
+            return "failing"
+        return "up" if self.total and not self.waiting else "waiting"
+
+    @property
+    def headline(self) -> str:
+        """The overall state in words."""
+        if not self.total:
+            return "No instance is watched"
+        parts = [f"{self.up} of {_plural(self.total, 'instance')} read"]
+        if self.up == self.total > 1:
+            parts = [f"All {self.total} instances read"]
+        parts += [f"{self.failing} failing"] if self.failing else []
+        parts += [f"{self.waiting} not read yet"] if self.waiting else []
+        parts += [_plural(self.problems, "problem")] if self.problems else []
+        return ", ".join(parts)
+
+
+def _kind(snapshot: Snapshot) -> str:
+    if snapshot.up:
+        return "up"
+    return "failing" if snapshot.failure is not None or snapshot.attempted_at else "waiting"
+
+
+def views_of(snapshots: Iterable[Snapshot], statuses: StatusTable) -> list[InstanceView]:
+    """Return what the page shows of each instance, what needs attention first."""
+    views = [InstanceView.of(snapshot, statuses) for snapshot in snapshots]
+    return sorted(views, key=lambda view: view.order)
+
+
+def status_environment() -> Environment:
+    """Return where the page's template is found, with the filters it uses."""
+    environment = Environment(
+        loader=PackageLoader("dcs_task_exporter", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(utc=_utc, span=_span, age=_age, plural=_plural)
+    environment.globals.update(counted=_counted, outcome=_outcome)
+    return environment
+
+
+def _finalized(value: object) -> object:
+    """Return what an expression of the template shows; markup is the template's own."""
+    return shown(value) if type(value) is str else value
+
+
+def _counted(
+    finished: Mapping[tuple[str, str], int], recent: Mapping[tuple[str, str], int]
+) -> list[tuple[str, str, int, int]]:
+    """Return name, status, both counts of each series that is not all zero."""
+    rows = ((*key, finished.get(key, 0), recent.get(key, 0)) for key in {**finished, **recent})
+    return sorted(row for row in rows if row[2] or row[3])
+
+
+def _outcome(statuses: StatusTable, task: Task | str) -> str:
+    status = task if isinstance(task, str) else task.status
+    return statuses.outcome(status).value
+
+
+def _utc(moment: float | None) -> str:
+    """Write a Unix time as people read it."""
+    if moment is None:
+        return "unknown"
+    try:
+        return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, OSError, ValueError):
+        return "unknown"
+
+
+def _span(seconds: float | None) -> str:
+    """Write a length of time in its two largest units."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 10:  # noqa: PLR2004 - below, tenths matter
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    for size, large, part, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= size:
+            return f"{whole // size} {large} {whole % size // part} {small}"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"  # noqa: PLR2004
+
+
+def _age(moment: float | None, now: float) -> str:
+    """Say how long ago a moment was."""
+    if moment is None:
+        return "at an unknown time"
+    if abs(now - moment) < 1:
+        return "just now"
+    ago = f"{_span(abs(now - moment))}".replace(".0 s", " s")
+    return f"{ago} ago" if moment < now else f"{ago} ahead of this clock"
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

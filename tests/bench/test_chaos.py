@@ -1,0 +1,17 @@
+"""A short chaos run: killed again and again, the exporter still counts every task once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.chaos import report, run
+
+
+@pytest.mark.real
+def test_chaos(prometheus: Path, tmp_path: Path) -> None:
+    """After four kills, Prometheus' increase() is what the cloud says happened."""
+    result = run(prometheus, tmp_path, seconds=16, kills=4, instances=6)
+
+    assert result.good, report(result)

@@ -1,0 +1,335 @@
+"""The client against every side of what the API's documents leave open."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.simulator import Quirks
+from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
+from dcs_task_exporter.tasks.models import Task, TaskDetails, TaskPage
+from dcs_task_exporter.text.json_values import parse_time
+from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, world
+from tests.support.real_parts import TESTDATA
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "start_parameter": ("start_time", "begin_time", "both", "neither"),
+    "order": ("newest", "oldest"),
+    "task_count": ("total", "page", "missing"),
+    "task_count_as_text": (False, True),
+}
+QUIRKS = [
+    Quirks(**dict(zip(CHOICES, values, strict=True))) for values in product(*CHOICES.values())
+]
+ODD_QUIRKS = [
+    Quirks(updated_at_while_active="null"),
+    Quirks(updated_at_while_active="empty"),
+    Quirks(updated_at_while_active="created"),
+    Quirks(updated_at_while_active="now"),
+    Quirks(max_limit=10, over_limit="clamp"),
+    Quirks(max_limit=10, over_limit="clamp", task_count="page"),
+    Quirks(max_limit=10, over_limit="reject"),
+    Quirks(extra_fields=True),
+    Quirks(numeric_capacities=True),
+    Quirks(misspelt_cache_mode=True),
+]
+
+
+def listed(here: World, **collector: Any) -> list[Task]:
+    """Return the tasks of the first instance as the exporter's client lists them."""
+    with here.exporter(**collector) as exporter:
+        start = here.clock.wall - 7 * 86_400
+        client = exporter.clients["prod"]
+        return list(client.list_tasks("i0", start, here.clock.steady + 60).tasks)
+
+
+@pytest.mark.parametrize("quirks", [*QUIRKS, *ODD_QUIRKS])
+@pytest.mark.parametrize("number", [0, 1, 10, 25])
+def test_whole_listing(quirks: Quirks, number: int) -> None:
+    """Whatever the cloud makes of paging, time and counts, each task of the window comes once."""
+    with world(1, quirks) as here:
+        now = here.clock.wall
+        wanted = {
+            here.cloud.start_task("i0", "EXTEND", created_at=now - 3600 * at)
+            for at in range(number)
+        }
+        here.cloud.start_task("i0", "EXTEND", created_at=now - 8 * 86_400)
+        tasks = listed(here)
+
+    assert sorted(task.id for task in tasks) == sorted(wanted)
+    assert tasks == sorted(tasks, key=lambda task: -(task.created_at or 0))
+
+
+@pytest.mark.parametrize("empty", ["list", "null", "missing"])
+def test_no_tasks(empty: Any) -> None:
+    """An instance without tasks lists none, however the cloud says so."""
+    with world(1, Quirks(empty_tasks=empty)) as here:
+        assert listed(here) == []
+
+
+@pytest.mark.parametrize(
+    ("empty", "task_count"),
+    [("null", "total"), ("null", "page"), ("null", "missing"), ("missing", "total")],
+)
+def test_last_page_without_tasks(empty: Any, task_count: Any) -> None:
+    """A page beyond the last may have no tasks beside a total: that is the end, no error."""
+    with world(1, Quirks(empty_tasks=empty, task_count=task_count)) as here:
+        wanted = {here.cloud.start_task("i0", "EXTEND") for _ in range(4)}
+
+        assert {task.id for task in listed(here, page_size=2)} == wanted
+
+
+@given(
+    tasks=st.lists(
+        st.tuples(st.sampled_from(["EXTEND", "modify"]), st.sampled_from(["SUCCESS", "CREATED"])),
+        max_size=8,
+    ),
+    page_sizes=st.tuples(st.integers(1, 10), st.integers(1, 10)),
+)
+@settings(max_examples=25, deadline=None)
+def test_order_and_page_size_do_not_matter(
+    tasks: list[tuple[str, str]], page_sizes: tuple[int, int]
+) -> None:
+    """Whatever the order of the listing and the size of its pages, counting gives one state."""
+    states = []
+    for quirks, size in zip((Quirks(), Quirks(order="oldest")), page_sizes, strict=True):
+        with world(1, quirks) as here, here.exporter(page_size=size) as exporter:
+            client, now = exporter.clients["prod"], here.clock.wall
+            state = InstanceState()
+            for number, (name, status) in enumerate([("modify", "SUCCESS"), *tasks]):
+                here.cloud.start_task("i0", name, status, created_at=now - 100 + number)
+                listing = client.list_tasks("i0", now - DAY, here.clock.steady + 60)
+                state = count(state, listing, now, CountingRules(7 * DAY))
+            states.append(state)
+
+    assert states[0] == states[1]
+
+
+def test_page_cap_is_visible() -> None:
+    """The page cap cuts a listing behind the newest tasks, and says so."""
+    with world(1) as here, here.exporter(page_size=5, max_pages=2) as exporter:
+        for age in range(20):
+            here.cloud.start_task("i0", "EXTEND", created_at=here.clock.wall - age)
+        exporter.refresh_and_wait(10)
+
+        assert [snapshot.truncated for snapshot in exporter.snapshots()] == [True]
+
+
+def test_small_listing_costs_one_request_once_the_count_is_known() -> None:
+    """Once the cloud has shown that task_count is a total, a short list costs one request."""
+    with world(1) as here, here.exporter() as exporter:
+        here.cloud.start_task("i0", "EXTEND")
+        client, start = exporter.clients["prod"], here.clock.wall - 10
+        for _ in range(4):
+            client.list_tasks("i0", start, here.clock.steady + 60)
+        before = here.cloud.count()
+        client.list_tasks("i0", start, here.clock.steady + 60)
+
+        assert here.cloud.count() - before == 1
+
+
+def test_listing_shifts_while_it_is_paged() -> None:
+    """A listing in another order at each request has every task once, or is an error."""
+    with world(1, Quirks(order="shuffled")) as here:
+        wanted = {here.cloud.start_task("i0", "EXTEND") for _ in range(4)}
+        for _ in range(20):
+            with contextlib.suppress(InvalidResponseError):
+                ids = [task.id for task in listed(here, page_size=3)]
+                assert sorted(ids) == sorted(wanted)
+
+
+def test_retry() -> None:
+    """A failure that may pass is asked again, re-signed, and counted as a retry."""
+    with world(1) as here:
+        here.cloud.faults.add("unavailable", times=1)
+        assert listed(here, retries=2) == []
+        assert here.cloud.count() == 2
+
+
+@pytest.mark.parametrize("fault", ["forbidden", "no_such_instance", "bad_signature", "bad_offset"])
+def test_no_retry(fault: str) -> None:
+    """What asking again cannot mend is asked once."""
+    with world(1) as here, here.exporter(retries=5) as exporter:
+        here.cloud.faults.add(fault)
+        exporter.refresh_and_wait(10)
+
+        assert here.cloud.count() == 1
+
+
+def test_project_id_is_looked_up() -> None:
+    """Without a project id, it is looked up by the region's name, once."""
+    with world(2) as here:
+        text = here.config_text().replace(f"    project_id: {PROJECT}\n", "")
+        with exporter_of(here, text) as exporter:
+            exporter.refresh_and_wait(10)
+
+            assert [snapshot.up for snapshot in exporter.snapshots()] == [True, True]
+        assert here.cloud.count("list_projects") == 1
+
+
+def test_ambiguous_project() -> None:
+    """Two projects of one name are an error that says what to set."""
+    with world(1) as here:
+        here.cloud.add_project("another", "cn-north-4")
+        text = here.config_text().replace(f"    project_id: {PROJECT}\n", "")
+        with (
+            exporter_of(here, text) as exporter,
+            pytest.raises(NotFoundError, match="2 projects are named cn-north-4: set project_id"),
+        ):
+            exporter.clients["prod"].project_id(here.clock.steady + 60)
+
+
+def test_list_instances() -> None:
+    """All pages of the instances are read."""
+    with world(25) as here, here.exporter(page_size=10) as exporter:
+        found = exporter.clients["prod"].list_instances(here.clock.steady + 60)
+
+    assert [instance.id for instance in found] == [f"i{number}" for number in range(25)]
+
+
+def test_token_credentials() -> None:
+    """A fixed token is accepted by the cloud."""
+    with world(1) as here:
+        here.cloud.access.add_token("MIIatAYJKoZI")
+        old = here.config_text()
+        head, tail = old.split("    credentials:\n")
+        rest = tail[tail.index("    instances:") :]
+        text = f"{head}    credentials: {{type: token, token: MIIatAYJKoZI}}\n{rest}"
+        with exporter_of(here, text) as exporter:
+            exporter.refresh_and_wait(10)
+
+            assert exporter.snapshots()[0].up
+
+
+@pytest.mark.parametrize(
+    "names", [("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"), ("CLOUD_SDK_AK", "CLOUD_SDK_SK")]
+)
+def test_environment_credentials(names: tuple[str, str]) -> None:
+    """The key comes from the environment under the SDK's names, or those of the samples."""
+    with world(1) as here:
+        head, tail = here.config_text().split("    credentials:\n")
+        rest = tail[tail.index("    instances:") :]
+        text = f"{head}    credentials: {{type: environment}}\n{rest}"
+        environ = dict(zip(names, (ACCESS_KEY, SECRET_KEY), strict=True))
+        with exporter_of(here, text, environ) as exporter:
+            exporter.refresh_and_wait(10)
+
+            assert exporter.snapshots()[0].up
+
+
+def test_rotated_secret_file(tmp_path: Path) -> None:
+    """A secret file that changes is used at once, without a restart and without the pause."""
+    file = tmp_path / "sk"
+    file.write_text("wrong\n")
+    with world(1) as here:
+        text = here.config_text().replace(f"secret_key: {SECRET_KEY}", f"secret_key_file: {file}")
+        with exporter_of(here, text) as exporter:
+            exporter.refresh_and_wait(10)
+            file.write_text(f"{SECRET_KEY}\n")
+            here.clock.advance(15)
+            exporter.refresh_and_wait(10)
+
+            assert exporter.snapshots()[0].up
+
+
+@contextmanager
+def exporter_of(
+    here: World, text: str, environ: dict[str, str] | None = None
+) -> Iterator[Exporter]:
+    config = parse_config(text, "test", {})
+    options = Options(environ or {}, here.clock.clocks, process_metrics=False)
+    exporter = Exporter(config, options)
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())
+
+
+def test_every_detail_is_read() -> None:
+    """All 26 fields of the details are read, as numbers or as text."""
+    details = TaskDetails.from_json(
+        {**SEED["tasks"][0]["details"], "enable_public_ip": "true", "enable_ssl": True}
+        | {"public_ip_id": "id", "public_ip_address": "192.0.2.1", "rename_commands": ["KEYS"]}
+    )
+
+    names = TaskDetails.__dataclass_fields__
+    assert len(names) == 26
+    assert not [name for name in names if getattr(details, name) in (None, "", ())]
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", [], {}, "2020-13-45T99:99:99Z", True])
+def test_odd_times(value: object) -> None:
+    """A time that cannot be read is none, and breaks nothing."""
+    assert parse_time(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2020-06-17T08:18:06.597Z", 1592381886.597),
+        ("2020-06-17T08:18:06Z", 1592381886.0),
+        ("2020-06-17T16:18:06+08:00", 1592381886.0),
+        ("1592381886597", 1592381886.597),
+    ],
+)
+def test_times(value: str, expected: float) -> None:
+    """Times are read with any fraction, any offset, or as milliseconds."""
+    assert parse_time(value) == expected
+
+
+def test_what_a_total_is_in_one_listing_it_need_not_be_in_another() -> None:
+    """That the task centre counts all tasks does not make an instance's listing end early."""
+    with world(1) as here, here.exporter(page_size=2) as exporter:
+        for _ in range(3):
+            here.cloud.start_task("i0", "EXTEND")
+        client, deadline = exporter.clients["prod"], here.clock.steady + 60
+        client.list_center_tasks(0, deadline)
+        here.cloud.quirks = Quirks(task_count="page")
+
+        assert len(client.list_tasks("i0", 0, deadline).tasks) == 3
+
+
+def test_answers_of_others_are_forgotten() -> None:
+    """The answer of an instance that is not watched any more is not kept."""
+    with world(2) as here, here.exporter() as exporter:
+        client, deadline = exporter.clients["prod"], here.clock.steady + 60
+        for name in ("i0", "i1"):
+            client.list_tasks(name, 0, deadline)
+        client.forget_all_but({"i0"})
+
+        assert client._memories.keys() == {"i0"}  # noqa: SLF001 - what is held shows nowhere
+
+
+def test_any_json_is_a_page_or_a_clear_error() -> None:
+    """No JSON at all breaks the parser: it is a page, or an error that says why."""
+    chance = random.Random(7)  # noqa: S311 - repeatable
+    leaves = [None, True, 0, -1, 1.5, "x", "", [], {}, {"id": 3}, ["a"], "1e999"]
+    for _ in range(3000):
+        row = {
+            key: chance.choice(leaves)
+            for key in (*SEED["tasks"][0], "error_code", "job_id")
+            if chance.random() < 0.8
+        }
+        body = {"tasks": [row, chance.choice(leaves)][: chance.randint(0, 2)]}
+        try:
+            page = TaskPage.from_json(body, Task.from_json)
+        except InvalidResponseError:
+            continue
+        else:
+            assert all(task.id and task.name and task.status for task in page.tasks)

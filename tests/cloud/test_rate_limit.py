@@ -1,0 +1,149 @@
+"""The request budget: evenly spaced slots, shared by all threads of a project."""
+
+from __future__ import annotations
+
+import pytest
+
+from dcs_task_exporter.cloud.rate_limit import RequestBudget
+from dcs_task_exporter.errors import BudgetExhaustedError, StoppedError
+from tests.support.clouds import SettableClock
+
+
+class Sleeper:
+    """Sleeps by moving the clock; remembers for how long, and can be told to stop."""
+
+    def __init__(self) -> None:
+        self.clock = SettableClock()
+        self.slept: list[float] = []
+        self.stopping = False
+
+    def wait(self, seconds: float) -> bool:
+        self.slept.append(seconds)
+        self.clock.advance(seconds)
+        return self.stopping
+
+    def budget(self, rate: float) -> RequestBudget:
+        return RequestBudget(rate, monotonic=lambda: self.clock.steady, wait=self.wait)
+
+    @property
+    def later(self) -> float:
+        """A deadline that is far away."""
+        return self.clock.steady + 1_000
+
+
+def test_even_pace() -> None:
+    """A hundred requests at 10 a second take 9.9 seconds, never more than 10 in any second."""
+    sleeper = Sleeper()
+    budget = sleeper.budget(10)
+    taken = []
+    for _ in range(100):
+        budget.take(sleeper.later)
+        taken.append(sleeper.clock.steady)
+
+    assert taken[-1] - taken[0] == pytest.approx(9.9)
+    assert all(late - early >= 0.999 for early, late in zip(taken, taken[10:], strict=False))
+
+
+def test_idle_time_is_not_saved_up() -> None:
+    """After an idle minute there is no burst."""
+    sleeper = Sleeper()
+    budget = sleeper.budget(10)
+    budget.take(sleeper.later)
+    sleeper.clock.advance(60)
+    waits = [budget.take(sleeper.later) for _ in range(3)]
+
+    assert waits == pytest.approx([0, 0.1, 0.1])
+
+
+def test_pause() -> None:
+    """A pause that the cloud asked for holds every request."""
+    sleeper = Sleeper()
+    budget = sleeper.budget(10)
+    budget.pause(30)
+
+    assert budget.take(sleeper.later) == pytest.approx(30)
+
+
+def test_no_slot_in_time() -> None:
+    """A request that would have to wait beyond its deadline is refused at once, and takes none."""
+    sleeper = Sleeper()
+    budget = sleeper.budget(10)
+    budget.pause(30)
+    with pytest.raises(BudgetExhaustedError, match="no slot for another 30 s"):
+        budget.take(sleeper.clock.steady + 5)
+
+    assert sleeper.slept == []
+    assert budget.take(sleeper.later) == pytest.approx(30)
+
+
+class Interrupted(Sleeper):
+    """A sleeper during whose first sleep the cloud asks for a pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = self.budget(1)
+
+    def wait(self, seconds: float) -> bool:
+        if not self.slept:
+            self.shared.pause(30)
+        return super().wait(seconds)
+
+
+def test_a_pause_holds_those_that_have_a_slot() -> None:
+    """A pause that begins while a request waits for its slot holds that request too."""
+    sleeper = Interrupted()
+    sleeper.shared.take(sleeper.later)
+
+    assert sleeper.shared.take(sleeper.later) == pytest.approx(30)
+
+
+def test_no_request_leaves_late() -> None:
+    """A request whose pause ends after its deadline is refused instead of sent late."""
+    sleeper = Interrupted()
+    sleeper.shared.take(sleeper.later)
+
+    with pytest.raises(BudgetExhaustedError):
+        sleeper.shared.take(sleeper.clock.steady + 5)
+
+
+def test_stop() -> None:
+    """A wait ends when the exporter stops."""
+    sleeper = Sleeper()
+    sleeper.stopping = True
+    budget = sleeper.budget(10)
+    budget.take(sleeper.later)
+
+    with pytest.raises(StoppedError):
+        budget.take(sleeper.later)
+
+
+class Crowd(Sleeper):
+    """Sleepers of whom each takes a slot before the one before wakes: all wake with the last."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.left: list[float] = []
+        self.shared = self.budget(10)
+
+    def wait(self, seconds: float) -> bool:
+        if self.size > 0:
+            self.size -= 1
+            self.take()
+            return False
+        return super().wait(seconds)
+
+    def take(self) -> None:
+        self.shared.take(self.later)
+        self.left.append(self.clock.steady)
+
+
+def test_late_wakers() -> None:
+    """Threads that a stalled machine wakes late and together still keep the limit of any second."""
+    crowd = Crowd(6)
+    for _ in range(30):
+        crowd.take()
+
+    assert len(set(crowd.left[1:7])) == 1
+    later = crowd.left[10:]
+    assert all(late - early >= 0.999 for early, late in zip(crowd.left, later, strict=False))

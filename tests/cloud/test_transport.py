@@ -1,0 +1,266 @@
+"""Requests over TLS: who is trusted, and which connections are kept."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from requests.auth import AuthBase
+
+from dcs_task_exporter.cloud.auth import TokenAuth
+from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.errors import ApiConnectionError
+from dcs_task_exporter.exporter import Exporter, Options
+from tests.support.clouds import world
+
+AUTH: AuthBase = TokenAuth("token")
+HOST = "127.0.0.1"
+
+
+class TlsServer(ThreadingHTTPServer):
+    """Answers with the path, over TLS; notes the connections and what they agreed on."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__((HOST, 0), _Handler)
+        self.context = context
+        self.protocols: list[str | None] = []
+        self.hangs_up = self.stammers = False
+        self.interim = b""
+        self.handled = threading.Semaphore(0)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"https://{HOST}:{self.server_port}/v2/x"
+
+    def finish_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], address: object
+    ) -> None:
+        """Shake hands, and go on if that went well."""
+        assert isinstance(request, socket.socket)
+        try:
+            tls = self.context.wrap_socket(request, server_side=True)
+        except ssl.SSLError:
+            return
+        self.protocols.append(tls.selected_alpn_protocol())
+        try:
+            super().finish_request(tls, address)
+        finally:
+            tls.close()
+            self.handled.release()
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that hang up."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: TlsServer
+
+    def do_GET(self) -> None:
+        """Answer in the way that the test wants, and hang up without a word if it wants that."""
+        if self.server.interim:
+            self.wfile.write(self.server.interim)
+            # The answer itself comes when the client asks for something else, or hangs up.
+            select.select([self.connection], [], [], 10)
+        for _ in range(2 if self.server.stammers else 1):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+        self.close_connection = self.server.hangs_up
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its base's name
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+def start(authority: trustme.CA) -> Iterator[Callable[[str], TlsServer]]:
+    servers: list[TlsServer] = []
+
+    def begin(name: str = HOST) -> TlsServer:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        authority.issue_cert(name).configure_cert(context)
+        server = TlsServer(context)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transport:
+    """Return a transport that trusts this authority, or those of the system."""
+    tls = TlsSettings(ca_file, insecure_skip_verify=insecure)
+    return Transport(timeout=10, connections=4, user_agent="test", tls=tls)
+
+
+def test_trusted(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A certificate of the configured authority is trusted."""
+    assert transport(ca_file).get(start().url, AUTH).body == b"/v2/x"
+
+
+def test_unknown_authority(start: Callable[..., TlsServer]) -> None:
+    """A certificate of an unknown authority is refused, and the error says why."""
+    with pytest.raises(ApiConnectionError, match="certificate verify failed"):
+        transport().get(start().url, AUTH)
+
+
+def test_other_host(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A certificate for another host is refused."""
+    with pytest.raises(ApiConnectionError, match="certificate verify failed"):
+        transport(ca_file).get(start("other.example").url, AUTH)
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_insecure(start: Callable[..., TlsServer]) -> None:
+    """With insecure_skip_verify any certificate is taken."""
+    assert transport(insecure=True).get(start("other.example").url, AUTH).status == 200
+
+
+def test_no_connection() -> None:
+    """A refused connection is told as that, with the URL and without its query."""
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ApiConnectionError) as raised:
+        transport().get(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
+
+    url = f"https://{HOST}:{port}/v2/x"
+    assert raised.value.message == f"the connection to {url} failed: Connection refused"
+
+
+def test_no_connection_to_the_proxy() -> None:
+    """Where a proxy was tried it is named too, without its user and password."""
+    with socket.socket() as unused:
+        unused.bind((HOST, 0))
+        proxy = f"{HOST}:{unused.getsockname()[1]}"
+    sender = Transport(
+        timeout=10,
+        connections=1,
+        user_agent="test",
+        proxies={"https": f"http://someone:hunter2@{proxy}"},
+    )
+    with pytest.raises(ApiConnectionError) as raised:
+        sender.get("https://dcs.example/v2/x", AUTH)
+
+    told = f"https://dcs.example:443/v2/x through the proxy http://{proxy}"
+    assert raised.value.message == f"the connection to {told} failed: Connection refused"
+
+
+def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """That certificates are not checked is said once, at the start."""
+    with world() as here:
+        text = here.config_text().replace(
+            "    credentials:", "    tls: {insecure_skip_verify: true}\n    credentials:"
+        )
+        Exporter(parse_config(text, "test", {}), Options(process_metrics=False)).stop()
+
+    assert [record.message for record in caplog.records if "certificate" in record.message] == [
+        "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
+    ]
+
+
+def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """Requests one after the other share a connection, which speaks HTTP/1.1."""
+    server, sender = start(), transport(ca_file)
+    for _ in range(5):
+        sender.get(server.url, AUTH)
+
+    assert server.protocols == ["http/1.1"]
+
+
+def test_hung_up(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """A connection that the cloud has closed is looked at first, and replaced without an error."""
+    server, sender = start(), transport(ca_file)
+    server.hangs_up = True
+    for _ in range(10):
+        assert sender.get(server.url, AUTH).status == 200
+        assert server.handled.acquire(timeout=10)
+
+
+def test_an_answer_too_many(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """An answer that comes twice is never taken for that of the next request."""
+    server, sender = start(), transport(ca_file)
+    server.stammers = True
+    for name in "abc":
+        assert sender.get(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
+
+
+def test_an_interim_answer(start: Callable[..., TlsServer], ca_file: Path) -> None:
+    """An interim answer ends its connection: what follows it must not be the next one's answer."""
+    server, sender = start(), transport(ca_file)
+    server.interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    assert sender.get(f"{server.url}/a", AUTH).status == 103
+    server.interim = b""
+
+    assert sender.get(f"{server.url}/b", AUTH).body == b"/v2/x/b"
+
+
+def test_a_private_intermediate(tmp_path: Path) -> None:
+    """An intermediate authority in ca_file is trusted without its root, on every Python."""
+    intermediate = trustme.CA().create_child_ca()
+    path = tmp_path / "intermediate.pem"
+    intermediate.cert_pem.write_to_path(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    intermediate.issue_cert(HOST).configure_cert(context)
+    server = TlsServer(context)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        assert transport(path).get(server.url, AUTH).status == 200
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_shared_context_is_left_alone(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No connection sets the protocols of the context again, while others shake hands with it."""
+    server, sender = start(), transport(ca_file)
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", _never)
+
+    assert sender.get(server.url, AUTH).status == 200
+
+
+def test_authorities_are_read_once(
+    start: Callable[..., TlsServer], ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new connection does not read the authorities again: that takes longer than all the rest."""
+    server, sender = start(), transport(ca_file)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", _never)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", _never)
+    for _ in range(3):
+        sender.get(server.url, AUTH)
+        sender.close()
+
+    assert len(server.protocols) == 3
+
+
+def _never(*_: object, **__: object) -> None:
+    message = "the shared context was changed"
+    raise AssertionError(message)

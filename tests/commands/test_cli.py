@@ -1,0 +1,985 @@
+"""The command line as a person and as systemd use it: a process, its output, its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import bcrypt
+import pytest
+import requests
+
+from dcs_task_exporter.flags import COMMANDS
+from dcs_task_exporter.simulator import DEMO_KEY, Quirks
+from tests.support.clouds import (
+    ACCESS_KEY,
+    PROJECT,
+    SECRET_KEY,
+    SettableClock,
+    World,
+    samples,
+    value,
+    world,
+)
+from tests.support.real_parts import ROOT
+from tests.support.real_prometheus import Prometheus, free_port
+
+Center = Literal["served", "403", "404"]
+
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+PYTHON = ["/usr/bin/env", "--default-signal", sys.executable]
+"""Not ignoring what the tests may ignore: SIGHUP under nohup, SIGINT in the background."""
+
+COMMAND = [*PYTHON, "-W", "ignore", "-m", "dcs_task_exporter"]
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world(2, clock=SettableClock(wall=time.time())) as made:
+        yield made
+
+
+@pytest.fixture
+def many() -> Iterator[World]:
+    with world(30, clock=SettableClock(wall=time.time())) as made:
+        yield made
+
+
+@pytest.fixture
+def config(here: World, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yml"
+    path.write_text(here.config_text())
+    return path
+
+
+def run(
+    *arguments: str,
+    folder: Path | None = None,
+    command: Sequence[str] = COMMAND,
+    **environ: str,
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - a test's own
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **environ},
+    )
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def serve(
+    started: list[subprocess.Popen[str]], *arguments: str, folder: Path | None = None
+) -> tuple[str, list[str]]:
+    """Start a server; return its URL, and the lines that it printed until then."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, *arguments, "--web.listen-address=127.0.0.1:0", "--log.level=debug"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        cwd=folder,
+    )
+    started.append(process)
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        found = re.search(r"msg=listening url=(\S+)", line)
+        if found:
+            return found[1], lines
+    message = "".join(lines)
+    raise AssertionError(message)
+
+
+def test_flags_are_documented() -> None:
+    """The table of flags has every flag of every command, and no other."""
+    text = CONFIGURATION[CONFIGURATION.index("## Flags") :]
+    documented = set(re.findall(r"^\| `(--[\w.-]+)` \|", text, re.MULTILINE))
+    usages = [run(*command, "--help").stdout for command in ([], *([name] for name in COMMANDS))]
+    shown = {flag for usage in usages for flag in re.findall(r"--[\w.-]+", usage)}
+
+    assert documented == {flag.rstrip(".") for flag in shown} - {"--help", "--version"}
+
+
+def test_query_parameters_are_documented() -> None:
+    """The table of query parameters has every one that the web app reads, and no other."""
+    text = CONFIGURATION[CONFIGURATION.index("## Query parameters") :]
+    app = (ROOT / "dcs_task_exporter" / "web" / "app.py").read_text()
+
+    assert set(re.findall(r"[?&]([\w\[\]]+)=", text)) == set(
+        re.findall(r'query_params\.get(?:list)?\("([^"]+)"', app)
+    )
+
+
+def test_broken_configuration(tmp_path: Path) -> None:
+    """A broken configuration: exit status 2, every mistake, nothing starts."""
+    path = tmp_path / "config.yml"
+    path.write_text("projects: []\ncollector: {retries: many, timeout: 5}\n")
+
+    done = run(f"--config.file={path}")
+
+    assert done.returncode == 2
+    assert "3 problems" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_configuration() -> None:
+    """A missing file: exit status 2, and its name."""
+    done = run("--config.file=/nowhere/config.yml")
+
+    assert done.returncode == 2
+    assert "/nowhere/config.yml" in done.stderr
+
+
+NAMES = (
+    "HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or CLOUD_SDK_AK and CLOUD_SDK_SK, "
+    "or HW_ACCESS_KEY and HW_SECRET_KEY"
+)
+NO_KEY = dict.fromkeys(re.findall(r"\w+_(?:[AS]K|KEY)", NAMES), "")
+
+
+def test_no_configuration_at_all(tmp_path: Path) -> None:
+    """Without a file and without a key: exit status 2, and the variables that would do."""
+    done = run("check", folder=tmp_path, **NO_KEY)
+
+    assert done.returncode == 2
+    assert "dcs-task-exporter.yml: 2 problems\n  - is not there\n" in done.stderr
+    assert f"environment: without a file, set {NAMES}, and one of HUAWEICLOUD_SDK" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
+        ("HUAWEICLOUD_SDK_SK", "HUAWEICLOUD_SDK_AK"),
+        ("CLOUD_SDK_AK", "CLOUD_SDK_SK"),
+        ("HW_SECRET_KEY", "HW_ACCESS_KEY"),
+    ],
+)
+def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
+    """Of a key that is half there the missing variable is named, and nothing of the key shown."""
+    done = run("check", folder=tmp_path, **{**NO_KEY, given: "hunter2"})
+
+    assert done.returncode == 2
+    assert f"  - {missing}: is missing: {given} is set without it\n" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_missing_secret_file(config: Path) -> None:
+    """A secret file that cannot be read is a mistake of the configuration."""
+    config.write_text(
+        config.read_text().replace(f"secret_key: {SECRET_KEY}", "secret_key_file: /nowhere/sk")
+    )
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.returncode == 2
+    assert "projects[0].credentials.secret_key_file: cannot read the secret file" in done.stderr
+
+
+def test_bad_flag() -> None:
+    """A bad address: exit status 2, and what to write instead."""
+    done = run("--web.listen-address=everywhere")
+
+    assert done.returncode == 2
+    assert "host:port" in done.stderr
+
+
+def test_check(config: Path) -> None:
+    """`check` says that a good configuration is good, and asks the cloud nothing."""
+    done = run("check", f"--config.file={config}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout == f"{config}: valid\nproject prod: watches 2 instances of the configuration\n"
+    )
+
+
+def test_check_online(config: Path, here: World) -> None:
+    """`check --online` tries the key and reads each instance."""
+    here.cloud.start_task("i0", "EXTEND")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert done.returncode == 0
+    assert "project prod: the credentials work; 2 instances there\n" in done.stdout
+    assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: 1 recent task\n" in done.stdout
+
+
+def test_check_online_says_how_long_a_pass_takes(config: Path, here: World) -> None:
+    """`check --online` says how old the data get with so many instances and this budget."""
+    config.write_text(here.config_text(collector={"requests_per_second": 4}))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: a full pass takes 0.5 s at 4 requests per second" in done.stdout
+
+
+def test_check_online_says_no_pass_time_after_a_failure(config: Path, here: World) -> None:
+    """How long a pass takes is not said of one that failed."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "a full pass takes" not in done.stdout
+
+
+def test_shards(config: Path) -> None:
+    """With --shard and --total-shards, each of two exporters reads what the other does not."""
+    outputs = [
+        run("tasks", "--json", f"--config.file={config}", "--total-shards=2", f"--shard={shard}")
+        for shard in (0, 1)
+    ]
+
+    read = [
+        json.loads(line)["dcs_instance_id"]
+        for one in outputs
+        for line in one.stdout.split("\n")
+        if line
+    ]
+    assert sorted(read) == ["i0", "i1"]
+
+
+def test_shard_of_a_pod(config: Path) -> None:
+    """The name of a StatefulSet's pod says which shard it is."""
+    by_name = run("tasks", f"--config.file={config}", "--total-shards=2", POD_NAME="dcs-1")
+    by_flag = run("tasks", f"--config.file={config}", "--total-shards=2", "--shard=1")
+
+    assert (by_name.returncode, by_name.stdout) == (0, by_flag.stdout)
+
+
+def test_shard_that_is_none(config: Path) -> None:
+    """Shards that nobody can count: exit status 2, and what to write instead."""
+    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=2")
+
+    assert done.returncode == 2
+    assert "--shard" in done.stderr
+
+
+def test_without_a_file(here: World, tmp_path: Path) -> None:
+    """Without a file, a key and a region in the environment are enough."""
+    done = run(
+        "check",
+        "--online",
+        folder=tmp_path,
+        HUAWEICLOUD_SDK_AK=ACCESS_KEY,
+        HUAWEICLOUD_SDK_SK=SECRET_KEY,
+        HUAWEICLOUD_SDK_REGION="cn-north-4",
+        HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
+        HUAWEICLOUD_SDK_IAM_ENDPOINT=here.server.url,
+    )
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("environment: valid\n")
+    assert last_line(done) == "OK: 2 instances of 1 project"
+
+
+def test_without_a_file_by_terraforms_names(here: World, tmp_path: Path) -> None:
+    """The variables of the Terraform provider are enough, too."""
+    done = run(
+        "check",
+        "--online",
+        folder=tmp_path,
+        **NO_KEY
+        | {
+            "HW_ACCESS_KEY": ACCESS_KEY,
+            "HW_SECRET_KEY": SECRET_KEY,
+            "HW_REGION_NAME": "cn-north-4",
+            "HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4": here.server.url,
+            "HUAWEICLOUD_SDK_IAM_ENDPOINT": here.server.url,
+        },
+    )
+
+    assert (done.returncode, last_line(done)) == (0, "OK: 2 instances of 1 project")
+
+
+def discovering(here: World, rules: str = "", more: str = "") -> str:
+    """Return a configuration that finds the instances by itself."""
+    text = here.config_text()
+    start, end = text.index("    instances:"), text.index("collector:")
+    return f"{text[:start]}    discovery: {{enabled: true{rules}}}\n{more}{text[end:]}"
+
+
+NONE_ADMITTED = "watches NONE of 2 instances: the rules of discovery (exclude, statuses) admit none"
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "status"),
+    [
+        ("", "watches 2 of 2 instances", 0),
+        (', include: "1"', "watches 1 of 2 instances", 0),
+        (", exclude: x, statuses: [RUNING]", NONE_ADMITTED, 1),
+    ],
+)
+def test_check_online_says_what_is_watched(
+    config: Path, here: World, rules: str, told: str, status: int
+) -> None:
+    """`check --online` says how many instances there are, how many the rules admit; 0 is exit 1."""
+    config.write_text(discovering(here, rules))
+
+    done = run("check", "--online", f"--config.file={config}", "--log.level=error")
+
+    assert (done.returncode, "finds no instance to watch" in done.stderr) == (status, bool(status))
+    assert f"project prod: discovery {told}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("", "all instances that discovery finds"),
+        (
+            ", include: x, statuses: [RUNNING]",
+            "all instances that discovery finds and its rules (include, statuses) admit",
+        ),
+    ],
+)
+def test_check_says_what_discovery_will_watch(
+    config: Path, here: World, rules: str, told: str
+) -> None:
+    """`check` says what will be watched where discovery finds the instances."""
+    config.write_text(discovering(here, rules))
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.stdout == f"{config}: valid\nproject prod: watches {told}\n"
+
+
+def test_check_of_a_shard(config: Path) -> None:
+    """`check` of one shard says that it reads a share only."""
+    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=1")
+
+    assert done.stdout.endswith("\nshard 1 of 2: reads its share of them\n")
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command said last on its standard output."""
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_verdict_on_what_works(config: Path) -> None:
+    """`check --online` ends with one line that says how much of what works."""
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (done.returncode, last_line(done)) == (0, "OK: 2 instances of 1 project")
+
+
+def test_the_verdict_on_instances_that_fail(config: Path, here: World) -> None:
+    """Where instances cannot be read, the last line says how many of how many, and why."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    told = "FAILED: 1 of 2 instances cannot be read (forbidden: 1)"
+    assert (done.returncode, last_line(done)) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("more", "fault", "told"),
+    [
+        (", include: nothing", "", "discovery admits no instance of project prod"),
+        ("", "list_instances", "discovery cannot list the instances of project prod"),
+    ],
+)
+def test_the_verdict_on_discovery(
+    config: Path, here: World, more: str, fault: str, told: str
+) -> None:
+    """Discovery that admits no instance, or that cannot list them, is a failure: exit status 1."""
+    config.write_text(discovering(here, more))
+    if fault:
+        here.cloud.faults.add("forbidden", operation=fault)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (done.returncode, last_line(done)) == (1, f"FAILED: {told}")
+
+
+def test_the_verdict_comes_after_the_log(config: Path, here: World) -> None:
+    """The verdict is the last line of all, also where the log goes to the same place."""
+    here.cloud.faults.add("forbidden", instance_id="i1")
+    command = ["bash", "-c", 'exec 2>&1; exec "$@"', "bash", *COMMAND]
+
+    done = run("check", "--online", f"--config.file={config}", "--log.level=debug", command=command)
+
+    assert last_line(done).startswith("FAILED: 1 of 2 instances")
+
+
+def listed(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the ids of the instances that a check listed, in their order."""
+    return re.findall(r"^project prod: \S+ \((\w+)\)", done.stdout, re.MULTILINE)
+
+
+def test_check_online_lists_twenty(many: World, tmp_path: Path) -> None:
+    """`check --online` lists 20 instances, first those that fail, and says how many more."""
+    config = tmp_path / "config.yml"
+    config.write_text(many.config_text())
+    many.cloud.faults.add("forbidden", instance_id="i29")
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert (len(listed(done)), listed(done)[0]) == (20, "i29")
+    assert "\n10 more instances: --verbose lists them all\n" in done.stdout
+
+
+def test_verbose_needs_online(config: Path) -> None:
+    """`check --verbose` alone would list nothing more: it is refused."""
+    done = run("check", "--verbose", f"--config.file={config}")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("dcs-task-exporter: --verbose needs --online")
+
+
+def test_check_online_lists_all_when_told(many: World, tmp_path: Path) -> None:
+    """`check --online --verbose` lists every instance."""
+    config = tmp_path / "config.yml"
+    config.write_text(many.config_text())
+
+    done = run("check", "--online", "--verbose", f"--config.file={config}")
+
+    assert sorted(listed(done)) == sorted(many.instances)
+
+
+def test_check_online_lists_what_is_not_watched(config: Path, here: World) -> None:
+    """`check --online` lists the instances that the project has and the exporter does not watch."""
+    config.write_text(discovering(here, ", include: '1'"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: not watched\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "{folder}/none/state.db",
+            "no file can be made in {folder}/none: No such file or directory",
+        ),
+        ("{folder}/pipe", "{folder}/pipe is no regular file"),
+        (
+            "{folder}/config.yml/state.db",
+            "no file can be made in {folder}/config.yml: Not a directory",
+        ),
+    ],
+)
+def test_check_of_an_unusable_state_path(
+    config: Path, tmp_path: Path, state: str, told: str
+) -> None:
+    """`check` refuses a state file that cannot be kept: exit status 2, the key, and why."""
+    os.mkfifo(tmp_path / "pipe")
+    config.write_text(f"{config.read_text()}state: {{path: '{state.format(folder=tmp_path)}'}}\n")
+
+    done = run("check", f"--config.file={config}")
+
+    assert done.returncode == 2
+    assert f"  - state.path: cannot be used: {told.format(folder=tmp_path)}\n" in done.stderr
+
+
+def test_check_leaves_no_state_file(config: Path, tmp_path: Path) -> None:
+    """`check` of a state file that can be kept makes none."""
+    config.write_text(f"{config.read_text()}state: {{path: '{tmp_path}/state.db'}}\n")
+
+    done = run("check", f"--config.file={config}")
+
+    assert (done.returncode, [*tmp_path.iterdir()]) == (0, [config])
+
+
+def test_check_without_the_key_of_the_environment(tmp_path: Path) -> None:
+    """`check` misses a key that is to come from the environment: exit status 2, and its names."""
+    config = tmp_path / "config.yml"
+    text = "{name: a, region: cn-north-4, credentials: {type: environment}, instances: [{id: i0}]}"
+    config.write_text(f"projects: [{text}]\n")
+
+    done = run("check", f"--config.file={config}", folder=tmp_path, **NO_KEY)
+
+    told = f"projects[0].credentials: no access key in the environment: set {NAMES}\n"
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_check_of_the_web_configuration(config: Path, tmp_path: Path) -> None:
+    """`check` reads the web configuration too, and tells its mistakes beside the other file's."""
+    (tmp_path / "auth.yml").write_text("basic_auth_users: {prometheus: secret}\n")
+    config.write_text(config.read_text().replace("retries: 0", "retries: many"))
+
+    done = run("check", f"--config.file={config}", f"--web.config.file={tmp_path}/auth.yml")
+
+    assert done.returncode == 2
+    assert f"{config}: 1 problem\n  - collector.retries: " in done.stderr
+    assert f"{tmp_path}/auth.yml: 1 problem\n  - basic_auth_users.prometheus: " in done.stderr
+
+
+def elsewhere(config: Path, region: str, more: str = "") -> None:
+    """Write a configuration of another region, by whose name the endpoints are found."""
+    text = re.sub(r"    (iam_)?endpoint: .*\n", "", config.read_text())
+    config.write_text(text.replace("region: cn-north-4\n", f"region: {region}\n{more}"))
+
+
+@pytest.mark.parametrize(
+    ("region", "told"),
+    [
+        ("cn-nroth-4", "did you mean cn-north-4?"),
+        ("eu-de", "another cloud needs cloud, or endpoint"),
+    ],
+)
+def test_check_of_an_unknown_region(config: Path, region: str, told: str) -> None:
+    """A region that nobody knows is a warning with the nearest name that is known."""
+    elsewhere(config, region)
+
+    done = run("check", f"--config.file={config}")
+
+    warning = f"warning: project prod: {region} is no region that the official SDK knows: {told}\n"
+    assert (done.returncode, done.stderr) == (0, warning)
+
+
+@pytest.mark.parametrize(
+    ("region", "more"),
+    [
+        ("cn-north-4", ""),
+        ("eu-de", "    endpoint: https://dcs.eu-de.otc.t-systems.com\n"),
+        ("eu-de", "    cloud: otc.t-systems.com\n"),
+    ],
+)
+def test_check_of_a_region_that_is_right(config: Path, region: str, more: str) -> None:
+    """A known region gets no warning, nor does one of another cloud."""
+    elsewhere(config, region, more)
+
+    assert run("check", f"--config.file={config}").stderr == ""
+
+
+def test_a_start_with_an_unknown_region(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A start with a region that nobody knows logs a warning with the nearest name."""
+    elsewhere(config, "cn-nroth-4")
+
+    _, lines = serve(started, f"--config.file={config}")
+
+    assert [line for line in lines if "level=warn" in line and "did you mean cn-north-4?" in line]
+
+
+def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
+    """`check --online` says so when there is nothing to watch."""
+    config.write_text(discovering(here))
+    here.cloud.hide_instances(hidden=True)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert "project prod: discovery watches NONE of 0 instances\n" in done.stdout
+    told = "FAILED: discovery cannot list the instances of project prod"
+    assert (done.returncode, last_line(done)) == (1, told)
+
+
+@pytest.mark.parametrize("command", [["check", "--online"], ["scrape"], ["tasks"]], ids=" ".join)
+@pytest.mark.parametrize("reason", ["auth", "forbidden"])
+def test_instances_that_cannot_be_listed(
+    config: Path, here: World, command: list[str], reason: str
+) -> None:
+    """Where discovery finds nothing because it may not: exit status 1, and why, on stderr."""
+    config.write_text(discovering(here))
+    if reason == "auth":
+        here.cloud.access.revoke(ACCESS_KEY)
+    else:
+        here.cloud.faults.add("forbidden", operation="list_instances")
+
+    done = run(*command, f"--config.file={config}", "--log.level=error")
+
+    assert done.returncode == 1
+    told = f"dcs-task-exporter: The instances of project prod cannot be listed: {reason}: "
+    assert told in done.stderr
+    assert ACCESS_KEY not in done.stdout + done.stderr
+
+
+def test_instances_that_are_not_listed_in_time(config: Path, here: World) -> None:
+    """Where discovery gets no answer as long as a command waits: exit status 1, and why."""
+    config.write_text(discovering(here))
+    here.cloud.faults.add("silence")
+    program = (
+        "import sys; from dcs_task_exporter import cli; cli.PATIENCE = 0.1; sys.exit(cli.main())"
+    )
+
+    done = run("tasks", f"--config.file={config}", command=[sys.executable, "-c", program])
+
+    assert done.returncode == 1
+    assert "The instances of project prod were not listed in time.\n" in done.stderr
+
+
+def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
+    """Without a file, a wrong key: exit status 1, and why."""
+    done = run(
+        "tasks",
+        folder=tmp_path,
+        HUAWEICLOUD_SDK_AK=ACCESS_KEY,
+        HUAWEICLOUD_SDK_SK="a-wrong-secret-key",
+        HUAWEICLOUD_SDK_REGION="cn-north-4",
+        HUAWEICLOUD_SDK_PROJECT_ID=PROJECT,
+        HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
+    )
+
+    assert done.returncode == 1
+    assert "The instances of project cn-north-4 cannot be listed: auth: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("center", "told", "status"),
+    [
+        ("served", "works; 1 task of the last hour\n", 0),
+        ("403", "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007", 1),
+        ("404", "does not work: The API does not exist. (HTTP 404", 1),
+    ],
+)
+def test_check_online_tries_the_task_centre(
+    config: Path, here: World, center: Center, told: str, status: int
+) -> None:
+    """`check --online` says whether the task centre works; a refusal makes it fail."""
+    here.cloud.quirks = Quirks(center=center)
+    here.cloud.start_task("i0", "EXTEND")
+    config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert f"project prod: the task centre {told}" in done.stdout
+    assert done.returncode == status
+
+
+def test_the_verdict_on_the_task_centre(config: Path, here: World) -> None:
+    """A task centre that refuses is in the verdict."""
+    here.cloud.quirks = Quirks(center="403")
+    config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert last_line(done) == "FAILED: the task centre does not work in project prod"
+
+
+def test_check_online_leaves_the_task_centre_alone(config: Path, here: World) -> None:
+    """Where the task centre is off, `check --online` does not ask it."""
+    run("check", "--online", f"--config.file={config}")
+
+    assert here.cloud.count("list_center_tasks") == 0
+
+
+def test_check_online_with_a_wrong_key(config: Path, here: World) -> None:
+    """`check --online` with a wrong key: exit status 1, and the error code."""
+    here.cloud.access.revoke(ACCESS_KEY)
+
+    done = run("check", "--online", f"--config.file={config}")
+
+    assert done.returncode == 1
+    assert "APIGW.0301" in done.stdout
+    assert ACCESS_KEY not in done.stdout + done.stderr
+
+
+def test_scrape(config: Path, here: World) -> None:
+    """`scrape` prints the metrics of one pass."""
+    here.cloud.start_task("i0", "EXTEND")
+
+    done = run("scrape", f"--config.file={config}")
+
+    assert done.returncode == 0
+    found = samples(done.stdout)
+    assert value(found, "dcs_tasks_active", dcs_instance_id="i0", task_name="EXTEND") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops(
+    config: Path, here: World, started: list[subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    """A signal stops it with exit status 0, also while the cloud is silent and a scrape waits."""
+    url, _ = serve(started, f"--config.file={config}")
+    here.cloud.faults.add("silence")
+    with pytest.raises(requests.Timeout):
+        requests.get(f"{url}/metrics", timeout=0.3)
+
+    started[0].send_signal(number)
+    output, _ = started[0].communicate(timeout=20)
+
+    assert started[0].returncode == 0
+    assert "Traceback" not in output
+
+
+def test_sighup_does_not_end_it(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """SIGHUP, at which others reload, is logged as not supported yet, and scrapes go on."""
+    url, _ = serve(started, f"--config.file={config}")
+
+    started[0].send_signal(signal.SIGHUP)
+    assert started[0].stdout is not None
+    line = started[0].stdout.readline()
+    answer = requests.get(f"{url}/metrics", timeout=10)
+
+    assert ("level=warn" in line, "reload is not supported yet" in line) == (True, True)
+    assert answer.ok
+
+
+def test_sighup_ends_the_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A demo whose terminal is closed ends in order: nobody would find it again."""
+    serve(started, "demo", folder=tmp_path)
+
+    started[0].send_signal(signal.SIGHUP)
+    output, _ = started[0].communicate(timeout=20)
+
+    assert (started[0].returncode, "msg=stopping" in output) == (0, True)
+
+
+def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A taken port: exit status 1, and the flag that chooses another."""
+    url, _ = serve(started, f"--config.file={config}")
+
+    done = run(f"--config.file={config}", f"--web.listen-address={url.removeprefix('http://')}")
+
+    assert done.returncode == 1
+    assert "--web.listen-address" in done.stderr
+
+
+def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A wrong key gives one clear log line with the error code, and no secret."""
+    config.write_text(config.read_text().replace(SECRET_KEY, "a-wrong-secret-key"))
+    url, _ = serve(started, f"--config.file={config}")
+    for _ in range(3):
+        requests.get(f"{url}/metrics", timeout=10)
+
+    started[0].terminate()
+    output, _ = started[0].communicate(timeout=20)
+
+    lines = [
+        line for line in output.splitlines() if "reason=auth" in line and "level=debug" not in line
+    ]
+    assert len(lines) == 1
+    assert "error_code=APIGW.0301" in lines[0]
+    assert "a-wrong-secret-key" not in output
+
+
+def test_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """The demo prints what to open, and answers scrapes; its key is nowhere, at level debug."""
+    url, lines = serve(started, "demo", folder=tmp_path)
+    page = requests.get(url, timeout=10).text
+    metrics = requests.get(f"{url}/metrics", timeout=10).text
+
+    started[0].terminate()
+    output, _ = started[0].communicate(timeout=20)
+
+    found = samples(metrics)
+    assert value(found, "dcs_instance_up", dcs_instance_name="orders-cache") == 1
+    everything = "".join(lines) + page + metrics + output
+    assert not [part for part in DEMO_KEY if part in everything]
+
+
+def test_json_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With --log.format=json each line is an object."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [
+            *COMMAND,
+            f"--config.file={config}",
+            "--web.listen-address=127.0.0.1:0",
+            "--log.format=json",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started.append(process)
+    assert process.stderr is not None
+
+    line = json.loads(process.stderr.readline())
+
+    assert (line["level"], line["msg"], line["instances"]) == ("info", "listening", 2)
+
+
+def test_version() -> None:
+    """--version names the program and its version."""
+    assert re.fullmatch(r"dcs-task-exporter \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+def test_the_counts_of_the_demo_survive(
+    started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The demo, killed and started again, shows the counts of its first life at once."""
+    url, _ = serve(started, "demo", folder=tmp_path)
+    before: dict[str, float] = {}
+    while not any(before.values()):
+        time.sleep(0.5)  # the story's own pace
+        before = finished(url)
+    before = finished(url)
+    started[0].kill()
+    started[0].wait()
+
+    url, _ = serve(started, "demo", folder=tmp_path)
+    after = finished(url)
+
+    assert all(after[series] >= number for series, number in before.items())
+
+
+def finished(url: str) -> dict[str, float]:
+    """Return the counters of finished tasks by their labels."""
+    found = samples(requests.get(f"{url}/metrics", timeout=30).text)
+    return {
+        repr(sorted(labels)): number
+        for (name, labels), number in found.items()
+        if name == "dcs_tasks_finished_total"
+    }
+
+
+def test_a_missing_key_in_the_log(here: World, config: Path) -> None:
+    """Of a key that is not there the log does not say that the cloud refused it."""
+    pair = rf"type: access_key\n.*{ACCESS_KEY}\n.*{SECRET_KEY}"
+    config.write_text(re.sub(pair, "type: environment", config.read_text()))
+
+    done = run("tasks", f"--config.file={config}", folder=config.parent, **NO_KEY)
+
+    assert "there is no usable key or token for this project" in done.stderr
+    assert ("refuses" in done.stderr, here.cloud.count()) == (False, 0)
+
+
+def test_tasks(here: World, config: Path) -> None:
+    """`tasks` lists the latest tasks of each instance as a table, and what has none."""
+    details = {"old_capacity": "1", "new_capacity": "2"}
+    here.cloud.start_task("i0", "EXTEND", "FAILED", details=details, error_code="DCS.4842")
+
+    done = run("tasks", f"--config.file={config}")
+
+    lines = done.stdout.splitlines()
+    assert (done.returncode, lines[0].split()) == (
+        0,
+        ["INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT", "CHANGED"],
+    )
+    assert lines[1].startswith("cache-0   EXTEND  FAILED DCS.4842  20")
+    assert lines[1].endswith("tried to extend from 1 GB to 2 GB")
+    assert lines[2] == "cache-1 (i1) has no task in the look-back window"
+
+
+def test_tasks_as_json(here: World, config: Path) -> None:
+    """`tasks --json` prints an object for each instance; one not read has null, and exit 1."""
+    here.cloud.start_task("i0", "EXTEND", "SUCCESS")
+    here.cloud.faults.add("forbidden", instance_id="i1")
+
+    done = run("tasks", "--json", f"--config.file={config}")
+
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert (first["tasks"][0]["task_name"], first["tasks"][0]["outcome"]) == ("EXTEND", "success")
+    assert (done.returncode, second["tasks"], second["error"]["reason"]) == (1, None, "forbidden")
+
+
+@pytest.mark.real
+def test_the_demo_starts_prometheus(
+    started: list[subprocess.Popen[str]], prometheus: Path, alertmanager: Path, tmp_path: Path
+) -> None:
+    """Where they are installed, the demo starts Prometheus with our rules, and Alertmanager."""
+    (tmp_path / "prometheus").symlink_to(ROOT / "prometheus")
+    port = free_port()
+    path = f"{prometheus.parent}:{alertmanager.parent}"
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, "demo", f"--web.listen-address=127.0.0.1:{port}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+    )
+    started.append(process)
+    assert process.stdout is not None
+    found = None
+    while found is None:
+        found = re.search(r"Alerts (http://\S+)/alerts", process.stdout.readline())
+    server = Prometheus(found[1], process)
+    server.wait_for('up{job="dcs-tasks"} == 1')
+    groups = requests.get(f"{found[1]}/api/v1/rules", timeout=10).json()["data"]["groups"]
+    process.terminate()
+    process.wait(timeout=30)
+
+    assert len(groups) == 3
+    with pytest.raises(requests.ConnectionError):
+        requests.get(found[1], timeout=5)
+
+
+def test_a_password_before_the_command(
+    config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A web configuration that is named before the command protects what is served."""
+    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    (tmp_path / "auth.yml").write_text(f"basic_auth_users: {{prometheus: {hashed}}}\n")
+    words = [f"--web.config.file={tmp_path}/auth.yml", "serve", f"--config.file={config}"]
+
+    url, _ = serve(started, *words)
+
+    assert requests.get(f"{url}/metrics", timeout=10).status_code == 401
+
+
+@pytest.mark.parametrize("command", ["check", "scrape", "tasks", "--help"])
+def test_a_reader_that_has_enough(config: Path, command: str) -> None:
+    """Where nobody reads the output any more: exit status 1, and no word of it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    flags = [] if command == "--help" else [f"--config.file={config}", "--log.level=error"]
+
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [*COMMAND, command, *flags],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_full_disk(config: Path) -> None:
+    """Output that cannot be written: exit status 1, and why."""
+    full = ["bash", "-c", '"$@" > /dev/full', "bash"]
+
+    done = run("check", f"--config.file={config}", command=[*full, *COMMAND])
+
+    told = "dcs-task-exporter: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:
+    """Ctrl-C ends a command that waits for the cloud with exit status 130 and one line."""
+    config.write_text(here.config_text(collector={"timeout": "10s"}))
+    here.cloud.faults.add("silence")
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*COMMAND, "tasks", f"--config.file={config}"], stderr=subprocess.PIPE, text=True
+    )
+    started.append(process)
+    assert here.cloud.wait_for(lambda: here.cloud.count("list_tasks") > 0)
+
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=20)
+
+    assert (process.returncode, output) == (130, "dcs-task-exporter: interrupted\n")
+
+
+def test_a_connection_error_names_the_url(config: Path, here: World) -> None:
+    """Where there is no connection, the URL that was tried is named, and no bare number."""
+    url = f"http://127.0.0.1:{free_port()}"
+    config.write_text(config.read_text().replace(here.server.url, url))
+
+    done = run("tasks", f"--config.file={config}", "--log.level=error")
+
+    tried = f"{url}/v2/{PROJECT}/instances/i0/tasks"
+    assert f"connection: the connection to {tried} failed: Connection refused\n" in done.stdout
+    assert "Errno" not in done.stdout
+
+
+@pytest.mark.parametrize("path", ["/probe", "/sd", "/", "/-/ready", "metrics"])
+def test_a_path_that_is_taken(path: str) -> None:
+    """A path for the metrics that is none, or that has another answer, is refused by its name."""
+    done = run(f"--web.telemetry-path={path}")
+
+    assert done.returncode == 2
+    assert f"not a path for metrics: '{path}'; write it like /metrics" in done.stderr

@@ -1,0 +1,40 @@
+"""What fuzzing found once stays mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fuzz.fuzz_seeds import seeds_of
+from fuzz.fuzz_targets import TARGETS, verify
+from tests.support.real_parts import ROOT
+
+CORPUS = ROOT / "fuzz" / "corpus"
+INPUTS = sorted(CORPUS.glob("*/*"))
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=[f"{path.parent.name}-{path.name}" for path in INPUTS])
+def test_input(path: Path) -> None:
+    """What a fuzzer found raises documented errors only, and is shown as valid text."""
+    verify(TARGETS[path.parent.name], path.read_bytes())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_seeds(target: str) -> None:
+    """So does all that a fuzzer begins with."""
+    for seed in seeds_of(target):
+        verify(TARGETS[target], seed)
+
+
+@pytest.mark.parametrize("status", [200, 429, 500])
+def test_the_net_hides_nothing(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the client catches because nobody foresaw it is found even so, whatever the answer."""
+
+    def break_down(_: bytes) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr("dcs_task_exporter.cloud.responses.json.loads", break_down)
+
+    with pytest.raises(OverflowError):
+        verify(TARGETS["error_answers"], b"%d\n\n{}" % status)

@@ -1,0 +1,509 @@
+"""What a hostile cloud or a wrong file says: told as an error, bounded, valid, without secrets."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+
+from dcs_task_exporter.cli import main
+from dcs_task_exporter.cloud import responses
+from dcs_task_exporter.cloud.responses import date_of
+from dcs_task_exporter.config.model import load_config
+from dcs_task_exporter.errors import ApiError, InvalidResponseError, ThrottledError
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, traceback_of
+from dcs_task_exporter.simulator.faults import Reply, gateway_error, json_reply
+from dcs_task_exporter.tasks.models import TaskDetails
+from dcs_task_exporter.text.display import MAX_LABEL, MAX_TEXT, identifier, shown
+from dcs_task_exporter.text.json_values import id_of, integer_of, number_of, text_of
+from dcs_task_exporter.text.redaction import REDACTED, Redactor
+from tests.cloud.test_request import answer_with
+from tests.support.clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+
+ODD = "MIIx+a/b=='\"&<>%\\Q7f"
+SECRETS = (ACCESS_KEY, SECRET_KEY)
+
+
+def failure_of(here: World, exporter: Exporter) -> ApiError:
+    """Read an instance, and return the error."""
+    with pytest.raises(ApiError) as raised:
+        exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+    return raised.value
+
+
+def metric(exporter: Exporter, reason: str) -> float | None:
+    """Return how many listings failed for a reason."""
+    found = samples(generate_latest(exporter.registry).decode())
+    return value(found, "dcs_api_errors_total", operation="list_tasks", reason=reason)
+
+
+ODD_REPLIES = {
+    "a length of 31 digits": Reply(200, b"{}", {"Content-Length": "9" * 31}),
+    "a chunk of zzz": Reply(200, b"zzz\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+    "a negative chunk": Reply(200, b"-5\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+    "nested": Reply(200, b"[" * 100_000),
+    "a huge integer": Reply(200, b'{"tasks": %s}' % (b"9" * 10_000)),
+    "half a pair": Reply(400, b'{"error_msg": "\\ud83d", "error_code": "\\udc80"}'),
+}
+
+
+@pytest.mark.parametrize("name", ODD_REPLIES)
+def test_odd_answers_are_counted(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that no library of ours foresaw is an `ApiError`, counted by its kind."""
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, ODD_REPLIES[name])
+        error = failure_of(here, exporter)
+
+        assert error.reason != "internal"
+        assert metric(exporter, error.reason) == here.cloud.count()
+        assert str(error).encode()
+    assert "Traceback" not in caplog.text
+
+
+def test_a_window_of_401_digits() -> None:
+    """A throttling window of any number of digits is obeyed."""
+    said = f"The throttling threshold has been reached: limit:200,time:{'9' * 401} minute"
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, gateway_error(429, "APIGW.0308", said))
+        error = failure_of(here, exporter)
+
+    assert isinstance(error, ThrottledError)
+    assert error.retry_after is not None
+    assert error.retry_after > 1e9
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "1e400", "NaN", "-Infinity", "9" * 4000])
+def test_odd_numbers_are_unknown(value: str) -> None:
+    """A number that none can mean is none, in every field of a task."""
+    fields = ("created_at", "updated_at", "name", "status", "enable_show", "error_code")
+    details = ("old_capacity", "new_port", "enable_ssl", "group_name", "updated_config_length")
+    inner = ", ".join(f'"{name}": {value}' for name in details)
+    outer = ", ".join(f'"{name}": {value}' for name in fields)
+    body = f'{{"tasks": [{{"id": "a", {outer}, "details": {{{inner}}}}}], "task_count": 1}}'
+    with world(1) as here, here.exporter() as exporter:
+        here.cloud.serve_body("i0", body.encode())
+        exporter.refresh_and_wait(10)
+        snapshot = exporter.snapshots()[0]
+        assert metric(exporter, "internal") == 0
+        assert generate_latest(exporter.registry)
+
+    assert snapshot.failure is None or snapshot.failure.reason != "internal"
+
+
+@pytest.mark.parametrize("value", ["1e400", "Infinity", float("inf"), float("nan"), 1e300, 10**300])
+def test_infinity_is_no_capacity(value: object) -> None:
+    """Infinity, and what a byte count of it would be, is no capacity."""
+    assert TaskDetails.from_json({"old_capacity": value}).old_capacity is None
+    assert number_of(value) is None
+    assert integer_of(value) is None
+
+
+def test_the_unforeseen_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of our own is counted each time and logged once, without secrets."""
+
+    def broken(*_: object) -> object:
+        message = f"cannot read {SECRET_KEY} {'x' * 5000}"
+        raise ZeroDivisionError(message)
+
+    monkeypatch.setattr("dcs_task_exporter.cloud.request.read_json", broken)
+    with world(3) as here, here.exporter() as exporter:
+        for _ in range(3):
+            here.clock.advance(15)
+            exporter.refresh_and_wait(10)
+        assert metric(exporter, "internal") == 9
+        failures = [snapshot.failure for snapshot in exporter.snapshots()]
+
+    assert {failure.reason for failure in failures if failure} == {"internal"}
+    lines = [LogfmtFormatter().format(record) for record in caplog.records]
+    told = [line for line in lines if "Traceback" in line]
+    assert len(told) == 1
+    assert "broke the exporter" in told[0]
+    assert SECRET_KEY not in told[0]
+    assert "x" * (MAX_TEXT + 1) not in told[0]
+
+
+def test_a_refresh_that_broke_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault after the answer is told once for all instances, and its reason is `internal`."""
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dcs_task_exporter.refresh.reader.count_new", broken)
+    with world(3) as here, here.exporter() as exporter:
+        for _ in range(3):
+            here.clock.advance(15)
+            exporter.refresh_and_wait(10)
+        failures = [snapshot.failure for snapshot in exporter.snapshots()]
+
+    assert [failure.reason for failure in failures if failure] == ["internal"] * 3
+    assert caplog.text.count("the refresh of an instance broke") == 1
+
+
+def test_a_refusal_that_breaks_us_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 401 whose body breaks the exporter stops the fan-out like any other."""
+
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(responses, "_body", broken)
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(401, b"{}"))
+        assert failure_of(here, exporter).reason == "auth"
+
+
+@pytest.mark.parametrize("status", [101, 103])
+def test_informational_answers(status: int) -> None:
+    """101 and 103 are told as what they are."""
+    with world(1) as here, here.exporter() as exporter:
+        answer_with(here, Reply(status, b""))
+        error = failure_of(here, exporter)
+
+    assert isinstance(error, InvalidResponseError)
+    assert error.status == status
+    assert f"an informational answer ({status} " in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("Wed, 17 Jun 2020 07:38:42 GMT", 1592379522.0),
+        ("Wed, 17 Jun 2020 09:38:42 +0200", 1592379522.0),
+        ("", None),
+        ("yesterday", None),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", None),
+        ("Thu, 31 Dec 2009 23:59:59 GMT", None),
+        ("Fri, 01 Jan 2010 00:00:00 GMT", 1262304000.0),
+        ("Wed, 01 Jan 2200 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+        ("Fri, 31 Dec 2020 23:59:59 +999999999999999999", None),
+        ("9" * 100_000, None),
+    ],
+)
+def test_the_date_of_an_answer(text: str, moment: float | None) -> None:
+    """The `Date` header is read as Unix seconds, or not at all."""
+    assert date_of({"Date": text}) == moment
+    assert date_of({}) is None
+
+
+@given(st.text())
+def test_any_date(text: str) -> None:
+    """No text breaks the reading of a date."""
+    assert date_of({"Date": text}) is None or text
+
+
+@given(st.text(st.characters(), max_size=2 * MAX_LABEL), st.integers(10, 400))
+@example("\ud83d\x1b\u2028\n", 256)
+def test_text_that_is_shown(text: str, limit: int) -> None:
+    """Text that is shown is valid UTF-8, bounded, and holds nothing that a terminal obeys."""
+    told = shown(text, limit)
+    assert len(told) <= limit
+    assert not set(told) & {chr(code) for code in (*range(32), *range(127, 160), 0x2028, 0x202E)}
+    told.encode()
+    assert len(text_of(text)) <= MAX_LABEL
+
+
+@given(
+    st.sets(st.text(st.characters(), max_size=600), min_size=2, max_size=5), st.text(min_size=250)
+)
+def test_ids_stay_different(ends: set[str], begin: str) -> None:
+    """Two ids that differ still differ when they are cut, and are at most a label long."""
+    ids = [begin + end for end in ends]
+    told = [identifier(text) for text in ids]
+    assert len(set(told)) == len(ids)
+    assert all(len(text) <= MAX_LABEL for text in told)
+    assert identifier(id_of(ids[0])) == id_of(ids[0])
+
+
+SPELLINGS: Mapping[str, Callable[[str], str]] = {
+    "plain": str,
+    "percent": lambda text: quote(text, safe=""),
+    "percent, lower case": lambda text: "".join(
+        char if char.isalnum() else f"%{ord(char):02x}" for char in text
+    ),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "partly percent": lambda text: quote(text, safe="/+="),
+    "json": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "json twice": lambda text: json.dumps(json.dumps(text))[1:-1],
+    "html": lambda text: text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#39;"),
+}
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=40),
+    st.sampled_from(sorted(SPELLINGS)),
+    st.text(max_size=20),
+)
+@example(ODD, "json twice", "")
+def test_spellings_of_a_secret(secret: str, spelling: str, beside: str) -> None:
+    """A secret is taken out of a text in each spelling that is known."""
+    spelt = SPELLINGS[spelling](secret)
+    redactor = Redactor.of([secret])
+    assert spelt not in redactor.text(f"{beside} {spelt} {beside}").replace(REDACTED, "")
+    assert redactor.may_be_in(spelt.encode())
+
+
+@given(st.sampled_from(["utf-8", "utf-16", "utf-32"]), st.booleans(), st.integers(0, 4))
+def test_a_secret_in_decoded_json(encoding: str, escaped: bool, place: int) -> None:  # noqa: FBT001
+    """Decoded JSON holds no secret, however its bytes spelt it, as a key or as a value."""
+    number = 1234567890123
+    data = [{"a": [ODD]}, {ODD: None}, [[f"x{ODD}y"]], ODD, {"n": number}][place]
+    text = json.dumps(data)
+    if escaped:
+        text = text.replace("Q7f", "\\u0051\\u0037\\u0066")
+    redactor, body = Redactor.of([ODD, str(number)]), text.encode(encoding)
+    assert redactor.may_be_in(body)
+    told = json.dumps(redactor.json(json.loads(body)))
+    assert REDACTED in told
+    assert "Q7f" not in told
+    assert str(number) not in told
+
+
+def positions(secret: str) -> Iterator[tuple[str, bytes]]:
+    """Yield whole raw answers, each with the secret in another place, and its name."""
+    ok = "HTTP/1.1 200 OK\r\n"
+
+    def answer(status: str, body: str, **headers: str) -> bytes:
+        data = body.encode()
+        lines = {"Content-Length": str(len(data)), "Connection": "close", **headers}
+        head = "".join(f"{name.replace('_', '-')}: {text}\r\n" for name, text in lines.items())
+        return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + data
+
+    yield "a malformed status line", f"HTTP/x {secret} 200\r\n\r\n".encode()
+    yield "the whole status line", f"{secret}\r\n\r\n".encode()
+    yield "a status that is none", f"HTTP/1.1 {secret} OK\r\n\r\n".encode()
+    yield "the reason", answer(f"500 {secret}", "{}")
+    yield "a line that is no header", f"{ok}{secret}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    yield "a header's name", answer("500 x", "{}", **{secret: "x"})
+    for name in ("Content_Type", "X_Request_Id", "X_IAM_Trace_Id", "Server", "Retry_After", "Date"):
+        for status in ("200 OK", "401 x", "429 x", "500 x"):
+            yield f"{name} beside {status}", answer(status, "<html>", **{name: secret})
+    yield "Location", answer("302 x", "", Location=f"https://x/?{secret}")
+    for name in ("Content_Length", "Content_Encoding", "Transfer_Encoding"):
+        yield name, answer("200 OK", "{}", **{name: secret})
+    chunked = f"{ok}Transfer-Encoding: chunked\r\n\r\n"
+    yield "a chunk's length", f"{chunked}{secret}\r\n{{}}\r\n0\r\n\r\n".encode()
+    yield "a chunk's extension", f"{chunked}2;{secret}\r\n{{}}\r\n0\r\n\r\n".encode()
+    yield "a trailer", f"{chunked}2\r\n{{}}\r\n0\r\n{secret}\r\n\r\n".encode()
+    for text in (secret, f"<html>{secret}", json.dumps(secret), json.dumps({secret: secret})):
+        for status in ("200 OK", "404 x", "500 x"):
+            yield f"{status} {text[:5]}", answer(status, text)
+    for errors in (
+        {"error_code": secret, "error_msg": secret, "request_id": secret},
+        {"errorCode": secret, "errorMsg": f"{'x' * 290}{secret}"},
+        {"code": secret, "message": quote(secret, safe="")},
+        {"error": {"message": secret, "code": secret, "title": secret}},
+        {"itemNotFound": {"code": secret, "message": json.dumps(secret)}},
+    ):
+        for status in ("400 x", "401 x", "429 x", "500 x"):
+            yield f"{status} {sorted(errors)}", answer(status, json.dumps(errors))
+
+
+def tasks_with(secret: str, now: float) -> Sequence[Mapping[str, object]]:
+    """Return tasks, each with the secret in another field."""
+    moment = datetime.fromtimestamp(now - 60, timezone.utc)
+    task = {"name": "EXTEND", "status": "SUCCESS", "created_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}
+    names = ("id", "name", "status", "created_at", "updated_at", "user_name", "user_id")
+    rows: list[dict[str, object]] = [
+        {"id": f"t-{name}", **task, name: secret}
+        for name in (*names, "error_code", "params", "details")
+    ]
+    for name in TaskDetails.__dataclass_fields__:
+        for item in (secret, [secret]):
+            details: dict[str, object] = {"old_capacity": "1", "new_capacity": "2", name: item}
+            if name.startswith("old"):
+                details[f"new{name[3:]}"] = "other"
+            about = f"{name}{len(rows)}"  # of each name the latest task is on a label
+            rows.append(
+                {**task, "id": about, "name": about, "status": "FAILED", "details": details}
+            )
+    return rows
+
+
+@contextmanager
+def raw_server(answer: list[bytes]) -> Iterator[str]:
+    """Send these bytes to whoever asks, and hang up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                if not answer:
+                    return
+                with contextlib.suppress(OSError):
+                    connection.recv(65536)
+                    connection.sendall(answer[0])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        answer.clear()
+        with socket.create_connection(listener.getsockname()) as last:
+            last.sendall(b"x")
+        thread.join()
+        listener.close()
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_every_position(secret: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever an answer echoes a secret, no error, log, metric or traceback shows it."""
+    caplog.set_level(logging.DEBUG, "dcs_task_exporter")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    answer = [b""]
+    with raw_server(answer) as url, world(1) as here:
+        here.server = _At(url)  # type: ignore[assignment]
+        with here.exporter() as exporter:
+            for name, raw in positions(secret):
+                answer[:] = [raw]
+                here.clock.advance(4000)
+                error: ApiError | None = None
+                try:
+                    exporter.clients["prod"].list_tasks("i0", 0, here.clock.steady + 60)
+                except ApiError as caught:
+                    error = caught
+                here.clock.advance(4000)
+                exporter.refresh_and_wait(10)
+                assert error is None or error.reason != "internal", name
+                told = "".join(traceback.format_exception(error)) if error else ""
+                told += f"{error!s}{error!r}{exporter.snapshots()}"
+                assert secret not in told, name
+            told = generate_latest(exporter.registry).decode()
+    assert secret not in told + logged(caplog)
+
+
+class _At:
+    """Where a server is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Return what both formats make of the log."""
+    forms = (LogfmtFormatter(), JsonFormatter())
+    return "".join(form.format(record) for form in forms for record in caplog.records)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_every_field(
+    secret: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Whatever field of a task is a secret: no metric, log, page, command or state file has it."""
+    caplog.set_level(logging.DEBUG, "dcs_task_exporter")
+    state = tmp_path / "state.db"
+    config = tmp_path / "config.yml"
+    with world(1, clock=SettableClock(wall=time.time())) as here:  # the commands' own clock
+        settings = {"personal_labels": "true", "max_task_names": "100"}
+        text = here.config_text(collector=settings)
+        config.write_text(f"{text}state: {{path: {state}}}\n")
+        rows = tasks_with(secret, here.clock.wall)
+        here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
+        for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
+            assert main([*command, "--config.file", str(config)]) == 0
+        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        exporter = Exporter(load_config(config, {}), options)
+        with contextlib.ExitStack() as stack:
+            stack.callback(exporter.stop)
+            exporter.refresh_and_wait(10)
+            page = exporter.snapshots()
+            told = generate_latest(exporter.registry).decode() + repr(page)
+        assert REDACTED in told
+        assert secret not in told
+        saved = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))
+        assert saved
+        assert secret.encode() not in saved
+    printed = capsys.readouterr()
+    assert secret not in printed.out + printed.err + logged(caplog)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_in_a_listing_of_instances(secret: str) -> None:
+    """No field of an instance or a project that is a secret is shown."""
+    row = {"instance_id": "a", "name": "n", "engine": "Redis", "tags": []}
+    fields = dict.fromkeys((*row, "engine_version", "spec_code", "status"), secret)
+    with world(1) as here, here.exporter() as exporter:
+        for name, item in {**fields, "tags": [{"key": secret, "value": secret}]}.items():
+            answer_with(here, json_reply(200, {"instances": [{**row, name: item}]}))
+            found = exporter.clients["prod"].list_instances(here.clock.steady + 60)
+            assert secret not in repr(found)
+            here.cloud.faults.clear()
+
+
+def test_log_lines_are_bounded() -> None:
+    """No field of a log line is longer than 1,000 characters, and none breaks the stream."""
+    fields = {"a": "x" * 60_000, "b": "\ud83d\n\x1b[31m", "c": Path("y" * 5000)}
+    record = logging.LogRecord("x", logging.INFO, "", 1, "z" * 5000, (), None)
+    record.fields = fields
+    for form in (LogfmtFormatter(), JsonFormatter()):
+        line = form.format(record)
+        assert len(line) < 4 * MAX_TEXT
+        io.TextIOWrapper(io.BytesIO(), "utf-8").write(line)
+        assert not {"\x1b", "\n"} & set(line)
+
+
+def test_a_traceback_is_bounded() -> None:
+    """A traceback of a deep recursion with a long message is a bounded text."""
+
+    def deep(number: int) -> None:
+        if number == 0:
+            raise ValueError("x\n" * 100_000 + "\ud83d")
+        deep(number - 1)
+
+    with pytest.raises(ValueError, match="x") as caught:
+        deep(200)
+    assert len(traceback_of(caught.value)) < 20_000
+    assert traceback_of(caught.value).encode()
+
+
+@pytest.mark.parametrize("secret", [*SECRETS, "/Ab1/cd+ef", "Ab1/cd+ef=="])
+@pytest.mark.parametrize("key", ["secret_key_file", "{}"])
+def test_check_shows_no_secret(
+    secret: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check` shows no secret that is written as a file's path, or as a key."""
+    with world(1) as here:
+        old = f"secret_key: {SECRET_KEY}"
+        text = here.config_text()
+        assert old in text
+        for item in (secret, "x"):
+            config = tmp_path / "config.yml"
+            config.write_text(text.replace(old, f"{key.format(json.dumps(secret))}: {item}"))
+            assert main(["check", "--config.file", str(config)]) == 2
+    printed = capsys.readouterr()
+    assert secret not in printed.out + printed.err
+    assert "credentials" in printed.err
+
+
+def test_base64_is_no_spelling_of_ours() -> None:
+    """Nothing that is sent of a key is base64 of it: that spelling is not looked for."""
+    spelt = base64.b64encode(SECRET_KEY.encode()).decode()
+    assert Redactor.of([SECRET_KEY]).text(spelt) == spelt

@@ -1,0 +1,514 @@
+"""The refresher: who is read when, what is shown meanwhile, and what a broken thread costs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from dcs_task_exporter.errors import ApiTimeoutError
+from dcs_task_exporter.refresh.instance import Target
+from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Progress, Task
+
+NOW = 1_750_000_000.0
+PATIENCE = 30
+ACTIVE = Task("active", "EXTEND", "EXECUTING", NOW, NOW)
+
+
+class Source:
+    """A cloud whose listings a test holds back, one permit each; it notes who was read."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.read: list[str] = []
+        self.permits: threading.Semaphore | None = None
+        self.tasks: list[Task] = []
+        self.active: set[str] = set()
+        self.error: Exception | None = None
+        self._changed = threading.Condition()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many were read."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.read) >= number, PATIENCE)
+
+    def wait_for_the_begin(self, number: int) -> None:
+        """Wait until so many were begun to be read."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE)
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        del deadline
+        message = f"nobody asked for the progress of {task_id} of {instance_id}"
+        raise AssertionError(message)
+
+    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
+        del deadline
+        with self._changed:
+            self.begun.append(instance_id)
+            self._changed.notify_all()
+        if self.permits is not None:
+            assert self.permits.acquire(timeout=PATIENCE)
+        with self._changed:
+            self.read.append(instance_id)
+            self._changed.notify_all()
+        if self.error is not None:
+            raise self.error
+        tasks = [*self.tasks, *([ACTIVE] if instance_id in self.active else [])]
+        return Listing(tuple(tasks), start)
+
+
+class Scene:
+    """A refresher over a source, with clocks that a test moves."""
+
+    def __init__(
+        self,
+        instances: int,
+        *,
+        journal: Journal | None = None,
+        detectors: Mapping[str, ChangeDetector] | None = None,
+        concurrency: int = 1,
+        **more: Any,
+    ) -> None:
+        self.source = Source()
+        self.steady = 1000.0
+        known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
+        self.refresher = Refresher(
+            [Target(instance, self.source) for instance in known],
+            RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
+            now=lambda: NOW + self.steady,
+            monotonic=lambda: self.steady,
+            journal=journal,
+            detectors=detectors,
+        )
+
+    def scrape(self) -> dict[tuple[str, str], int] | None:
+        """Refresh after a scrape interval; return the counters of the first instance."""
+        self.steady += 15
+        self.refresher.refresh().result(PATIENCE)
+        return self.look()
+
+    def look(self) -> dict[tuple[str, str], int] | None:
+        """Scrape without a refresh."""
+        snapshots = self.refresher.snapshots()
+        self.refresher.witness(snapshots)
+        figures = snapshots[0].figures
+        return dict(figures.finished) if figures else None
+
+
+@pytest.fixture
+def scene() -> Iterator[Callable[..., Scene]]:
+    made: list[Scene] = []
+
+    def make(instances: int = 1, **more: Any) -> Scene:
+        made.append(Scene(instances, **more))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.refresher.stop()
+
+
+def test_nobody_is_overtaken(scene: Callable[..., Scene]) -> None:
+    """An instance that waits from an earlier scrape is read before those of later scrapes."""
+    here = scene(4)
+    here.source.permits = threading.Semaphore(0)
+    waiting = []
+    for _ in range(6):
+        waiting.append(here.refresher.refresh())
+        here.source.permits.release()
+        here.steady += 15
+    for _ in range(20):
+        here.source.permits.release()
+    for future in waiting:
+        future.result(PATIENCE)
+
+    assert here.source.read[:4] == ["i0", "i1", "i2", "i3"]
+
+
+@pytest.mark.parametrize(
+    "other", [Instance("i0", "renamed", "prod"), Instance("i0", "n0", "moved")]
+)
+def test_a_rename_while_data_are_old(scene: Callable[..., Scene], other: Instance) -> None:
+    """A count that waits while data are too old starts at 0 under a new name, or project."""
+    here = scene(1, max_staleness=60)
+    here.scrape()
+    here.steady += 15
+    here.source.tasks = [Task("a", "EXTEND", "FAILED", NOW + here.steady, NOW + here.steady)]
+    here.refresher.refresh().result(PATIENCE)  # counted, and scraped too late
+    here.steady += 61
+    here.source.error = ApiTimeoutError("silence")
+    here.scrape()
+    here.refresher.retarget([Target(other, here.source)])
+    here.source.error = None
+
+    shown = [here.scrape() for _ in range(2)]
+
+    assert [counts and counts["EXTEND", "FAILED"] for counts in shown] == [0, 1]
+
+
+def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
+    """Data older than max_staleness disappear, and the instance does not stay up without them."""
+    here = scene(1, max_staleness=60)
+    here.scrape()
+    here.steady += 61
+
+    (snapshot,) = here.refresher.snapshots()
+
+    assert (snapshot.up, snapshot.figures) == (False, None)
+
+
+def unforeseen() -> Task:
+    return Task("a", "DeleteAcl", "CANCELLED", NOW + 1020, NOW + 1021)
+
+
+def test_two_scrapers_see_the_first_increment(scene: Callable[..., Scene]) -> None:
+    """A new series stays at its first value until the slower of two scrapers has seen it."""
+    here = scene(1, first_value_hold=60)
+    here.scrape()
+    here.source.tasks = [unforeseen()]
+    series = ("DeleteAcl", "CANCELLED")
+
+    seen = [(found := here.scrape()) and found[series] for _ in range(8)]
+
+    assert seen[:4] == [0, 0, 0, 0]
+    assert seen[-1] == 1
+
+
+def test_a_look_is_no_scrape(scene: Callable[..., Scene]) -> None:
+    """Snapshots that nobody rendered do not make a count rise."""
+    here = scene()
+    here.scrape()
+    here.source.tasks = [unforeseen()]
+    for _ in range(3):
+        here.steady += 15
+        here.refresher.refresh().result(PATIENCE)
+
+    found = here.look()
+
+    assert found is not None
+    assert found["DeleteAcl", "CANCELLED"] == 0
+
+
+@pytest.mark.parametrize("broken", [MemoryError("odd"), ValueError("odd")])
+def test_a_bug_costs_one_refresh(scene: Callable[..., Scene], broken: Exception) -> None:
+    """An error that nobody foresaw makes the instance fail once, and is read again."""
+    here = scene()
+    here.source.error = broken
+    assert here.scrape() is None
+    here.source.error = None
+
+    assert here.scrape() is not None
+
+
+def test_no_thread(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started the instances fail, and are read when one can."""
+    here = scene(2)
+
+    def refuse(_: threading.Thread) -> None:
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        here.scrape()
+    failed: Sequence[bool] = [item.failure is not None for item in here.refresher.snapshots()]
+    here.scrape()
+
+    assert failed == [True, True]
+    assert all(item.up for item in here.refresher.snapshots())
+
+
+def test_scrape_while_stopping(scene: Callable[..., Scene]) -> None:
+    """A refresh that is asked for after the end waits for nothing."""
+    here = scene(3)
+    here.refresher.stop()
+
+    assert here.refresher.refresh().result(PATIENCE) is None
+
+
+def test_failure_keeps_the_data(scene: Callable[..., Scene]) -> None:
+    """A failed refresh keeps the last data, says when they were read, and that it failed."""
+    here = scene()
+    here.scrape()
+    here.source.error = ApiTimeoutError("silence")
+
+    assert here.scrape() is not None
+    (snapshot,) = here.refresher.snapshots()
+    assert (snapshot.up, snapshot.failure and snapshot.failure.reason) == (False, "timeout")
+    assert snapshot.refreshed_at == NOW + 1015
+
+
+def test_a_probe_overtakes(scene: Callable[..., Scene]) -> None:
+    """An instance that waits already is read next when it alone is asked for, and read once."""
+    here = scene(5)
+    here.source.permits = threading.Semaphore(0)
+    everything = here.refresher.refresh()
+    probe = here.refresher.refresh({"i4"})
+    here.source.permits.release(2)
+    probe.result(PATIENCE)
+    early = list(here.source.read)
+    here.source.permits.release(10)
+    everything.result(PATIENCE)
+
+    assert "i4" in early
+    assert sorted(here.source.read) == ["i0", "i1", "i2", "i3", "i4"]
+
+
+def test_one_project_only(scene: Callable[..., Scene]) -> None:
+    """A refresh of another project reads nothing."""
+    here = scene(2)
+    here.refresher.refresh(project="other").result(PATIENCE)
+
+    assert here.source.read == []
+
+
+def series() -> tuple[str, str]:
+    return ("EXTEND", "FAILED")
+
+
+def failed(number: int) -> Task:
+    return Task(f"f{number}", "EXTEND", "FAILED", NOW + 1020, NOW + 1021)
+
+
+def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> None:
+    """A read that ends after its instance left and came back neither loses nor repeats a count."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.permits = threading.Semaphore(0)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    reading = here.refresher.refresh()
+    here.refresher.retarget([])
+    here.refresher.retarget([target])
+    again = here.refresher.refresh()
+    here.source.permits.release(10)
+    for future in (reading, again):
+        future.result(PATIENCE)
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is confirmed after its instance left is not taken back."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.witness(on_its_way, 7)
+    here.refresher.retarget([target])
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert on_its_way[0].figures is not None
+    assert on_its_way[0].figures.finished[series()] == 1
+    assert seen == [1, 1, 1]
+
+
+def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
+    """What is read under the old name is shown under the new one, whose counters begin anew."""
+    here = scene()
+    here.scrape()
+    here.source.permits = threading.Semaphore(0)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    reading = here.refresher.refresh()
+    here.refresher.retarget([Target(Instance("i0", "new", "prod"), here.source)])
+    here.source.permits.release(10)
+    reading.result(PATIENCE)
+    (snapshot,) = here.refresher.snapshots()
+    found = here.look()
+
+    assert snapshot.instance.name == "new"
+    assert found is not None
+    assert found[series()] == 0
+    assert (found := here.scrape()) is not None
+    assert found[series()] == 1
+
+
+def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
+    """Neither a refresh nor a discovery nor a failure makes anew what shows nothing new."""
+    here = scene()
+    here.scrape()
+    before = [here.refresher.snapshots()[0] for _ in range(1)]
+    here.scrape()
+    before += here.refresher.snapshots()
+    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    before += here.refresher.snapshots()
+    here.source.error = ApiTimeoutError("silence")
+    here.scrape()
+    here.scrape()
+    before += here.refresher.snapshots()
+
+    assert len({id(snapshot.figures) for snapshot in before}) == 1
+    assert len({id(snapshot.instance) for snapshot in before}) == 1
+
+
+class RenamingJournal(NoJournal):
+    """Saves nothing, but does something while a state is being saved."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] | None = None
+
+    def save(self, instance_id: str, state: InstanceState) -> None:
+        """Do it once."""
+        del instance_id, state
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            act()
+
+
+def test_a_name_that_changes_while_counts_are_saved(scene: Callable[..., Scene]) -> None:
+    """A count that was to be shown under the old name is not the first value of the new one."""
+    journal = RenamingJournal()
+    here = scene(journal=journal)
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    new = [Target(Instance("i0", "new", "prod"), here.source)]
+    journal.meanwhile = lambda: here.refresher.retarget(new)
+    found = here.scrape()
+
+    assert found is not None
+    assert found[series()] == 0
+    assert here.refresher.snapshots()[0].instance.name == "new"
+    assert (found := here.scrape()) is not None
+    assert found[series()] == 1
+
+
+def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
+    """It shows first what was seen of it before it left, and then what was counted."""
+    here = scene()
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    here.refresher.retarget([])
+    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(2)]
+
+    assert seen == [0, 1]
+
+
+def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threading.Event]:
+    """Return two instances that were read once, and what lets the task centre answer."""
+    answer = threading.Event()
+
+    def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        assert answer.wait(PATIENCE)
+        return (), False
+
+    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
+    detector = ChangeDetector("prod", listing, 3000.0, **clock)
+    here = scene(2, detectors={"prod": detector}, concurrency=2)
+    answer.set()
+    here.scrape()
+    answer.clear()
+    return here, answer
+
+
+def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
+    """A read that a probe began goes on as one read when the centre spares the instance."""
+    here, answer = beside_a_silent_centre(scene)
+    here.source.permits = threading.Semaphore(0)
+    here.steady += 15
+    everything = here.refresher.refresh()
+    probe = here.refresher.refresh({"i0"})
+    here.source.wait_for_the_begin(3)
+    answer.set()
+    here.refresher.refresh({"i1"}).result(PATIENCE)
+    joined = here.refresher.refresh({"i0"})
+    is_early = joined.done()
+    here.source.permits.release(10)
+    for future in (everything, probe, joined):
+        future.result(PATIENCE)
+
+    assert not is_early
+    assert here.source.read.count("i0") == 2
+
+
+def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
+    """An answer of the centre ends nothing that became due after it was asked."""
+    here, answer = beside_a_silent_centre(scene)
+    here.steady += 15
+    asking = here.refresher.refresh()
+    here.source.error = ApiTimeoutError("silence")
+    here.refresher.refresh({"i0"}).result(PATIENCE)
+    here.source.error = None
+    here.source.permits = threading.Semaphore(0)
+    here.steady += 16
+    again = here.refresher.refresh()
+    here.source.wait_for_the_begin(4)
+    answer.set()
+    asking.result(PATIENCE)
+    is_early = again.done()
+    here.source.permits.release(10)
+    again.result(PATIENCE)
+
+    assert not is_early
+    assert here.source.read.count("i0") == 3
+
+
+class Pass:
+    """Scrapes every 15 s of which each has the budget for 10 of 100 instances: a pass takes 10."""
+
+    def __init__(self, here: Scene) -> None:
+        self.here = here
+        here.source.permits = threading.Semaphore(0)
+        self.waiting: list[Future[None]] = []
+
+    def scrape(self) -> None:
+        """Ask for all, and let the cloud answer for ten."""
+        source = self.here.source
+        assert source.permits is not None
+        until = len(source.read) + 10
+        self.waiting.append(self.here.refresher.refresh())
+        source.permits.release(10)
+        source.wait_for(until)
+        self.here.steady += 15
+
+    def end(self) -> None:
+        """Let the cloud answer the rest."""
+        assert self.here.source.permits is not None
+        self.here.source.permits.release(1000)
+        for future in self.waiting:
+            future.result(PATIENCE)
+
+
+def test_even_ages(scene: Callable[..., Scene]) -> None:
+    """When the budget is small every instance is read once in a pass, in the order of the ages."""
+    here = scene(100, requests_per_second=100 / 150)
+    passing = Pass(here)
+    for _ in range(30):
+        passing.scrape()
+    read = here.source.read[:300]
+    passing.end()
+
+    assert read[100:200] == read[200:300] == [f"i{number}" for number in range(100)]
+
+
+def test_active_first(scene: Callable[..., Scene]) -> None:
+    """Instances with active tasks are read every quarter of a pass, and the others still are."""
+    here = scene(100, requests_per_second=100 / 150)
+    here.source.active = {"i7", "i70"}
+    passing = Pass(here)
+    for _ in range(50):
+        passing.scrape()
+    read = here.source.read[:500]
+    passing.end()
+    latest = read[100:]
+
+    assert 12 <= latest.count("i7") <= 17
+    assert all(latest.count(f"i{number}") >= 3 for number in range(100))

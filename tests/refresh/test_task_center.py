@@ -1,0 +1,325 @@
+"""The task centre spares reads where nothing changed, and a wrong assumption costs only delay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import pytest
+
+from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.refresh.instance import Target, Watched
+from dcs_task_exporter.refresh.reader import InstanceReader, ReadSettings
+from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.simulator import Quirks
+from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.state.file import NoJournal
+from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
+from tests.refresh.test_refresher import Source
+from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
+
+FULL_PASS = 1800
+"""Seconds; no instance of these scenes has its own moment for a full pass while they last."""
+
+
+@contextmanager
+def detecting(here: World) -> Iterator[Exporter]:
+    """Run an exporter that asks the task centre first."""
+    text = here.config_text()
+    center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
+    text = text.replace("    instances:\n", f"{center}    instances:\n")
+    config = parse_config(text, "test", {})
+    exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+def read_by(here: World, exporter: Exporter) -> tuple[set[str], Samples]:
+    """Scrape once; return which instances were read for that, and what was shown."""
+    before = len(here.cloud.requests)
+    found = scrape(exporter, here.clock)
+    new = here.cloud.requests[before:]
+    return {item.instance_id for item in new if item.operation == "list_tasks"}, found
+
+
+def failed(found: Samples, instance: str) -> float | None:
+    return value(
+        found, "dcs_tasks_finished_total", dcs_instance_id=instance, task_name="EXTEND",
+        status="FAILED",
+    )  # fmt: skip
+
+
+def test_quiet_instances_are_not_read() -> None:
+    """While nothing changes, a scrape costs one request, and up stays 1."""
+    with world(10) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        requests = len(here.cloud.requests)
+        for _ in range(4):
+            read_by(here, exporter)
+        _, found = read_by(here, exporter)
+
+        assert len(here.cloud.requests) == requests + 5
+    assert value(found, "dcs_instance_up", dcs_instance_id="i3") == 1
+    assert value(found, "dcs_instance_reads_spared_total", project="prod") == 50
+
+
+def test_the_age_is_true() -> None:
+    """The time of the data is when they were read, not when the task centre was asked."""
+    with world(1) as here, detecting(here) as exporter:
+        first = scrape(exporter, here.clock)
+        found = scrape(exporter, here.clock)
+
+    name = "dcs_instance_last_refresh_timestamp_seconds"
+    assert value(found, name, dcs_instance_id="i0") == value(first, name, dcs_instance_id="i0")
+
+
+def test_new_task_is_seen() -> None:
+    """A task that the centre shows for the first time makes all instances be read."""
+    with world(3) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        scrape(exporter, here.clock)
+        here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
+        read, found = read_by(here, exporter)
+
+    assert read == {"i0", "i1", "i2"}
+    assert failed(found, "i1") == 1
+
+
+def test_named_instance() -> None:
+    """Where the centre says whose task it is, only that instance is read."""
+    with world(3, Quirks(center="named")) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        scrape(exporter, here.clock)
+        ended = timestamp(here.clock.wall)
+        here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=ended)
+        read, found = read_by(here, exporter)
+
+    assert read == {"i1"}
+    assert failed(found, "i1") == 1
+
+
+def test_task_of_an_instance_that_is_not_watched() -> None:
+    """A named instance that is not watched makes nobody be read."""
+    with world(2, Quirks(center="named")) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        scrape(exporter, here.clock)
+        here.cloud.add_instance(PROJECT, "other", "other")
+        here.cloud.start_task("other", "EXTEND")
+
+        assert read_by(here, exporter)[0] == set()
+
+
+def test_active_instances_are_read() -> None:
+    """An instance with an active task is read each time, the others are not; the end is seen."""
+    with world(3) as here, detecting(here) as exporter:
+        task = here.cloud.start_task("i1", "EXTEND")
+        scrape(exporter, here.clock)
+        read_by(here, exporter)
+        read, _ = read_by(here, exporter)
+        here.cloud.finish_task("i1", task, "FAILED")
+        last, found = read_by(here, exporter)
+
+    assert (read, last) == ({"i1"}, {"i1"})
+    assert failed(found, "i1") == 1
+
+
+def test_failing_instance_is_read() -> None:
+    """An instance that could not be read is tried again, whatever the centre says."""
+    with world(3) as here, detecting(here) as exporter:
+        here.cloud.faults.add("forbidden", instance_id="i1")
+        scrape(exporter, here.clock)
+        failing, _ = read_by(here, exporter)
+        here.cloud.faults.clear()
+        read, found = read_by(here, exporter)
+
+    assert failing == read == {"i1"}
+    assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
+
+
+def test_changed_while_not_due() -> None:
+    """A change that is seen while an instance is not due is not lost: it is read when it is."""
+    with world(2) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        scrape(exporter, here.clock)
+        here.clock.advance(15)
+        here.cloud.faults.add("internal", operation="list_tasks", instance_id="i0", times=1)
+        here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
+        read_by(here, exporter)
+        read, found = read_by(here, exporter)
+
+    assert "i0" in read
+    assert failed(found, "i0") == 1
+
+
+def test_a_task_that_no_instance_shows_yet() -> None:
+    """What only the centre shows is looked for in all, until an instance shows it too."""
+    with world(2) as here, detecting(here) as exporter:
+        for _ in range(2):
+            scrape(exporter, here.clock)
+        here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
+        here.cloud.serve_body("i0", b'{"task_count": 0, "tasks": []}')
+        before = [read_by(here, exporter)[0] for _ in range(2)]
+        here.cloud.serve_body("i0", None)
+        read, found = read_by(here, exporter)
+        after, _ = read_by(here, exporter)
+
+    assert [*before, read] == [{"i0", "i1"}] * 3
+    assert failed(found, "i0") == 1
+    assert after == set()
+
+
+def test_a_task_that_nobody_shows() -> None:
+    """What no instance shows for a minute is nobody's, and all are quiet again."""
+    with world(1) as here, detecting(here) as exporter:
+        for _ in range(2):
+            scrape(exporter, here.clock)
+        here.cloud.add_instance(PROJECT, "other", "other")
+        here.cloud.start_task("other", "EXTEND")
+        reads = [read_by(here, exporter)[0] for _ in range(6)]
+
+    assert reads == [{"i0"}] * 4 + [set()] * 2
+
+
+def test_full_pass_finds_the_rest() -> None:
+    """A task that only the instance's own list shows is found by the full pass."""
+    with world(3, Quirks(center="blind")) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        scrape(exporter, here.clock)
+        here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
+        soon, before = read_by(here, exporter)
+        here.clock.advance(FULL_PASS)
+        later, after = read_by(here, exporter)
+
+    assert (soon, failed(before, "i1")) == (set(), 0)
+    assert (later, failed(after, "i1")) == ({"i0", "i1", "i2"}, 1)
+
+
+@pytest.mark.parametrize("center", ["404", "403"])
+def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCaptureFixture) -> None:
+    """Where the centre is missing or forbidden, all are read, and that is said once."""
+    with world(3, Quirks(center=center)) as here, detecting(here) as exporter:
+        for _ in range(4):
+            read, _ = read_by(here, exporter)
+            assert read == {"i0", "i1", "i2"}
+
+        assert here.cloud.count("list_center_tasks") == 1
+        here.clock.advance(FULL_PASS)
+        for _ in range(2):
+            read_by(here, exporter)
+        assert here.cloud.count("list_center_tasks") == 2
+    told = [record for record in caplog.records if "task centre" in record.message]
+    assert len(told) == 1
+
+
+def test_a_centre_that_comes_back() -> None:
+    """A centre that was forbidden is tried again when a full pass is due."""
+    with world(2) as here, detecting(here) as exporter:
+        here.cloud.faults.add("forbidden", operation="list_center_tasks", times=1)
+        scrape(exporter, here.clock)
+        read_by(here, exporter)
+        here.clock.advance(FULL_PASS)
+        read_by(here, exporter)
+        read_by(here, exporter)
+
+        assert read_by(here, exporter)[0] == set()
+
+
+def test_a_centre_with_an_error() -> None:
+    """While the centre fails otherwise, all are read; what changed meanwhile is seen."""
+    with world(2) as here, detecting(here) as exporter:
+        scrape(exporter, here.clock)
+        here.cloud.faults.add("internal", operation="list_center_tasks", times=1)
+        read, _ = read_by(here, exporter)
+
+    assert read == {"i0", "i1"}
+
+
+def test_clocks_that_differ() -> None:
+    """The centre is asked for a quarter of an hour more than has passed: clocks may differ."""
+    asked: list[float] = []
+    moment = 1000.0
+
+    def listing(start: float, deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        assert deadline > moment
+        asked.append(start)
+        return (), False
+
+    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: moment)
+    detector.changes()
+    moment = 1060.0
+    detector.changes()
+    moment = 1120.0
+    detector.changes()
+
+    assert asked == [1000 - 900, 1000 - 900, 1060 - 900]
+
+
+def test_a_clock_that_was_ahead() -> None:
+    """When the clock went back since the centre was asked, it is asked from the earlier moment."""
+    asked: list[float] = []
+    moment = 1e6
+
+    def listing(start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
+        asked.append(start)
+        return (), False
+
+    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: 0.0)
+    moment = 1000.0
+    detector.changes()
+
+    assert asked == [1000 - 900]
+
+
+def test_a_change_during_a_read() -> None:
+    """A change that is seen while the instance is being read is looked for once more."""
+    steady = 1000.0
+    source = Source()
+    entry = Watched(Target(Instance("i0", "n0", "prod"), source), InstanceState())
+
+    def change(instance_id: str, start: float, deadline: float) -> Listing:
+        nonlocal steady
+        steady += 1
+        entry.suspect_since = steady
+        return Source.list_tasks(source, instance_id, start, deadline)
+
+    reader = InstanceReader(
+        ReadSettings(CountingRules(FULL_PASS)),
+        NoJournal(),
+        threading.Lock(),
+        now=lambda: steady,
+        monotonic=lambda: steady,
+    )
+    source.list_tasks = change  # type: ignore[method-assign]
+    reader.read(entry)
+    during = entry.suspect_since
+    del source.list_tasks
+    reader.read(entry)
+
+    assert during == 1001
+    assert entry.suspect_since is None
+
+
+def test_a_centre_that_is_cut() -> None:
+    """A listing of the centre that the page cap cuts makes all be read."""
+    with world(2) as here:
+        text = here.config_text(collector={"page_size": 1, "max_pages": 2})
+        center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
+        text = text.replace("    instances:\n", f"{center}    instances:\n")
+        config = parse_config(text, "test", {})
+        exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+        try:
+            for _ in range(3):
+                ended = timestamp(here.clock.wall)
+                here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
+            scrape(exporter, here.clock)
+            read, _ = read_by(here, exporter)
+        finally:
+            exporter.stop()
+
+    assert read == {"i0", "i1"}
