@@ -220,10 +220,10 @@ def _line(instance: Instance, told: str, name: str = "") -> str:
 
 
 def _result(snapshot: Snapshot) -> str:
-    failure, figures = snapshot.failure, snapshot.figures
+    failure, metrics = snapshot.failure, snapshot.metrics
     if failure is not None:
         return f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
-    return _number(len(figures.tasks), "recent task") if figures else "not read in time"
+    return _number(len(metrics.tasks), "recent task") if metrics else "not read in time"
 
 
 def _discovered(rules: DiscoveryConfig) -> str:
