@@ -14,8 +14,8 @@ from dcs_task_exporter.refresh.instance import Target, Watched
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.tasks.counting import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, StatusTable, Task
-from tests.refresh.test_refresher import Source
 from tests.support.clouds import samples, scrape, value, world
+from tests.support.held_source import Source
 
 
 def test_progress_is_shown() -> None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import requests
 
-from dcs_task_exporter.config.model import Config, config_of_environment, parse_config
+from dcs_task_exporter.config.model import config_of_environment, parse_config
 from dcs_task_exporter.errors import ConfigError
-from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, samples, value, world
+from tests.support.served import get, served
 
 ENVIRON = {"HUAWEICLOUD_SDK_AK": ACCESS_KEY, "HUAWEICLOUD_SDK_SK": SECRET_KEY}
 
 
+<<<<<<< HEAD
 @contextmanager
 def served(here: World, config: Config | None = None, **more: Any) -> Iterator[str]:
     """Serve an exporter on a port; yields its URL."""
@@ -44,6 +42,8 @@ def get(url: str, timeout: float = 10, *, target: str = "", part: str = "") -> r
     return requests.get(url, asked, headers=header, timeout=30)
 
 
+=======
+>>>>>>> testing
 @pytest.mark.parametrize("target", ["i1", "cache-1"])
 def test_probe_reads_one(target: str) -> None:
     """A probe, by id or by name, reads its instance and shows nothing else."""

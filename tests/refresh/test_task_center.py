@@ -20,8 +20,8 @@ from dcs_task_exporter.simulator.cloud import timestamp
 from dcs_task_exporter.state.file import NoJournal
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
-from tests.refresh.test_refresher import Source
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
+from tests.support.held_source import Source
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""

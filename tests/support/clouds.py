@@ -14,6 +14,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+        with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -82,12 +83,14 @@ class World:
     @contextmanager
     def exporter(self, *, key: str = "", **collector: Any) -> Iterator[Exporter]:
         """Run an exporter over all instances."""
+<<<<<<< HEAD
         config = parse_config(self.config_text(collector=collector, key=key), "test", {})
         exporter = Exporter(config, Options(clock=self.clock.clock, process_metrics=False))
         try:
+=======
+        with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
+>>>>>>> testing
             yield exporter
-        finally:
-            exporter.stop()
 
 
 @contextmanager
@@ -103,6 +106,24 @@ def world(
         cloud.add_instance(PROJECT, f"i{number}", f"cache-{number}")
     with CloudServer(cloud) as server:
         yield World(cloud, server, clock, [f"i{number}" for number in range(instances)])
+
+
+@contextmanager
+def exporter_of(
+    here: World, text: str, environ: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
+    """Run an exporter with this configuration, by the clock of the world."""
+    options = Options(environ or {}, here.clock.clock, process_metrics=False)
+    exporter = Exporter(parse_config(text, "test", {}), options)
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+def answer_with(here: World, reply: Reply) -> None:
+    """Answer every request to the cloud with this."""
+    here.cloud.faults._faults.append(Fault(reply))  # noqa: SLF001 - one that is in no list
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
