@@ -17,33 +17,6 @@ from tests.support.served import get, served
 ENVIRON = {"HUAWEICLOUD_SDK_AK": ACCESS_KEY, "HUAWEICLOUD_SDK_SK": SECRET_KEY}
 
 
-<<<<<<< HEAD
-@contextmanager
-def served(here: World, config: Config | None = None, **more: Any) -> Iterator[str]:
-    """Serve an exporter on a port; yields its URL."""
-    options = Options(clock=here.clock.clock, process_metrics=False, **more)
-    config = config or parse_config(here.config_text(), "test", {})
-    exporter = Exporter(config, options)
-    web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
-    web.start()
-    exporter.start()
-    try:
-        yield web.url
-    finally:
-        web.stop()
-        exporter.stop()
-
-
-def get(url: str, timeout: float = 10, *, target: str = "", part: str = "") -> requests.Response:
-    """Ask the exporter the way that Prometheus does."""
-    header = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
-    query = {"target": target, "collect[]": part}
-    asked = {key: value for key, value in query.items() if value}
-    return requests.get(url, asked, headers=header, timeout=30)
-
-
-=======
->>>>>>> testing
 @pytest.mark.parametrize("target", ["i1", "cache-1"])
 def test_probe_reads_one(target: str) -> None:
     """A probe, by id or by name, reads its instance and shows nothing else."""

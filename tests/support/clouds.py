@@ -14,7 +14,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
-        with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
+from dcs_task_exporter.simulator.faults import Fault, Reply
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -83,13 +83,7 @@ class World:
     @contextmanager
     def exporter(self, *, key: str = "", **collector: Any) -> Iterator[Exporter]:
         """Run an exporter over all instances."""
-<<<<<<< HEAD
-        config = parse_config(self.config_text(collector=collector, key=key), "test", {})
-        exporter = Exporter(config, Options(clock=self.clock.clock, process_metrics=False))
-        try:
-=======
         with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
->>>>>>> testing
             yield exporter
 
 
