@@ -22,8 +22,10 @@ from panels import (
     Column,
     Query,
     ago,
+    at_end,
     at_most,
     base,
+    labeled,
     lines,
     link,
     number,
@@ -154,11 +156,11 @@ def _doubtful() -> table_panel.Panel:
     read = f"max by ({by}) (dcs_instance_last_refresh_timestamp_seconds{{{SCOPE}}})"
     problems = (("cannot be read", down), ("listing cut", cut))
     expression = " or ".join(
-        f'label_replace({read} and on ({by}) {which} or 0 * ({which}), "problem", "{text}", "", "")'
+        labeled(f"{read} and on ({by}) {which} or 0 * ({which})", "problem", text)
         for text, which in problems
     )
     gone = f"{shared.last_read(SCOPE)} unless on (dcs_instance_id) dcs_instance_up{{{SCOPE}}}"
-    lost = f'label_replace({gone}, "problem", "its exporter is down", "", "")'
+    lost = labeled(gone, "problem", "its exporter is down")
     problem = Column(
         "problem",
         "Problem",
@@ -186,13 +188,11 @@ def _targets() -> table_panel.Panel:
     down, alive = f"({TARGETS}) == 0", f"({TARGETS}) == 1"
     of_target = "on (job, instance)"
     marked = " or ".join(
-        f'label_replace({alive} and {of_target} ({which}), "note", "{note}", "", "")'
+        labeled(f"{alive} and {of_target} ({which})", "note", note)
         for note, which in (("clock in doubt", clock), ("configuration refused", refused))
     )
-    expression = (
-        f'label_replace({down}, "answers", "no", "", "") or label_replace({marked} or '
-        f'{of_target} ({alive}), "answers", "yes", "", "")'
-    )
+    answering = labeled(f"{marked} or {of_target} ({alive})", "answers", "yes")
+    expression = f"{labeled(down, 'answers', 'no')} or {answering}"
     return table(
         "Scrape targets, each",
         f"Exporters and probes, those that do not answer first. At most {MOST_ROWS}.",
@@ -206,43 +206,33 @@ def _targets() -> table_panel.Panel:
 
 
 def _errors() -> AnyPanel:
-    errors = f"dcs_api_errors_total{{{SCOPE}}}"
-    by = "project, operation, reason"
     return lines(
         "Errors by kind",
         "Requests to the cloud that failed: what reason means stands in docs/metrics.md.",
-        [
-            Query(
-                at_most(
-                    by,
-                    f"sum by ({by}) (rate({errors}[$__rate_interval])) > 0",
-                    f"increase({errors}[$__range] @ end())",
-                ),
-                "{{project}} {{operation}} {{reason}}",
-            )
-        ],
+        [_rate("dcs_api_errors_total", "project, operation, reason", " > 0")],
         unit="reqps",
         width=7,
     )
 
 
+def _rate(counter: str, by: str, only: str = "") -> Query:
+    """Return the rate of a counter by these labels, for the series that rose most."""
+    series = f"{counter}{{{SCOPE}}}"
+    rate = f"sum by ({by}) (rate({series}[$__rate_interval])){only}"
+    legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    return Query(at_most(by, rate, f"increase({series}[$__range] @ end())"), legend)
+
+
 def _answers() -> tuple[AnyPanel, ...]:
-    requests = f"dcs_api_requests_total{{{SCOPE}}}"
-    by = "project, operation, code"
     bucket = f"dcs_api_request_duration_seconds_bucket{{{SCOPE}}}[$__rate_interval]"
-    asked = f"increase({requests}[$__range] @ end())"
+    asked = f"increase(dcs_api_requests_total{{{SCOPE}}}[$__range] @ end())"
     refreshed = f"dcs_instance_refresh_duration_seconds{{{SCOPE}}}"
     instance = "dcs_instance_id, dcs_instance_name"
     return (
         lines(
             "Requests by status",
             "All HTTP requests to the cloud, of all exporters; error is one without an answer.",
-            [
-                Query(
-                    at_most(by, f"sum by ({by}) (rate({requests}[$__rate_interval]))", asked),
-                    "{{project}} {{operation}} {{code}}",
-                )
-            ],
+            [_rate("dcs_api_requests_total", "project, operation, code")],
             unit="reqps",
         ),
         lines(
@@ -271,7 +261,7 @@ def _answers() -> tuple[AnyPanel, ...]:
                     at_most(
                         instance,
                         f"max by ({instance}) ({refreshed})",
-                        f"last_over_time({refreshed}[$__range] @ end())",
+                        at_end(refreshed),
                     ),
                     "{{dcs_instance_name}}",
                 )
@@ -282,28 +272,21 @@ def _answers() -> tuple[AnyPanel, ...]:
 
 
 def _budget() -> tuple[AnyPanel, ...]:
-    def of_projects(counter: str) -> Query:
-        series = f"{counter}{{{SCOPE}}}"
-        rate = f"sum by (project) (rate({series}[$__rate_interval]))"
-        return Query(
-            at_most("project", rate, f"increase({series}[$__range] @ end())"), "{{project}}"
-        )
-
     took = f"dcs_task_exporter_scrape_duration_seconds{{{JOB}}}"
-    slowest = f"last_over_time({took}[$__range] @ end())"
+    slowest = at_end(took)
     joined = f"dcs_task_exporter_scrapes_coalesced_total{{{JOB}}}"
     by = "job, instance"
     return (
         lines(
             "Waiting for the budget",
             "Seconds that requests waited for a slot, per second; above 1, requests queue up.",
-            [of_projects("dcs_api_throttle_wait_seconds_total")],
+            [_rate("dcs_api_throttle_wait_seconds_total", "project")],
             unit="none",
         ),
         lines(
             "Asked again",
             "Retries of requests that may succeed later.",
-            [of_projects("dcs_api_retries_total")],
+            [_rate("dcs_api_retries_total", "project")],
             unit="reqps",
         ),
         shared.age(SCOPE),
@@ -326,7 +309,7 @@ def _budget() -> tuple[AnyPanel, ...]:
 def _process() -> tuple[AnyPanel, ...]:
     memory, cpu = f"process_resident_memory_bytes{{{JOB}}}", f"process_cpu_seconds_total{{{JOB}}}"
     by = "job, instance"
-    largest = f"last_over_time({memory}[$__range] @ end()) {OURS}"
+    largest = f"{at_end(memory)} {OURS}"
     return (
         lines(
             "Memory",

@@ -6,7 +6,7 @@ from typing import Final
 
 import shared
 from grafana_foundation_sdk.builders import dashboard
-from panels import FLEET, RED, at_most, base, instances, marks, row, variable
+from panels import FLEET, RED, base, instances, marks, row, variable
 
 SCOPE: Final = 'job=~"$job",project=~"$project",dcs_instance_id=~"$dcs_instance"'
 NAMED: Final = f'{SCOPE},task_name=~"$task_name"'
@@ -59,7 +59,5 @@ def build() -> dashboard.Dashboard:
 
 
 def _failures() -> str:
-    failed = f"dcs_task_last_failure_timestamp_seconds{{{NAMED}}}"
     by = "dcs_instance_id, dcs_instance_name, task_name"
-    ranked = f"last_over_time({failed}[$__range] @ end())"
-    return at_most(by, f"1000 * max by ({by}) ({failed}) > $__from", ranked)
+    return shared.times("dcs_task_last_failure_timestamp_seconds", NAMED, by)

@@ -14,7 +14,6 @@ from panels import (
     RED,
     AnyPanel,
     Query,
-    at_most,
     base,
     instances,
     lines,
@@ -79,10 +78,8 @@ def build() -> dashboard.Dashboard:
 
 def _finished() -> str:
     """Return the times of finished tasks; grafana/README.md offers the same for other boards."""
-    ended = f"dcs_task_last_end_timestamp_seconds{{{SCOPE}}}"
     by = "dcs_instance_name, task_name, status"
-    ranked = f"last_over_time({ended}[$__range] @ end())"
-    return at_most(by, f"1000 * max by ({by}) ({ended}) > $__from", ranked)
+    return shared.times("dcs_task_last_end_timestamp_seconds", SCOPE, by)
 
 
 def _capacity() -> AnyPanel:

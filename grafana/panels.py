@@ -96,6 +96,16 @@ def steps(*levels: tuple[float, str], base: str = GREEN) -> dashboard.Thresholds
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
+def at_end(series: str) -> str:
+    """Return the last value of each series in the time range."""
+    return f"last_over_time({series}[$__range] @ end())"
+
+
+def labeled(expression: str, label: str, text: str) -> str:
+    """Return `expression` with one label more."""
+    return f'label_replace({expression}, "{label}", "{text}", "", "")'
+
+
 def at_most(by: str, expression: str, rank: str, most: int = MOST_SERIES) -> str:
     """Return the series of `expression` whose `rank` is highest at the end of the time range.
 

@@ -34,7 +34,9 @@ from panels import (
     Column,
     Query,
     ago,
+    at_end,
     at_most,
+    labeled,
     lines,
     link,
     moment,
@@ -175,6 +177,12 @@ def active(named: str, scope: str, board: str, panel: str, width: int = 4) -> st
     )
 
 
+def times(metric: str, scope: str, by: str) -> str:
+    """Return the times (milliseconds) that the series of `metric` hold, for marks on the graphs."""
+    series = f"{metric}{{{scope}}}"
+    return at_most(by, f"1000 * max by ({by}) ({series}) > $__from", at_end(series))
+
+
 def _last(outcome: str, named: str) -> str:
     return f"max by ({TASK_OF}) (dcs_task_last_{outcome}_timestamp_seconds{{{named}}})"
 
@@ -189,7 +197,7 @@ def failed_tasks(named: str, *, fleet: bool, width: int, height: int = 8) -> tab
     still = f"on ({TASK_OF}) ({_last('failure', named)} > {_last('success', named)})"
     states = {"still failed": f"and {still}", "succeeded since": f"unless {still}"}
     expression = " or ".join(
-        f'label_replace(topk({MOST_ROWS}, {told} {which}), "state", "{state}", "", "")'
+        labeled(f"topk({MOST_ROWS}, {told} {which})", "state", state)
         for state, which in states.items()
     )
     state = Column("state", "State", 135, colors={"still failed": RED, "succeeded since": GREEN})
@@ -340,8 +348,7 @@ def durations(named: str, legend: str) -> time_series.Panel:
                 at_most(
                     by,
                     f"max by (dcs_instance_name, {by}) (dcs_task_last_duration_seconds{{{named}}})",
-                    "last_over_time("
-                    f"dcs_task_last_end_timestamp_seconds{{{named}}}[$__range] @ end())",
+                    at_end(f"dcs_task_last_end_timestamp_seconds{{{named}}}"),
                 ),
                 legend,
             )
@@ -356,7 +363,7 @@ def runs(named: str, legend: str, *, most: int, width: int, height: int) -> stat
     # The most of the step, else a short task falls between two steps.
     most_active = f"(max_over_time({active_now}[$__interval]) or {active_now})"
     running = f"max by (dcs_instance_name, {TASK_OF}) ({most_active}) > 0"
-    started = f"last_over_time(dcs_task_last_start_timestamp_seconds{{{named}}}[$__range] @ end())"
+    started = at_end(f"dcs_task_last_start_timestamp_seconds{{{named}}}")
     return timeline(
         "What ran when",
         f"A bar while a task was active, as the scrapes saw it; of the {most} that started last.",
@@ -370,11 +377,15 @@ def age(scope: str) -> time_series.Panel:
     """Return the age of the oldest data over time."""
     series = f"dcs_instance_last_refresh_timestamp_seconds{{{scope}}}"
     read = f"max by (dcs_instance_id, dcs_instance_name) ({series})"
-    oldest = f"-last_over_time({series}[$__range] @ end())"
     return lines(
         "Age of the data",
         "How long ago each instance was read, of those that were read longest ago.",
-        [Query(at_most("dcs_instance_id", f"time() - {read}", oldest), "{{dcs_instance_name}}")],
+        [
+            Query(
+                at_most("dcs_instance_id", f"time() - {read}", f"-{at_end(series)}"),
+                "{{dcs_instance_name}}",
+            )
+        ],
         unit="s",
         thresholds=steps((900, RED)),
     )
