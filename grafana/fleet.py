@@ -1,4 +1,4 @@
-"""The Fleet dashboard: is something wrong, and where."""
+"""The Fleet dashboard, which says whether something is wrong, and where."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build() -> dashboard.Dashboard:
         )
     ).with_row(
         row(
-            "How long, how old, and what Redis felt",
+            "Durations, age of the data, and memory of Redis",
             shared.durations(NAMED, f"{LEGEND} {{{{status}}}}"),
             shared.memory(SCOPE, "Memory of the instances, beside their tasks"),
             shared.age(SCOPE),
