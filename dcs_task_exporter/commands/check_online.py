@@ -65,7 +65,7 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
 
 def _list(project: str, exporter: Exporter, options: Options) -> Sequence[Instance] | None:
     """List the instances of a project, to try its credentials."""
-    deadline = options.clocks.monotonic() + PATIENCE
+    deadline = options.clock.monotonic() + PATIENCE
     try:
         found = exporter.clients[project].list_instances(deadline)
     except ApiError as error:
@@ -77,8 +77,8 @@ def _list(project: str, exporter: Exporter, options: Options) -> Sequence[Instan
 
 
 def _center_works(project: str, exporter: Exporter, options: Options) -> bool:
-    start = options.clocks.now() - CENTER_WINDOW
-    deadline = options.clocks.monotonic() + PATIENCE
+    start = options.clock.now() - CENTER_WINDOW
+    deadline = options.clock.monotonic() + PATIENCE
     try:
         tasks, _ = exporter.clients[project].list_center_tasks(start, deadline)
     except ApiError as error:

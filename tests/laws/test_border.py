@@ -34,8 +34,16 @@ from dcs_task_exporter.tasks.models import TaskDetails
 from dcs_task_exporter.text.display import MAX_LABEL, MAX_TEXT, identifier, shown
 from dcs_task_exporter.text.json_values import id_of, integer_of, number_of, text_of
 from dcs_task_exporter.text.redaction import REDACTED, Redactor
-from tests.cloud.test_request import answer_with
-from tests.support.clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+from tests.support.clouds import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    SettableClock,
+    World,
+    answer_with,
+    samples,
+    value,
+    world,
+)
 
 ODD = "MIIx+a/b=='\"&<>%\\Q7f"
 SECRETS = (ACCESS_KEY, SECRET_KEY)
@@ -429,7 +437,7 @@ def test_a_secret_in_every_field(
         here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
         for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
             assert main([*command, "--config.file", str(config)]) == 0
-        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        options = Options(clock=here.clock.clock, process_metrics=False)
         exporter = Exporter(load_config(config, {}), options)
         with contextlib.ExitStack() as stack:
             stack.callback(exporter.stop)

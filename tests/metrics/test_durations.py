@@ -6,8 +6,8 @@ import pytest
 
 from dcs_task_exporter.metrics.telemetry import TaskDurations
 from dcs_task_exporter.simulator.cloud import timestamp
-from tests.refresh.test_scaling import get, served
 from tests.support.clouds import SettableClock, World, scrape, value, world
+from tests.support.served import get, served
 
 COUNT = "dcs_task_duration_seconds_count"
 SUM = "dcs_task_duration_seconds_sum"
@@ -69,7 +69,7 @@ def collected(durations: TaskDurations) -> dict[tuple[str, ...], float]:
 def test_a_series_stands_at_zero_first() -> None:
     """For the first seconds of a series it shows 0, so that its first increase is seen."""
     clock = SettableClock()
-    durations = TaskDurations(clock.clocks.monotonic, hold=120, max_names=10)
+    durations = TaskDurations(clock.clock.monotonic, hold=120, max_names=10)
     durations.observe("prod", ("EXTEND", "SUCCESS"), 60.0)
     shown = [collected(durations)["count", "prod", "EXTEND", "SUCCESS"]]
     clock.advance(119)

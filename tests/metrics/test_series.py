@@ -13,8 +13,8 @@ from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task, TaskDetails
 from dcs_task_exporter.tasks.snapshots import Snapshot, figures
-from tests.refresh.test_scaling import get, served
 from tests.support.clouds import NOW, Samples, samples, scrape, value, world
+from tests.support.served import get, served
 
 QUIET = 30
 """Most series of an instance without any task; those of a resize are among them."""

@@ -20,7 +20,7 @@ from dcs_task_exporter.tasks.counting import (
 )
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, figures
-from tests.refresh.test_refresher import Source
+from tests.support.held_source import Source
 
 NOW = 1_750_000_000.0
 WEEK = 7 * 86_400.0

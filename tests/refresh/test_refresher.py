@@ -9,60 +9,15 @@ from typing import Any
 
 import pytest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.instance import Target
 from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
 from dcs_task_exporter.refresh.task_center import ChangeDetector
 from dcs_task_exporter.state.file import Journal, NoJournal
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
-from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Progress, Task
-
-NOW = 1_750_000_000.0
-PATIENCE = 30
-ACTIVE = Task("active", "EXTEND", "EXECUTING", NOW, NOW)
-
-
-class Source:
-    """A cloud whose listings a test holds back, one permit each; it notes who was read."""
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.read: list[str] = []
-        self.permits: threading.Semaphore | None = None
-        self.tasks: list[Task] = []
-        self.active: set[str] = set()
-        self.error: Exception | None = None
-        self._changed = threading.Condition()
-
-    def wait_for(self, number: int) -> None:
-        """Wait until so many were read."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.read) >= number, PATIENCE)
-
-    def wait_for_the_begin(self, number: int) -> None:
-        """Wait until so many were begun to be read."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE)
-
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        del deadline
-        message = f"nobody asked for the progress of {task_id} of {instance_id}"
-        raise AssertionError(message)
-
-    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
-        del deadline
-        with self._changed:
-            self.begun.append(instance_id)
-            self._changed.notify_all()
-        if self.permits is not None:
-            assert self.permits.acquire(timeout=PATIENCE)
-        with self._changed:
-            self.read.append(instance_id)
-            self._changed.notify_all()
-        if self.error is not None:
-            raise self.error
-        tasks = [*self.tasks, *([ACTIVE] if instance_id in self.active else [])]
-        return Listing(tuple(tasks), start)
+from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
+from tests.support.held_source import NOW, PATIENCE, Source
 
 
 class Scene:
@@ -83,8 +38,7 @@ class Scene:
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
             RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
-            now=lambda: NOW + self.steady,
-            monotonic=lambda: self.steady,
+            Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
             detectors=detectors,
         )
@@ -410,8 +364,8 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
         assert answer.wait(PATIENCE)
         return (), False
 
-    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
-    detector = ChangeDetector("prod", listing, 3000.0, **clock)
+    clock = Clock(lambda: 0.0, lambda: 0.0)
+    detector = ChangeDetector("prod", listing, 3000.0, clock)
     here = scene(2, detectors={"prod": detector}, concurrency=2)
     answer.set()
     here.scrape()

@@ -9,11 +9,12 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
-from dcs_task_exporter.wiring import Clocks
+from dcs_task_exporter.simulator.faults import Fault, Reply
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -35,9 +36,9 @@ class SettableClock:
         self.steady += seconds
 
     @property
-    def clocks(self) -> Clocks:
+    def clock(self) -> Clock:
         """Both, as the exporter takes them."""
-        return Clocks(now=lambda: self.wall, monotonic=lambda: self.steady)
+        return Clock(now=lambda: self.wall, monotonic=lambda: self.steady)
 
 
 @dataclass
@@ -82,12 +83,8 @@ class World:
     @contextmanager
     def exporter(self, *, key: str = "", **collector: Any) -> Iterator[Exporter]:
         """Run an exporter over all instances."""
-        config = parse_config(self.config_text(collector=collector, key=key), "test", {})
-        exporter = Exporter(config, Options(clocks=self.clock.clocks, process_metrics=False))
-        try:
+        with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
             yield exporter
-        finally:
-            exporter.stop()
 
 
 @contextmanager
@@ -103,6 +100,24 @@ def world(
         cloud.add_instance(PROJECT, f"i{number}", f"cache-{number}")
     with CloudServer(cloud) as server:
         yield World(cloud, server, clock, [f"i{number}" for number in range(instances)])
+
+
+@contextmanager
+def exporter_of(
+    here: World, text: str, environ: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
+    """Run an exporter with this configuration, by the clock of the world."""
+    options = Options(environ or {}, here.clock.clock, process_metrics=False)
+    exporter = Exporter(parse_config(text, "test", {}), options)
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+def answer_with(here: World, reply: Reply) -> None:
+    """Answer every request to the cloud with this."""
+    here.cloud.faults._faults.append(Fault(reply))  # noqa: SLF001 - one that is in no list
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

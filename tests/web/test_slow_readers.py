@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dcs_task_exporter.web.server import WebServer
-from tests.web.test_delivery_interleavings import CLIENT_TLS, SERVER_TLS, scene
+from tests.support.connection_scene import CLIENT_TLS, SERVER_TLS, scene
 
 PATIENCE = 30.0
 SIZE = 2**23
