@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from bench.clients import INTERVAL, LIMIT, exporter, sweep_of
 from bench.cloud import BenchCloud, Load
 from bench.measuring import Row, Say, interleaved, median_wall
-from dcs_task_exporter.wiring import Clocks
+from dcs_task_exporter.clock import Clock
 
 
 def limited_sweep(say: Say) -> Iterator[Row]:
@@ -27,9 +27,9 @@ def limited_sweep(say: Say) -> Iterator[Row]:
 def spared(say: Say) -> Iterator[Row]:
     """Count the requests per scrape with the change detector, a full pass every 10th scrape."""
     instances, scrapes, moment = 1000, 20, [1_000.0]
-    clocks = Clocks(now=lambda: 1_750_000_000.0 + moment[0], monotonic=lambda: moment[0])
+    clock = Clock(now=lambda: 1_750_000_000.0 + moment[0], monotonic=lambda: moment[0])
     with BenchCloud(Load()) as cloud, ExitStack() as stack:
-        made = stack.enter_context(exporter(cloud, instances, 16, setup="center", clocks=clocks))
+        made = stack.enter_context(exporter(cloud, instances, 16, setup="center", clock=clock))
         sweep = sweep_of(made)
         sweep()
         before = cloud.served

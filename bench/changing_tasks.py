@@ -69,7 +69,7 @@ def run(scrapes: int) -> None:
     with world(INSTANCES) as here, tempfile.TemporaryDirectory() as folder:
         text = here.config_text(collector={"lookback": "1h", "concurrency": 4})
         text += f"state: {{path: {folder}/state.db}}\n"
-        exporter = Exporter(parse_config(text, "bench", {}), Options(clocks=here.clock.clocks))
+        exporter = Exporter(parse_config(text, "bench", {}), Options(clock=here.clock.clock))
         web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
         web.start()
         tune_garbage_collection()

@@ -11,9 +11,9 @@ from typing import Final
 
 from bench.cloud import PROJECT, BenchCloud
 from bench.measuring import Sweep
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.wiring import Clocks
 
 LIMIT: Final = 100
 """Requests per second that the limited cloud allows."""
@@ -67,7 +67,7 @@ def exporter(
     threads: int,
     *,
     setup: str = "plain",
-    clocks: Clocks | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Exporter]:
     """Run our exporter, set up for what is measured."""
     wanted = SETUPS[setup]
@@ -79,7 +79,7 @@ def exporter(
             text += f"state: {{path: {folder}/state.db}}\n"
         made = Exporter(
             parse_config(text, "bench", {}),
-            Options(process_metrics=False, clocks=clocks or Clocks()),
+            Options(process_metrics=False, clock=clock or Clock()),
         )
         try:
             yield made

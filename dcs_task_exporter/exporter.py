@@ -19,6 +19,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.logs.queue import lines_lost
@@ -42,7 +43,6 @@ from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import WebSettings
 from dcs_task_exporter.wiring import (
-    Clocks,
     client_of,
     detectors_of,
     discovery_of,
@@ -58,7 +58,7 @@ class Options:
     """What surrounds an exporter besides its configuration."""
 
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    clocks: Clocks = field(default_factory=Clocks)
+    clock: Clock = field(default_factory=Clock)
     process_metrics: bool = True
     keep_state: bool = True
     shard: Shard = field(default_factory=Shard)
@@ -70,22 +70,20 @@ class Exporter:
 
     def __init__(self, config: Config, options: Options) -> None:
         self._config = config
-        self._clocks = options.clocks
+        self._clock = options.clock
         self._stopping = threading.Event()
         self._api = ApiTelemetry()
         self._own = ExporterTelemetry(
-            __version__, options.clocks.now(), options.shard, options.lines_lost
+            __version__, options.clock.now(), options.shard, options.lines_lost
         )
         self._durations = TaskDurations(
-            options.clocks.monotonic,
+            options.clock.monotonic,
             hold=config.collector.first_value_hold,
             max_names=config.collector.max_task_names,
         )
         self._state = self._state_file(options)
         journal = self._state or NoJournal()
-        self._timekeeper = Timekeeper(
-            options.clocks.now, options.clocks.monotonic, journal.latest_refresh()
-        )
+        self._timekeeper = Timekeeper(options.clock, journal.latest_refresh())
         self.clients = {
             project.name: self._client(project, options.environ) for project in config.projects
         }
@@ -94,10 +92,9 @@ class Exporter:
         self._refresher = Refresher(
             self._targets.current(),
             refresh_settings(config),
-            now=options.clocks.now,
-            monotonic=options.clocks.monotonic,
+            options.clock,
             journal=journal,
-            detectors=detectors_of(config, self.clients, options.clocks, self._timekeeper),
+            detectors=detectors_of(config, self.clients, options.clock, self._timekeeper),
             timekeeper=self._timekeeper,
             observe=self._durations.observe,
         )
@@ -106,7 +103,7 @@ class Exporter:
                 project,
                 self.clients[project.name],
                 partial(self._found, project.name),
-                options.clocks,
+                options.clock,
             )
             for project in config.projects
             if project.discovery.enabled
@@ -231,7 +228,7 @@ class Exporter:
 
     def now(self) -> float:
         """Return the Unix time."""
-        return self._clocks.now()
+        return self._clock.now()
 
     def web_settings(self, telemetry_path: str) -> WebSettings:
         """Return the settings of the web app."""
@@ -289,7 +286,7 @@ class Exporter:
             collector,
             self._api,
             self._stopping,
-            self._clocks,
+            self._clock,
             self._timekeeper,
             environ,
         )
@@ -298,8 +295,8 @@ class Exporter:
         path = self._config.state.path
         if path is None or not options.keep_state:
             return None
-        clocks = options.clocks
-        state = StateFile(path, now=clocks.now, monotonic=clocks.monotonic)
+        clock = options.clock
+        state = StateFile(path, now=clock.now, monotonic=clock.monotonic)
         self._own.watch_state(lambda: state.status)
         return state
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from requests.utils import get_environ_proxies
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
@@ -38,20 +38,12 @@ from dcs_task_exporter.text.redaction import proxy_secrets
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The time, so that tests can set it: `now` is Unix time, `monotonic` only goes forward."""
-
-    now: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-
-
 def client_of(
     project: ProjectConfig,
     collector: CollectorConfig,
     observer: ApiObserver,
     stopping: threading.Event,
-    clocks: Clocks,
+    clock: Clock,
     timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
@@ -71,7 +63,7 @@ def client_of(
         proxies=proxies,
     )
     budget = RequestBudget(
-        collector.requests_per_second, monotonic=clocks.monotonic, wait=stopping.wait
+        collector.requests_per_second, monotonic=clock.monotonic, wait=stopping.wait
     )
     caller = ApiCaller(
         project.name,
@@ -80,10 +72,10 @@ def client_of(
         credential_source(project.credentials, environ, _secrets_of(proxies)),
         budget,
         observer,
-        Surroundings(clocks.now, clocks.monotonic, stopping.wait, random.random),
+        Surroundings(clock.now, clock.monotonic, stopping.wait, random.random),
     )
     settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clocks.monotonic, timekeeper.latest)
+    return DcsClient(settings, caller, clock.monotonic, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
@@ -99,7 +91,7 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 
 
 def detectors_of(
-    config: Config, clients: Mapping[str, DcsClient], clocks: Clocks, timekeeper: Timekeeper
+    config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
 ) -> Mapping[str, ChangeDetector]:
     """Return the change detectors of those projects whose task centre is used."""
 
@@ -111,8 +103,7 @@ def detectors_of(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
-            now=time_of(project.name),
-            monotonic=clocks.monotonic,
+            replace(clock, now=time_of(project.name)),
         )
         for project in config.projects
         if project.task_center.enabled
@@ -123,7 +114,7 @@ def discovery_of(
     project: ProjectConfig,
     client: DcsClient,
     found: Callable[[Sequence[Instance]], None],
-    clocks: Clocks,
+    clock: Clock,
 ) -> Discovery:
     """Return what searches a project for instances and tells `found` of each new list."""
     wanted = project.discovery
@@ -134,8 +125,7 @@ def discovery_of(
         DiscoverySettings(project.name, rules, wanted.refresh_interval),
         client.list_instances,
         found,
-        now=clocks.now,
-        monotonic=clocks.monotonic,
+        clock,
     )
 
 

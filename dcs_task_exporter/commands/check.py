@@ -153,7 +153,7 @@ def _listed(
     project: ProjectConfig, exporter: Exporter, patience: float, say: Say
 ) -> Sequence[Instance] | None:
     """List the instances of a project; return them, or None if nobody knows them."""
-    deadline = Options().clocks.monotonic() + patience
+    deadline = Options().clock.monotonic() + patience
     try:
         found = exporter.clients[project.name].list_instances(deadline)
     except ApiError as error:
@@ -166,8 +166,8 @@ def _listed(
 
 def _center_works(project: ProjectConfig, exporter: Exporter, patience: float, say: Say) -> bool:
     """Ask the task centre once; return whether it answers."""
-    clocks = Options().clocks
-    start, deadline = clocks.now() - CENTER_WINDOW, clocks.monotonic() + patience
+    clock = Options().clock
+    start, deadline = clock.now() - CENTER_WINDOW, clock.monotonic() + patience
     try:
         tasks, _ = exporter.clients[project.name].list_center_tasks(start, deadline)
     except ApiError as error:

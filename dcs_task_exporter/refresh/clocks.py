@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN
 from dcs_task_exporter.tasks.models import EARLIEST_TIME
 
@@ -46,15 +46,13 @@ class Timekeeper:
 
     def __init__(
         self,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: Clock,
         latest_refresh: float | None = None,
     ) -> None:
-        self._now = now
-        self._monotonic = monotonic
+        self._clock = clock
         self._latest_refresh = latest_refresh
-        self._started_at = now()
-        self._started = monotonic()
+        self._started_at = clock.now()
+        self._started = clock.monotonic()
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._doubted: frozenset[str] = frozenset()
@@ -65,14 +63,14 @@ class Timekeeper:
         Returns what time it is now.
         """
         if date is not None and date >= EARLIEST_TIME:
-            self._heard[project] = date - self._monotonic()
+            self._heard[project] = date - self._clock.monotonic()
         moment = self.moment(project)
         self._tell(project, moment.doubt)
         return moment
 
     def moment(self, project: str) -> Moment:
         """Return what time it is, for what one project's cloud lists."""
-        wall, steady, heard = self._now(), self._monotonic(), self._heard.get(project)
+        wall, steady, heard = self._clock.now(), self._clock.monotonic(), self._heard.get(project)
         if heard is None:
             by_start = self._started_at + steady - self._started
             return Moment(min(wall, by_start), self._own_doubt(wall, wall - by_start))
@@ -81,8 +79,8 @@ class Timekeeper:
 
     def latest(self) -> float:
         """Return the latest time that it may be: what is a day later still, is no time."""
-        by_start = self._started_at + self._monotonic() - self._started
-        return max(self._now(), by_start, self._latest_refresh or 0.0)
+        by_start = self._started_at + self._clock.monotonic() - self._started
+        return max(self._clock.now(), by_start, self._latest_refresh or 0.0)
 
     def _own_doubt(self, wall: float, jump: float) -> str:
         """Return what is wrong with our clock, as far as that shows without another's time."""

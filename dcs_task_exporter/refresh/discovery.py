@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
 from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
 from dcs_task_exporter.refresh.workers import WorkerPool
@@ -109,15 +110,12 @@ class Discovery:
         settings: DiscoverySettings,
         listing: Callable[[float], Sequence[Instance]],
         found: Callable[[Sequence[Instance]], None],
-        *,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._listing = listing
         self._found = found
-        self._now = now
-        self._monotonic = monotonic
+        self._clock = clock
         self._lock = threading.Lock()
         self._pool: WorkerPool[Callable[[], None]] = WorkerPool(f"{settings.project}-discovery", 1)
         self._known: dict[str, Instance] = {}
@@ -143,7 +141,7 @@ class Discovery:
     def search(self) -> Future[None] | None:
         """Search if that is due; return what to wait for when nothing was ever found."""
         with self._lock:
-            due = self._next_at is None or self._monotonic() >= self._next_at
+            due = self._next_at is None or self._clock.monotonic() >= self._next_at
             begins = due and self._in_flight is None
             if begins:
                 self._in_flight = Future()
@@ -168,7 +166,7 @@ class Discovery:
     def _run(self) -> None:
         project = self._settings.project
         try:
-            listed = self._listing(self._monotonic() + self._settings.time_limit)
+            listed = self._listing(self._clock.monotonic() + self._settings.time_limit)
             if listed or not self._doubts_empty():
                 self._take(listed)
         except StoppedError:
@@ -188,7 +186,7 @@ class Discovery:
         of targets that is empty for a moment makes Prometheus drop them all.
         """
         with self._lock:
-            number, now = len(self._known), self._monotonic()
+            number, now = len(self._known), self._clock.monotonic()
             first = self._empty_since is None and self._status.last_success is None
             if self._empty_since is None:
                 self._empty_since = now
@@ -218,12 +216,12 @@ class Discovery:
         self._found(tuple(known.values()))
         with self._lock:
             self._status = DiscoveryStatus(
-                self._settings.project, len(known), self._now(), warning=warning
+                self._settings.project, len(known), self._clock.now(), warning=warning
             )
 
     def _warning(self, before: int, after: int, listed: int) -> str:
         """Say what is wrong with a list of instances although the search succeeded."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         if after < before / 2:
             self._loss = _Loss(before, after, now)
         loss = self._loss
@@ -272,8 +270,8 @@ class Discovery:
     def _finish(self) -> None:
         with self._lock:
             done, self._in_flight = self._in_flight, None
-            self._next_at = self._monotonic() + self._settings.interval
+            self._next_at = self._clock.monotonic() + self._settings.interval
             if self._status.last_success is None:
-                self._next_at = self._monotonic() + min(self._settings.interval, 15.0)
+                self._next_at = self._clock.monotonic() + min(self._settings.interval, 15.0)
         if done is not None:
             done.set_result(None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError, StoppedError
 from dcs_task_exporter.refresh.instance import Watched
 from dcs_task_exporter.refresh.reader import fields_of
@@ -50,14 +51,14 @@ class ProgressReader:
         self,
         statuses: StatusTable,
         lock: threading.Lock,
-        monotonic: Callable[[], float],
+        clock: Clock,
         *,
         threads: int = THREADS,
     ) -> None:
         self._statuses = statuses
         self._threads = threads
         self._lock = lock
-        self._monotonic = monotonic
+        self._clock = clock
         self._pools: dict[str, WorkerPool[_Question]] = {}
         self._silent_until: dict[str, float] = {}
         self._stopped = False
@@ -81,7 +82,7 @@ class ProgressReader:
             done()
             return
         # From now on, not from when its turn comes: until then the instance is not read again.
-        deadline = self._monotonic() + PATIENCE
+        deadline = self._clock.monotonic() + PATIENCE
         for question in pool.submit([_Question(partial(self._run, entry, tasks, deadline), done)]):
             question.done()
 
@@ -106,7 +107,7 @@ class ProgressReader:
         """Return what is told; of what is not, nothing is shown."""
         found: dict[str, Progress] = {}
         for key in tasks:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             if now > deadline or now < self._silent_until.get(entry.project, 0.0):
                 break
             try:
@@ -115,7 +116,7 @@ class ProgressReader:
                 raise
             except ApiError as error:
                 if isinstance(error, ApiTimeoutError | ApiConnectionError):
-                    self._silent_until[entry.project] = self._monotonic() + PAUSE
+                    self._silent_until[entry.project] = self._clock.monotonic() + PAUSE
                 fields = {**fields_of(entry), "task_id": key, **error.fields}
                 logger.debug(
                     "the cloud does not tell the progress of a task", extra={"fields": fields}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
 from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
@@ -65,25 +66,23 @@ class InstanceReader:
         settings: ReadSettings,
         journal: Journal,
         lock: threading.Lock,
+        clock: Clock,
         *,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
         timekeeper: Timekeeper | None = None,
         observe: DurationObserver | None = None,
     ) -> None:
         self._observe = observe
-        self._timekeeper = timekeeper or Timekeeper(now, monotonic)
+        self._timekeeper = timekeeper or Timekeeper(clock)
         self._settings = settings
         self._journal = journal
         self._lock = lock
-        self._now = now
-        self._monotonic = monotonic
+        self._clock = clock
         self._reported_words: frozenset[str] = frozenset()
         self._unforeseen = UnforeseenErrors()
 
     def read(self, entry: Watched) -> bool:
         """Read one instance and publish the result; return whether there was a listing."""
-        began = self._monotonic()
+        began = self._clock.monotonic()
         instance = entry.target.instance
         try:
             self._publish(entry, began, *self._listing(entry, began + self._settings.time_limit))
@@ -152,7 +151,7 @@ class InstanceReader:
 
     def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
         with self._lock:
-            latest = self._monotonic() - self._settings.first_value_hold
+            latest = self._clock.monotonic() - self._settings.first_value_hold
             return _Basis(
                 entry.era,
                 entry.state,
@@ -174,7 +173,7 @@ class InstanceReader:
             entry.suspect_since = None
         entry.state = state
         entry.attempted_mono = entry.refreshed_mono = began
-        now = self._now()  # by the clock that Prometheus compares it with
+        now = self._clock.now()  # by the clock that Prometheus compares it with
         # The same object where nothing changed: what was rendered of it is still right.
         before = entry.snapshot.figures
         entry.snapshot = Snapshot(
@@ -183,14 +182,14 @@ class InstanceReader:
             figures=before if before == shown else shown,
             refreshed_at=now,
             attempted_at=now,
-            refresh_duration=self._monotonic() - began,
+            refresh_duration=self._clock.monotonic() - began,
             truncated=listing.truncated,
         )
 
     def fail(self, entry: Watched, began: float, error: ApiError) -> None:
         """Publish that an instance could not be read; the last data stay."""
         self._timekeeper.hear(entry.project, None)
-        now = self._now()
+        now = self._clock.now()
         failure = Failure(now, error.reason, error.message, error.error_code, error.request_id)
         before: Snapshot | None = None
         while before is None:
@@ -222,7 +221,7 @@ class InstanceReader:
             up=False,
             figures=shown,
             attempted_at=failure.at,
-            refresh_duration=self._monotonic() - began,
+            refresh_duration=self._clock.monotonic() - began,
             failure=failure,
         )
 

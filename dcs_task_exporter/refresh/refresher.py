@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiError, StoppedError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Target, Watched
@@ -61,9 +62,8 @@ class Refresher:
         self,
         targets: Sequence[Target],
         settings: RefreshSettings,
+        clock: Clock,
         *,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
         journal: Journal | None = None,
         detectors: Mapping[str, ChangeDetector] | None = None,
         timekeeper: Timekeeper | None = None,
@@ -73,7 +73,7 @@ class Refresher:
         self._settings = settings
         self._pool_of = pool_of or WorkerPool[_Job]
         self._journal = journal or NoJournal()
-        self._monotonic = monotonic
+        self._clock = clock
         self._lock = threading.Lock()
         self._entries = {
             target.instance.id: Watched(target, self._journal.load(target.instance.id))
@@ -83,18 +83,17 @@ class Refresher:
         self._pools: dict[str, WorkerPool[_Job]] = {}
         self._add_pools(targets)
         self._sparing = {
-            project: Sparing(detector, monotonic) for project, detector in (detectors or {}).items()
+            project: Sparing(detector, clock) for project, detector in (detectors or {}).items()
         }
         self._reader = InstanceReader(
             ReadSettings(settings.rules, settings.refresh_time_limit, settings.first_value_hold),
             self._journal,
             self._lock,
-            now=now,
-            monotonic=monotonic,
+            clock,
             timekeeper=timekeeper,
             observe=observe,
         )
-        self._progress = ProgressReader(settings.rules.statuses, self._lock, monotonic)
+        self._progress = ProgressReader(settings.rules.statuses, self._lock, clock)
         self._stopping = False
         self.coalesced = 0
 
@@ -138,7 +137,7 @@ class Refresher:
         Instances that are being read already are waited for and not read again.
         """
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             wanted = [
                 entry
                 for key, entry in self._entries.items()
@@ -179,7 +178,7 @@ class Refresher:
             for entry in job.entries:
                 if not self._stopping:
                     failure = ApiError("no thread could be started")
-                    self._reader.fail(entry, self._monotonic(), failure)
+                    self._reader.fail(entry, self._clock.monotonic(), failure)
                 self._finish(entry)
 
     def _read_what_changed(self, project: str, due: Sequence[Watched], now: float) -> None:
@@ -231,7 +230,7 @@ class Refresher:
             changed = [entry for entry in still if entry.suspect_since is not None]
             for entry in still:
                 if entry.suspect_since is None:
-                    entry.attempted_mono = self._monotonic()
+                    entry.attempted_mono = self._clock.monotonic()
             sparing.spared += len(still) - len(changed)
         return changed
 
@@ -247,7 +246,7 @@ class Refresher:
         Data older than `max_staleness` are left out.
         """
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             if target is None:
                 return tuple(self._visible(entry, now) for entry in self._entries.values())
             found = self._entries.get(target)
@@ -269,7 +268,7 @@ class Refresher:
         """
         raised: list[Watched] = []
         with self._lock:
-            now = self._monotonic()
+            now = self._clock.monotonic()
             # Most instances show the same series: they hold one mapping together.
             first: dict[tuple[Series, ...], Mapping[Series, float]] = {}
             for snapshot in snapshots:

@@ -7,9 +7,10 @@ centre names, until an instance shows it: the two services need not agree at eve
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.instance import Watched
 from dcs_task_exporter.refresh.task_center import ChangeDetector, Changes
 
@@ -20,10 +21,10 @@ SEARCH_TIME: Final = 60.0
 class Sparing:
     """Decides for the instances of one project; all but `ask` is called under one lock."""
 
-    def __init__(self, detector: ChangeDetector, monotonic: Callable[[], float]) -> None:
+    def __init__(self, detector: ChangeDetector, clock: Clock) -> None:
         self.spared = 0
         self._detector = detector
-        self._monotonic = monotonic
+        self._clock = clock
         self._asking = threading.Lock()
         self._sought: Mapping[str, tuple[str, float]] = {}
 
@@ -39,7 +40,7 @@ class Sparing:
 
     def suspect(self, changes: Changes, entries: Sequence[Watched]) -> None:
         """Mark those of the project's instances that must be read, be they due now or not."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         tasks = dict(changes.tasks or {})
         new = {key: (owner, now) for key, owner in tasks.items() if key not in self._sought}
         sought = {**self._sought, **new}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import (
     ApiError,
     BadRequestError,
@@ -54,28 +55,25 @@ class ChangeDetector:
         project: str,
         listing: CenterListing,
         full_pass_interval: float,
-        *,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.full_pass_interval = full_pass_interval
         self._project = project
         self._listing = listing
-        self._now = now
-        self._monotonic = monotonic
-        self._since = now() - SKEW_MARGIN
+        self._clock = clock
+        self._since = clock.now() - SKEW_MARGIN
         self._seen: Mapping[str, CenterTask] = {}
-        self._silent_until = monotonic()
+        self._silent_until = clock.monotonic()
         self._told = False
 
     def changes(self) -> Changes:
         """Return what changed since the last call; everything, when the centre does not say."""
-        began = self._now()
-        if self._monotonic() < self._silent_until:
+        began = self._clock.now()
+        if self._clock.monotonic() < self._silent_until:
             return EVERYTHING
         try:
             since = min(self._since, began - SKEW_MARGIN)  # the clock may have been ahead before
-            tasks, truncated = self._listing(since, self._monotonic() + TIME_LIMIT)
+            tasks, truncated = self._listing(since, self._clock.monotonic() + TIME_LIMIT)
         except (NotFoundError, ForbiddenError, BadRequestError) as error:
             self._fall_back(error)
             return EVERYTHING
@@ -94,7 +92,7 @@ class ChangeDetector:
 
     def _fall_back(self, error: ApiError) -> None:
         """Ask again when the next full pass is due, and say so once."""
-        self._silent_until = self._monotonic() + self.full_pass_interval
+        self._silent_until = self._clock.monotonic() + self.full_pass_interval
         if not self._told:
             self._told = True
             logger.warning(

@@ -250,7 +250,7 @@ def exporter_of(
     here: World, text: str, environ: dict[str, str] | None = None
 ) -> Iterator[Exporter]:
     config = parse_config(text, "test", {})
-    options = Options(environ or {}, here.clock.clocks, process_metrics=False)
+    options = Options(environ or {}, here.clock.clock, process_metrics=False)
     exporter = Exporter(config, options)
     try:
         yield exporter

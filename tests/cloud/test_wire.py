@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RequestBudget
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Surroundings
@@ -247,8 +248,7 @@ def test_a_discovery_that_breaks(caplog: pytest.LogCaptureFixture) -> None:
         DiscoverySettings("prod", DiscoveryRules(), interval=0),
         Broken(),
         lambda _: None,
-        now=lambda: NOW,
-        monotonic=lambda: float(next(steady)),
+        Clock(lambda: NOW, lambda: float(next(steady))),
     )
     for _ in range(2):
         search.search()

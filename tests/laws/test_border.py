@@ -429,7 +429,7 @@ def test_a_secret_in_every_field(
         here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
         for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
             assert main([*command, "--config.file", str(config)]) == 0
-        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        options = Options(clock=here.clock.clock, process_metrics=False)
         exporter = Exporter(load_config(config, {}), options)
         with contextlib.ExitStack() as stack:
             stack.callback(exporter.stop)

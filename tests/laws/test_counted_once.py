@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Target
@@ -166,15 +167,15 @@ class InstanceLife(RuleBasedStateMachine):
     def life(self) -> None:
         """Start a process."""
         path = Path(self.folder.name) / "state.db"
+        clock = Clock(self.now, lambda: self.steady)
         file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
             [Target(Instance("i0", self.name, "prod"), self.cloud)],
             RefreshSettings(CountingRules(self.lookback), min_refresh_interval=15.0),
-            now=self.now,
-            monotonic=lambda: self.steady,
+            clock,
             journal=self.journal,
-            timekeeper=Timekeeper(self.now, lambda: self.steady, file.latest_refresh()),
+            timekeeper=Timekeeper(clock, file.latest_refresh()),
         )
 
     def end_life(self, *, killed: bool) -> None:

@@ -305,7 +305,7 @@ class Outlets:
 def outlets(server: Echo, folder: Path) -> Iterator[Outlets]:
     clock = SettableClock()
     config = parse_config(json.dumps(configured(server.port, folder)), "test", {})
-    exporter = Exporter(config, Options(clocks=clock.clocks, process_metrics=False))
+    exporter = Exporter(config, Options(clock=clock.clock, process_metrics=False))
     try:
         yield Outlets(exporter, clock, folder)
     finally:

@@ -69,7 +69,7 @@ def collected(durations: TaskDurations) -> dict[tuple[str, ...], float]:
 def test_a_series_stands_at_zero_first() -> None:
     """For the first seconds of a series it shows 0, so that its first increase is seen."""
     clock = SettableClock()
-    durations = TaskDurations(clock.clocks.monotonic, hold=120, max_names=10)
+    durations = TaskDurations(clock.clock.monotonic, hold=120, max_names=10)
     durations.observe("prod", ("EXTEND", "SUCCESS"), 60.0)
     shown = [collected(durations)["count", "prod", "EXTEND", "SUCCESS"]]
     clock.advance(119)

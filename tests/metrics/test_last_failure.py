@@ -81,7 +81,7 @@ def test_a_word_for_failure_of_the_configuration() -> None:
     with world(1) as here:
         here.cloud.start_task("i0", "EXTEND", "BROKEN", details=RESIZE)
         text = f"{here.config_text()}status_words: {{failure: [BROKEN]}}\n"
-        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        options = Options(clock=here.clock.clock, process_metrics=False)
         exporter = Exporter(parse_config(text, "test", {}), options)
         found = scrape(exporter)
         exporter.stop()
@@ -108,7 +108,7 @@ def test_restart_without_the_record(tmp_path: Path) -> None:
         config = parse_config(text, "test", {})
         task = here.cloud.start_task("i0", "EXTEND", "FAILED", details=RESIZE)
         for _ in range(2):
-            exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
             told.append(infos(scrape(exporter, here.clock), "dcs_task_last_failure_info"))
             exporter.stop()
             here.cloud.delete_task("i0", task)

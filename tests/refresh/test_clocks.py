@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
@@ -52,7 +53,7 @@ class Scene:
     def start(self) -> Exporter:
         """Start an exporter, the one before having ended."""
         self.stop()
-        options = Options(clocks=self.clock.clocks, process_metrics=False)
+        options = Options(clock=self.clock.clock, process_metrics=False)
         self.exporter = Exporter(parse_config(self.text, "test", {}), options)
         return self.exporter
 
@@ -224,7 +225,7 @@ def test_doubt_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, *, date
 
 
 def keeper(clock: SettableClock, latest_refresh: float | None = None) -> Timekeeper:
-    return Timekeeper(lambda: clock.wall, lambda: clock.steady, latest_refresh)
+    return Timekeeper(clock.clock, latest_refresh)
 
 
 @given(jump=JUMPS, suspended=st.floats(0, 30 * DAY), later=st.floats(0, 30 * DAY))
@@ -330,8 +331,7 @@ def test_a_clock_behind_brings_nothing_back() -> None:
         refresher = Refresher(
             [Target(Instance("i0", "n0", "prod"), cloud)],
             RefreshSettings(CountingRules(7 * DAY)),
-            now=lambda: cloud.time + ahead[0],
-            monotonic=lambda: cloud.time,
+            Clock(lambda: cloud.time + ahead[0], lambda: cloud.time),
             journal=journal,
         )
         refresher.refresh().result(10)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
@@ -27,7 +28,7 @@ def discovering(
     instances = f"    instances: [{configured}]\n" if configured else ""
     found = f"    discovery: {{enabled: true, refresh_interval: 1m{discovery}}}\n"
     config = parse_config(f"{text[:start]}{instances}{found}{text[end:]}{more}", "test", {})
-    exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+    exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
     try:
         yield exporter
     finally:
@@ -173,8 +174,7 @@ def test_nothing_is_known_before_it_is_watched() -> None:
         DiscoverySettings("prod", DiscoveryRules()),
         lambda _: (ORDERS,),
         lambda _: at_that_moment.append(discovery.status.last_success),
-        now=lambda: 1.0,
-        monotonic=lambda: 1.0,
+        Clock(lambda: 1.0, lambda: 1.0),
     )
     pending = discovery.search()
     assert pending is not None
@@ -428,8 +428,7 @@ class Listed:
             DiscoverySettings("prod", DiscoveryRules()),
             lambda _: [Instance(f"i{number}", "", "prod") for number in self.numbers],
             lambda _: None,
-            now=lambda: self.steady,
-            monotonic=lambda: self.steady,
+            Clock(lambda: self.steady, lambda: self.steady),
         )
 
     def search(self, *numbers: int, seconds: float = 300.0) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from prometheus_client import generate_latest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.refresh.instance import Target, Watched
 from dcs_task_exporter.refresh.progress import ProgressReader
@@ -112,7 +113,9 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         done.append(name)
         ended.release()
 
-    reader = ProgressReader(StatusTable(), threading.Lock(), lambda: steady, threads=1)
+    reader = ProgressReader(
+        StatusTable(), threading.Lock(), Clock(monotonic=lambda: steady), threads=1
+    )
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.instance import Target
 from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
@@ -83,8 +84,7 @@ class Scene:
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
             RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
-            now=lambda: NOW + self.steady,
-            monotonic=lambda: self.steady,
+            Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
             detectors=detectors,
         )
@@ -410,8 +410,8 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
         assert answer.wait(PATIENCE)
         return (), False
 
-    clock = {"now": lambda: 0.0, "monotonic": lambda: 0.0}
-    detector = ChangeDetector("prod", listing, 3000.0, **clock)
+    clock = Clock(lambda: 0.0, lambda: 0.0)
+    detector = ChangeDetector("prod", listing, 3000.0, clock)
     here = scene(2, detectors={"prod": detector}, concurrency=2)
     answer.set()
     here.scrape()

@@ -23,7 +23,7 @@ ENVIRON = {"HUAWEICLOUD_SDK_AK": ACCESS_KEY, "HUAWEICLOUD_SDK_SK": SECRET_KEY}
 @contextmanager
 def served(here: World, config: Config | None = None, **more: Any) -> Iterator[str]:
     """Serve an exporter on a port; yields its URL."""
-    options = Options(clocks=here.clock.clocks, process_metrics=False, **more)
+    options = Options(clock=here.clock.clock, process_metrics=False, **more)
     config = config or parse_config(here.config_text(), "test", {})
     exporter = Exporter(config, options)
     web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)

@@ -64,7 +64,7 @@ def test_there_and_back_again(tmp_path: Path) -> None:
         for index, total in ((0, 1), (1, 2), (0, 1)):
             for ours in range(total):
                 text = f"{here.config_text()}state: {{path: {tmp_path / f'{ours}.db'}}}\n"
-                options = Options(clocks=here.clock.clocks, shard=Shard(ours, total))
+                options = Options(clock=here.clock.clock, shard=Shard(ours, total))
                 exporter = Exporter(parse_config(text, "test", {}), options)
                 scrape(exporter, here.clock)
                 if ours == index:

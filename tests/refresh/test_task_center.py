@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.instance import Target, Watched
@@ -33,7 +34,7 @@ def detecting(here: World) -> Iterator[Exporter]:
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
     config = parse_config(text, "test", {})
-    exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+    exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
     try:
         yield exporter
     finally:
@@ -250,7 +251,7 @@ def test_clocks_that_differ() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: moment)
+    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: moment))
     detector.changes()
     moment = 1060.0
     detector.changes()
@@ -269,7 +270,7 @@ def test_a_clock_that_was_ahead() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, now=lambda: moment, monotonic=lambda: 0.0)
+    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: 0.0))
     moment = 1000.0
     detector.changes()
 
@@ -292,8 +293,7 @@ def test_a_change_during_a_read() -> None:
         ReadSettings(CountingRules(FULL_PASS)),
         NoJournal(),
         threading.Lock(),
-        now=lambda: steady,
-        monotonic=lambda: steady,
+        Clock(lambda: steady, lambda: steady),
     )
     source.list_tasks = change  # type: ignore[method-assign]
     reader.read(entry)
@@ -312,7 +312,7 @@ def test_a_centre_that_is_cut() -> None:
         center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
         text = text.replace("    instances:\n", f"{center}    instances:\n")
         config = parse_config(text, "test", {})
-        exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+        exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
         try:
             for _ in range(3):
                 ended = timestamp(here.clock.wall)

@@ -435,7 +435,7 @@ def scraped_errors(path: Path) -> tuple[float | None, float | None, str]:
         text = f"{here.config_text()}state: {{path: {path}}}\n"
         exporter = Exporter(
             parse_config(text, "test", {}),
-            Options(clocks=here.clock.clocks, process_metrics=False),
+            Options(clock=here.clock.clock, process_metrics=False),
         )
         scrape(exporter, here.clock)
         here.cloud.start_task("i0", "EXTEND", "FAILED")
@@ -749,7 +749,7 @@ def test_counts_survive_a_lost_file_and_a_restart(fate: object, tmp_path: Path) 
     with world(1) as here:
         config = parse_config(f"{here.config_text()}state: {{path: {disk.path}}}\n", "test", {})
         for life in range(2):
-            exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
             for _ in range(3):
                 here.cloud.start_task("i0", "EXTEND", "FAILED")
                 found.append(scrape(exporter, here.clock))
@@ -771,7 +771,7 @@ def test_counts_survive_a_restart() -> None:
         text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
         config = parse_config(text, "test", {})
         for _ in range(3):
-            exporter = Exporter(config, Options(clocks=here.clock.clocks, process_metrics=False))
+            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
             last = [scrape(exporter, here.clock) for _ in range(3)][-1]
             found.append(value(last, "dcs_tasks_finished_total", **failed))
             exporter.stop()
@@ -788,7 +788,7 @@ def test_removed_and_put_back() -> None:
         text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
         without = text.replace("      - {id: i0, name: cache-0}\n", "")
         for chosen in (text, without, text):
-            options = Options(clocks=here.clock.clocks, process_metrics=False)
+            options = Options(clock=here.clock.clock, process_metrics=False)
             exporter = Exporter(parse_config(chosen, "test", {}), options)
             last = [scrape(exporter, here.clock) for _ in range(3)][-1]
             found.append(value(last, "dcs_tasks_finished_total", **failed))
@@ -802,7 +802,7 @@ def test_two_instances_of_one_name() -> None:
     """Two instances with the same name have series of their own, by their ids."""
     with world(2) as here:
         text = here.config_text().replace("cache-1", "cache-0")
-        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        options = Options(clock=here.clock.clock, process_metrics=False)
         exporter = Exporter(parse_config(text, "test", {}), options)
         found = scrape(exporter, here.clock)
         exporter.stop()

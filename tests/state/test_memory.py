@@ -60,7 +60,7 @@ def test_tasks_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
         settings = {"lookback": f"{LOOKBACK}s", "concurrency": 1, "requests_per_second": 50}
         text = here.config_text(collector=settings)
         text += f"state: {{path: {tmp_path / 'state.db'}}}\n"
-        options = Options(clocks=here.clock.clocks, process_metrics=False)
+        options = Options(clock=here.clock.clock, process_metrics=False)
         exporter = Exporter(parse_config(text, "test", {}), options)
         for _ in range(2):
             play(here, exporter)

@@ -9,11 +9,11 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
-from dcs_task_exporter.wiring import Clocks
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -35,9 +35,9 @@ class SettableClock:
         self.steady += seconds
 
     @property
-    def clocks(self) -> Clocks:
+    def clock(self) -> Clock:
         """Both, as the exporter takes them."""
-        return Clocks(now=lambda: self.wall, monotonic=lambda: self.steady)
+        return Clock(now=lambda: self.wall, monotonic=lambda: self.steady)
 
 
 @dataclass
@@ -83,7 +83,7 @@ class World:
     def exporter(self, *, key: str = "", **collector: Any) -> Iterator[Exporter]:
         """Run an exporter over all instances."""
         config = parse_config(self.config_text(collector=collector, key=key), "test", {})
-        exporter = Exporter(config, Options(clocks=self.clock.clocks, process_metrics=False))
+        exporter = Exporter(config, Options(clock=self.clock.clock, process_metrics=False))
         try:
             yield exporter
         finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
 from dcs_task_exporter.cloud.rate_limit import RequestBudget
@@ -296,9 +297,10 @@ class World:
             max_pages=semantics.max_pages,
         )
         path = Path(self.folder.name) / "state.db"
+        clock = Clock(self.now, lambda: self.steady)
         file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
         self.file = DyingFile(file)
-        timekeeper = Timekeeper(self.now, lambda: self.steady, file.latest_refresh())
+        timekeeper = Timekeeper(clock, file.latest_refresh())
         self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
         self.refresher = Refresher(
             [
@@ -311,8 +313,7 @@ class World:
                 max_staleness=STALENESS,
                 first_value_hold=HOLD if len(self.scrapers) > 1 else 0.0,
             ),
-            now=self.now,
-            monotonic=lambda: self.steady,
+            clock,
             journal=self.file,
             pool_of=lambda *_: SerialPool(chance),
             timekeeper=timekeeper,

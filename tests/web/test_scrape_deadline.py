@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.web.app import TIMEOUT_HEADER, create_app
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.wiring import Clocks
 from tests.support.clouds import SettableClock, samples, value, world
 
 INSTANCES = 100
@@ -27,8 +27,8 @@ def test_hundred_hanging_instances() -> None:
     with world(INSTANCES, clock=SettableClock(wall=time.time())) as here:
         settings = {"timeout": "60s", "concurrency": INSTANCES, "min_refresh_interval": "0s"}
         config = parse_config(here.config_text(collector=settings), "test", {})
-        clocks = Clocks(now=lambda: here.clock.wall)
-        exporter = Exporter(config, Options(clocks=clocks, process_metrics=False))
+        clock = Clock(now=lambda: here.clock.wall)
+        exporter = Exporter(config, Options(clock=clock, process_metrics=False))
         server = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
         server.start()
 
