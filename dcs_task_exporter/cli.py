@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
 from prometheus_client import generate_latest
-from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.cloud.credentials import ENVIRONMENT_NAMES, has_key
@@ -44,8 +43,7 @@ from dcs_task_exporter.flags import DEFAULT_CONFIG, PROGRAM, UsageError, help_of
 from dcs_task_exporter.logs.formats import set_up_logging
 from dcs_task_exporter.refresh.sharding import choose_shard
 from dcs_task_exporter.state.file import StateLockedError
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.guard import WebGuard
+from dcs_task_exporter.web.basic_auth import BasicAuth
 from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.web_config import WebConfigFile
 
@@ -174,11 +172,12 @@ def serve_until_told(
     for name in ("SIGTERM", "SIGINT", RELOAD_SIGNAL):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: None)
-    app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.telemetry_path))
+    app = exporter.app(arguments.telemetry_path)
+    if web_config:
+        app = BasicAuth(app, web_config.current)
     tls = web_config.server_context() if web_config else None
-    (host, port), *more = arguments.addresses or [arguments.default_address]
-    guarded = WebGuard(app, web_config) if web_config else app
-    server = WebServer(guarded, host, port, more=more, tls=tls, sockets=sockets)
+    addresses = arguments.addresses or [arguments.default_address]
+    server = WebServer(app, addresses, tls=tls, sockets=sockets)
     tune_garbage_collection()
     exporter.start()
     server.start()
@@ -244,7 +243,7 @@ def _say_problems(exporter: Exporter) -> None:
     """Say on stderr what is wrong with the clock, and which instances are not even known."""
     late = [
         f"The instances of project {discovery.project} were not listed in time."
-        for discovery in exporter.discoveries
+        for discovery in exporter.fleet.discoveries
         if not discovery.status.up and not discovery.status.problem
     ]
     for sentence in (*exporter.problems(), *late):
@@ -254,7 +253,7 @@ def _say_problems(exporter: Exporter) -> None:
 def _outcome(exporter: Exporter) -> int:
     """Return the exit status of one pass; say what is wrong beside the instances."""
     _say_problems(exporter)
-    listed = all(discovery.status.up for discovery in exporter.discoveries)
+    listed = all(discovery.status.up for discovery in exporter.fleet.discoveries)
     return OK if listed and all(snapshot.up for snapshot in exporter.snapshots()) else FAILED
 
 
@@ -262,7 +261,7 @@ def _scrape(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     exporter = Exporter(config, _options(arguments))
     try:
-        exporter.read_everything(PATIENCE)
+        exporter.fleet.read_everything(PATIENCE)
         _write(generate_latest(exporter.registry).decode(), sys.stdout)
         return _outcome(exporter)
     finally:
@@ -273,7 +272,7 @@ def _tasks(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     exporter = Exporter(config, _options(arguments))
     try:
-        exporter.read_everything(PATIENCE)
+        exporter.fleet.read_everything(PATIENCE)
         snapshots, statuses = exporter.snapshots(), config.status_words.table()
         report = tasks_json if arguments.json else tasks_table
         _write(report(snapshots, statuses), sys.stdout)

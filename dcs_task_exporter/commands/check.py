@@ -90,8 +90,8 @@ def check_online(
         for project in config.projects
         if project.task_center.enabled and not _center_works(project, exporter, patience, say)
     ]
-    exporter.read_everything(patience)
-    statuses = [discovery.status for discovery in exporter.discoveries]
+    exporter.fleet.read_everything(patience)
+    statuses = [discovery.status for discovery in exporter.fleet.discoveries]
     rules = {project.name: project.discovery for project in config.projects}
     for status in statuses:
         _say_what_discovery_admits(rules[status.project], status, there[status.project], say)
@@ -99,7 +99,7 @@ def check_online(
     _say_each(snapshots, there, say, None if verbose else MOST_LISTED)
     verdict = Verdict(snapshots, len(config.projects), statuses, centers)
     if verdict.ok:
-        for name, seconds in exporter.pass_times().items():
+        for name, seconds in exporter.fleet.pass_times().items():
             say(
                 f"project {name}: a full pass takes {max(0.1, seconds):.1f} s at "
                 f"{config.collector.requests_per_second:g} requests per second, more where "
