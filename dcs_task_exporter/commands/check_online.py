@@ -124,10 +124,10 @@ def _line(instance: Instance, result: str, name: str = "") -> str:
 
 
 def _result(snapshot: Snapshot) -> str:
-    failure, figures = snapshot.failure, snapshot.figures
+    failure, metrics = snapshot.failure, snapshot.metrics
     if failure is not None:
         return f"{failure.reason}: {failure.message} {failure.error_code}".rstrip()
-    return counted(len(figures.tasks), "recent task") if figures else "not read in time"
+    return counted(len(metrics.tasks), "recent task") if metrics else "not read in time"
 
 
 def _failures(exporter: Exporter, broken_centers: Sequence[str]) -> Iterator[str]:

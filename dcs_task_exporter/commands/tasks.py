@@ -30,12 +30,12 @@ def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
     notes = []
     for snapshot in snapshots:
         instance, failure = snapshot.instance, snapshot.failure
-        if snapshot.figures is None:
+        if snapshot.metrics is None:
             reason = f"{failure.reason}: {failure.message}" if failure else "not in time"
             notes.append(f"{instance.name} ({instance.id}) could not be read: {reason}")
             continue
-        rows += [_row(instance.name, task, statuses) for task in snapshot.figures.tasks]
-        if not snapshot.figures.tasks:
+        rows += [_row(instance.name, task, statuses) for task in snapshot.metrics.tasks]
+        if not snapshot.metrics.tasks:
             notes.append(f"{instance.name} ({instance.id}) has no task in the look-back window")
     widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
     lines = [
@@ -66,7 +66,7 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
 
 
 def _document(snapshot: Snapshot, statuses: StatusTable) -> dict[str, object]:
-    instance, failure, figures = snapshot.instance, snapshot.failure, snapshot.figures
+    instance, failure, metrics = snapshot.instance, snapshot.failure, snapshot.metrics
     return {
         "project": instance.project,
         "dcs_instance_id": instance.id,
@@ -74,7 +74,7 @@ def _document(snapshot: Snapshot, statuses: StatusTable) -> dict[str, object]:
         "up": snapshot.up,
         "error": failure and {"reason": failure.reason, "message": failure.message},
         "truncated": snapshot.truncated,
-        "tasks": None if figures is None else [_task(task, statuses) for task in figures.tasks],
+        "tasks": None if metrics is None else [_task(task, statuses) for task in metrics.tasks],
     }
 
 
