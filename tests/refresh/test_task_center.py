@@ -16,7 +16,7 @@ from dcs_task_exporter.refresh.instance import Target, Watched
 from dcs_task_exporter.refresh.reader import InstanceReader, ReadSettings
 from dcs_task_exporter.refresh.task_center import ChangeDetector
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.state.file import NoJournal
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
