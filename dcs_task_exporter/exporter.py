@@ -44,10 +44,10 @@ from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import WebSettings
 from dcs_task_exporter.wiring import (
     client_of,
-    detectors_of,
     discovery_of,
     operations_of,
     refresh_settings,
+    task_centers_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Exporter:
             refresh_settings(config),
             options.clock,
             journal=journal,
-            detectors=detectors_of(config, self.clients, options.clock, self._timekeeper),
+            task_centers=task_centers_of(config, self.clients, options.clock, self._timekeeper),
             timekeeper=self._timekeeper,
             observe=self._durations.observe,
         )
@@ -162,7 +162,7 @@ class Exporter:
 
     def confirm_scrape(self, shown: Shown) -> None:
         """Note that a scraper was sent these counters, whole."""
-        self._refresher.witness(shown.snapshots, shown.number)
+        self._refresher.delivered(shown.snapshots, shown.number)
 
     def observe_scrape(self, seconds: float) -> None:
         """Note how long a scrape took."""
@@ -224,7 +224,7 @@ class Exporter:
             discovery.status.instances is not None or discovery.status.problem
             for discovery in self.discoveries
         )
-        return searched and self._refresher.attempted()
+        return searched and self._refresher.was_tried()
 
     def now(self) -> float:
         """Return the Unix time."""
@@ -310,7 +310,7 @@ class Exporter:
         registry.register(
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.discoveries],
-                lambda: self._refresher.spared,
+                lambda: self._refresher.reads_skipped,
                 lambda: self._targets.numbers,
             )
         )
