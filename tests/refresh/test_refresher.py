@@ -467,3 +467,23 @@ def test_active_first(scene: Callable[..., Scene]) -> None:
 
     assert 12 <= latest.count("i7") <= 17
     assert all(latest.count(f"i{number}") >= 3 for number in range(100))
+
+
+def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is delivered after its instance came back is shown at once."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.retarget([target])
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    here.refresher.delivered(on_its_way, 7)
+    seen = [found[series()] if (found := here.look()) else -1]
+    seen += [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert seen == [1, 1, 1, 1]
