@@ -32,9 +32,9 @@ from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.tasks.snapshots import (
     Failure,
     Snapshot,
-    TaskFigures,
-    figures,
+    TaskMetrics,
     least_progress,
+    task_metrics,
 )
 
 
@@ -121,8 +121,8 @@ class WatchedInstance:
         with self._lock:
             shown, read = self._snapshot, self._refreshed_at
             is_old = read is None or now - read > self._settings.max_staleness
-            if is_old and (shown.figures is not None or shown.up):
-                self._snapshot = replace(shown, up=False, figures=None)
+            if is_old and (shown.metrics is not None or shown.up):
+                self._snapshot = replace(shown, up=False, metrics=None)
             return self._snapshot
 
     def due_before(self, pass_time: float) -> float:
@@ -152,9 +152,9 @@ class WatchedInstance:
             counted, new = count_new(self._state, listing, now, rules, in_doubt=in_doubt)
         saved = self._accept(counted, shows_more=not is_unchanged)
         with self._lock:
-            before = shown = self._snapshot.figures
+            before = shown = self._snapshot.metrics
             if shown is None or not is_unchanged:
-                shown = figures(self._state, listing, now, rules, self._progress)
+                shown = task_metrics(self._state, listing, now, rules, self._progress)
             self._listed, self._window, self._was_in_doubt = listing.tasks, window, in_doubt
             self._refreshed_at = began
             wall = self._clock.now()  # Prometheus compares it with its own clock
@@ -162,7 +162,7 @@ class WatchedInstance:
                 instance=self._target.instance,
                 up=True,
                 # The same object where nothing changed: its rendered lines stay valid.
-                figures=before if before == shown else shown,
+                metrics=before if before == shown else shown,
                 refreshed_at=wall,
                 attempted_at=wall,
                 refresh_duration=self._clock.monotonic() - began,
@@ -179,7 +179,7 @@ class WatchedInstance:
             self._snapshot = replace(
                 self._snapshot,
                 up=False,
-                figures=self._figures(),
+                metrics=self._metrics(),
                 attempted_at=failure.at,
                 refresh_duration=self._clock.monotonic() - began,
                 failure=failure,
@@ -191,10 +191,10 @@ class WatchedInstance:
         """Show the progress of active tasks, by their ids."""
         with self._lock:
             self._progress = progress
-            shown = self._snapshot.figures
+            shown = self._snapshot.metrics
             least = least_progress(self._state, progress)
             if shown is not None and shown.progress != least:
-                self._snapshot = replace(self._snapshot, figures=replace(shown, progress=least))
+                self._snapshot = replace(self._snapshot, metrics=replace(shown, progress=least))
 
     def is_unchanged(self, listing: Listing, window: float) -> bool:
         """Whether the snapshot shows this listing already, so that it need not be counted again.
@@ -207,7 +207,7 @@ class WatchedInstance:
             not self._was_in_doubt
             and listing.tasks == self._listed
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
-            and self._snapshot.figures is not None
+            and self._snapshot.metrics is not None
             and self._snapshot.truncated == listing.truncated is False
             and is_settled(self._state)
         )
@@ -218,7 +218,7 @@ class WatchedInstance:
         From now on the counters show at least as much: the instance may have left while the answer
         was on its way, which sets them back to the values that were delivered until then.
         """
-        shown = snapshot.figures.finished if snapshot.figures else {}
+        shown = snapshot.metrics.finished if snapshot.metrics else {}
         with self._lock:
             if not self._target.instance.shares_series(snapshot.instance):
                 return
@@ -227,7 +227,7 @@ class WatchedInstance:
             if is_more:
                 raised = {key: max(value, own.get(key, 0)) for key, value in shown.items()}
                 self._state = replace(self._state, shown={**own, **raised})
-                self._snapshot = replace(self._snapshot, figures=self._figures())
+                self._snapshot = replace(self._snapshot, metrics=self._metrics())
             self._delivered.add(shown, number, now if self._is_watched else None)
             state = self._state
         if is_more:
@@ -246,7 +246,7 @@ class WatchedInstance:
             if not target.instance.shares_series(before):
                 self._end_series()
             self._snapshot = replace(
-                self._snapshot, instance=target.instance, figures=self._figures()
+                self._snapshot, instance=target.instance, metrics=self._metrics()
             )
 
     def leave(self) -> None:
@@ -273,9 +273,9 @@ class WatchedInstance:
             self._state = state = self._showing_delivered()
         self._save(state)
 
-    def _figures(self) -> TaskFigures | None:
-        """Return the figures with the counters that may be shown; the same object where equal."""
-        known = self._snapshot.figures
+    def _metrics(self) -> TaskMetrics | None:
+        """Return the metrics with the counters that may be shown; the same object where equal."""
+        known = self._snapshot.metrics
         if known is None or known.finished == self._state.shown:
             return known
         return replace(known, finished=self._state.shown)

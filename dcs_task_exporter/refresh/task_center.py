@@ -76,7 +76,7 @@ class TaskCenter:
         """
         now = self._clock.monotonic()
         shown = instance.snapshot(now)
-        shows_data = shown.up and shown.figures is not None
+        shows_data = shown.up and shown.metrics is not None
         if not shows_data or instance.reads.expects_change or not is_settled(instance.state):
             return False
         read = instance.refreshed_at
