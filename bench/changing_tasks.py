@@ -26,7 +26,6 @@ from bench.held import memory_now  # noqa: E402 - found beside this file
 from dcs_task_exporter.commands.serve import tune_garbage_collection  # noqa: E402
 from dcs_task_exporter.config.model import parse_config  # noqa: E402
 from dcs_task_exporter.exporter import Exporter, Options  # noqa: E402
-from dcs_task_exporter.web.app import create_app  # noqa: E402
 from dcs_task_exporter.web.server import WebServer  # noqa: E402
 from tests.support.clouds import World, world  # noqa: E402 - found beside the tests
 
@@ -70,7 +69,7 @@ def run(scrapes: int) -> None:
         text = here.config_text(collector={"lookback": "1h", "concurrency": 4})
         text += f"state: {{path: {folder}/state.db}}\n"
         exporter = Exporter(parse_config(text, "bench", {}), Options(clock=here.clock.clock))
-        web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
+        web = WebServer(exporter.app(), [("127.0.0.1", 0)])
         web.start()
         tune_garbage_collection()
         changes = Changes(here)

@@ -51,9 +51,9 @@ def growth(instances: int, load: Load, scrapes: int) -> tuple[float, ...]:
 
 def scraped(made: Exporter, scrape: ScrapeRequest) -> None:
     """Render an answer, and confirm it."""
-    shown = made.exposition(scrape).shown
+    shown = made.renderer.exposition(scrape).shown
     if shown is not None:
-        made.confirm_scrape(shown)
+        made.fleet.delivered(shown.snapshots, shown.number)
 
 
 def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> str:

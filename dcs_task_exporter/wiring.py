@@ -113,10 +113,10 @@ def task_centers_of(
 def discovery_of(
     project: ProjectConfig,
     client: DcsClient,
-    found: Callable[[Sequence[Instance]], None],
     clock: Clock,
+    found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
-    """Return what searches a project for instances and tells `found` of each new list."""
+    """Return the discovery of a project; `found` gets each new list of instances."""
     wanted = project.discovery
     rules = DiscoveryRules(
         wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines

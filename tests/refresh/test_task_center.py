@@ -20,7 +20,7 @@ from dcs_task_exporter.refresh.reader import InstanceReader
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.state.file import NoJournal
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
