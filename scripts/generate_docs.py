@@ -57,9 +57,7 @@ def code(words: Iterable[str]) -> str:
 
 def metrics() -> Mapping[str, str]:
     """Return the table of the metrics of an instance, and the table of all others."""
-    exporter = Exporter(
-        parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False)
-    )
+    exporter = Exporter(parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False))
     families = list(exporter.registry.collect())
     exporter.stop()
     own = [family for family in families if set(INSTANCE_LABELS) <= set(labels(family))]
