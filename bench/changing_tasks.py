@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from bench.held import memory_now  # noqa: E402 - found beside this file
-from dcs_task_exporter.commands.process import tune_garbage_collection  # noqa: E402
+from dcs_task_exporter.commands.serve import tune_garbage_collection  # noqa: E402
 from dcs_task_exporter.config.model import parse_config  # noqa: E402
 from dcs_task_exporter.exporter import Exporter, Options  # noqa: E402
 from dcs_task_exporter.web.server import WebServer  # noqa: E402

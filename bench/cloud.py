@@ -141,4 +141,4 @@ class BenchCloud:
 
 def _serve(*arguments: object) -> None:
     # Imported in the new process only: what the server needs is not to weigh on the client.
-    importlib.import_module("server").serve(*arguments)
+    importlib.import_module("bench.server").serve(*arguments)

@@ -15,7 +15,7 @@ from typing import Final
 from bench.clients import exporter, sweep_of
 from bench.cloud import BenchCloud, Load
 from bench.held import memory_now, memory_peak
-from dcs_task_exporter.commands.process import tune_garbage_collection
+from dcs_task_exporter.commands.serve import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 

@@ -10,7 +10,7 @@ import sys
 from bench.cloud import BenchCloud, Load
 from bench.held import memory_peak
 from bench.sdk import sdk_client, sdk_request
-from dcs_task_exporter.commands.process import tune_garbage_collection
+from dcs_task_exporter.commands.serve import tune_garbage_collection
 
 
 def peak(instances: int, tasks: int) -> float:

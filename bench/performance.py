@@ -16,7 +16,7 @@ from typing import Final
 
 from bench import budgets, connections, memory, rendering, saving, scrapes, sweeps
 from bench.measuring import Row, Say
-from dcs_task_exporter.commands.process import tune_garbage_collection
+from dcs_task_exporter.commands.serve import tune_garbage_collection
 
 Part = Callable[[Say], Iterator[Row]]
 PARTS: Final[Mapping[str, Part]] = {

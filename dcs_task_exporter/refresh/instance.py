@@ -87,7 +87,7 @@ class Watched:
         That is, when the latest refresh failed, when tasks are followed, or when counts wait to be
         shown.
         """
-        shows_data = self.snapshot.up and self.snapshot.figures is not None
+        shows_data = self.snapshot.up and self.snapshot.metrics is not None
         return not shows_data or self.suspect_since is not None or not is_settled(self.state)
 
     def shows(self, listing: Listing, window: float) -> bool:
@@ -101,7 +101,7 @@ class Watched:
             not self.doubted
             and listing.tasks == self.listed
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
-            and self.snapshot.figures is not None
+            and self.snapshot.metrics is not None
             and self.snapshot.truncated == listing.truncated is False
             and is_settled(self.state)
         )
@@ -165,15 +165,15 @@ class Watched:
         self.target = target
         if renamed:
             self._end_series()
-        figures = self.snapshot.figures
-        if renamed and figures is not None:
-            figures = replace(figures, finished=self.state.shown)
-        self.snapshot = replace(self.snapshot, instance=target.instance, figures=figures)
+        metrics = self.snapshot.metrics
+        if renamed and metrics is not None:
+            metrics = replace(metrics, finished=self.state.shown)
+        self.snapshot = replace(self.snapshot, instance=target.instance, metrics=metrics)
 
     def expire(self) -> None:
         """Show no data, rather than data that are too old."""
-        if self.snapshot.figures is not None or self.snapshot.up:
-            self.snapshot = replace(self.snapshot, up=False, figures=None)
+        if self.snapshot.metrics is not None or self.snapshot.up:
+            self.snapshot = replace(self.snapshot, up=False, metrics=None)
 
     def leave(self) -> None:
         """Keep what was counted, and nothing of what is shown: the instance is gone for now."""

@@ -126,7 +126,7 @@ class ProgressReader:
     @staticmethod
     def _show(entry: Watched, found: Mapping[str, Progress]) -> None:
         entry.progress = found
-        figures = entry.snapshot.figures
+        metrics = entry.snapshot.metrics
         least = least_progress(entry.state, found)
-        if figures is not None and figures.progress != least:
-            entry.snapshot = replace(entry.snapshot, figures=replace(figures, progress=least))
+        if metrics is not None and metrics.progress != least:
+            entry.snapshot = replace(entry.snapshot, metrics=replace(metrics, progress=least))

@@ -26,7 +26,7 @@ from dcs_task_exporter.tasks.counting import (
     series_of,
 )
 from dcs_task_exporter.tasks.models import Instance, Listing, Outcome, Progress, Task
-from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskFigures, figures
+from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics, task_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class _Basis:
 
     era: int
     state: InstanceState
-    shown: TaskFigures | None
+    shown: TaskMetrics | None
     progress: Mapping[str, Progress]
     witnessed: Collection[Series]
     is_shown: bool = False
@@ -138,7 +138,7 @@ class InstanceReader:
 
     def _counted(
         self, basis: _Basis, listing: Listing, moment: Moment
-    ) -> tuple[InstanceState, TaskFigures | None, Sequence[Task]]:
+    ) -> tuple[InstanceState, TaskMetrics | None, Sequence[Task]]:
         """Return the state after a listing, what is shown of it, and the tasks counted with it."""
         now, in_doubt = moment.at, bool(moment.doubt)
         if basis.is_shown:
@@ -147,7 +147,7 @@ class InstanceReader:
         rules = self._settings.rules
         state, new = count_new(basis.state, listing, now, rules, in_doubt=in_doubt)
         state = reveal(state, basis.witnessed)
-        return state, figures(state, listing, now, rules, basis.progress), new
+        return state, task_metrics(state, listing, now, rules, basis.progress), new
 
     def _basis(self, entry: Watched, listing: Listing | None = None, now: float = 0.0) -> _Basis:
         with self._lock:
@@ -155,7 +155,7 @@ class InstanceReader:
             return _Basis(
                 entry.era,
                 entry.state,
-                entry.snapshot.figures,
+                entry.snapshot.metrics,
                 entry.progress,
                 {series for series, at in entry.witnessed_since.items() if at <= latest},
                 listing is not None and entry.shows(listing, now - self._settings.rules.lookback),
@@ -167,7 +167,7 @@ class InstanceReader:
         began: float,
         listing: Listing,
         state: InstanceState,
-        shown: TaskFigures | None,
+        shown: TaskMetrics | None,
     ) -> None:
         if entry.suspect_since is not None and entry.suspect_since <= began:
             entry.suspect_since = None
@@ -175,11 +175,11 @@ class InstanceReader:
         entry.attempted_mono = entry.refreshed_mono = began
         now = self._clock.now()  # by the clock that Prometheus compares it with
         # The same object where nothing changed: what was rendered of it is still right.
-        before = entry.snapshot.figures
+        before = entry.snapshot.metrics
         entry.snapshot = Snapshot(
             instance=entry.target.instance,
             up=True,
-            figures=before if before == shown else shown,
+            metrics=before if before == shown else shown,
             refreshed_at=now,
             attempted_at=now,
             refresh_duration=self._clock.monotonic() - began,
@@ -211,7 +211,7 @@ class InstanceReader:
         self, entry: Watched, began: float, state: InstanceState, failure: Failure
     ) -> None:
         before = entry.snapshot
-        shown = before.figures
+        shown = before.metrics
         if shown is not None and shown.finished != state.shown:
             shown = replace(shown, finished=state.shown)
         entry.state = state
@@ -219,7 +219,7 @@ class InstanceReader:
         entry.snapshot = replace(
             before,
             up=False,
-            figures=shown,
+            metrics=shown,
             attempted_at=failure.at,
             refresh_duration=self._clock.monotonic() - began,
             failure=failure,

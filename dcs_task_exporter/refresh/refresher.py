@@ -272,7 +272,7 @@ class Refresher:
             # Most instances show the same series: they hold one mapping together.
             first: dict[tuple[Series, ...], Mapping[Series, float]] = {}
             for snapshot in snapshots:
-                shown = snapshot.figures.finished if snapshot.figures else {}
+                shown = snapshot.metrics.finished if snapshot.metrics else {}
                 key = snapshot.instance.id
                 entry = self._entries.get(key) or self._former.get(key)
                 if entry is None or not entry.target.instance.shares_series(snapshot.instance):

@@ -70,15 +70,15 @@ class InstanceView:
     @classmethod
     def of(cls, snapshot: Snapshot, statuses: StatusTable) -> InstanceView:
         """Derive the view of a snapshot."""
-        figures = snapshot.figures
-        if figures is None:
+        metrics = snapshot.metrics
+        if metrics is None:
             return cls(snapshot, _kind(snapshot), None, None)
         failed = sum(
             number
-            for (_name, status), number in figures.recent.items()
+            for (_name, status), number in metrics.recent.items()
             if statuses.outcome(status) is Outcome.FAILURE
         )
-        return cls(snapshot, _kind(snapshot), failed, sum(figures.active.values()))
+        return cls(snapshot, _kind(snapshot), failed, sum(metrics.active.values()))
 
     @property
     def order(self) -> tuple[bool, bool, bool, str]:
@@ -108,7 +108,7 @@ class Overview:
     def of(cls, views: Sequence[InstanceView], problems: int = 0) -> Overview:
         """Sum up the views."""
         kinds = [view.kind for view in views]
-        known = [view for view in views if view.snapshot.figures is not None]
+        known = [view for view in views if view.snapshot.metrics is not None]
         return cls(
             total=len(views),
             up=kinds.count("up"),

@@ -19,12 +19,12 @@ THREADS = 4
 
 
 def changes(made: Exporter) -> int:
-    """Refresh, and return how many instances have other figures than before."""
-    before = [snapshot.figures for snapshot in made.snapshots()]
+    """Refresh, and return how many instances have other metrics than before."""
+    before = [snapshot.metrics for snapshot in made.snapshots()]
     sweep_of(made)()
     after = made.snapshots()
-    assert all(snapshot.up and snapshot.figures for snapshot in after)
-    return sum(snapshot.figures is not known for snapshot, known in zip(after, before, strict=True))
+    assert all(snapshot.up and snapshot.metrics for snapshot in after)
+    return sum(snapshot.metrics is not known for snapshot, known in zip(after, before, strict=True))
 
 
 def finished(made: Exporter) -> int:
@@ -32,8 +32,8 @@ def finished(made: Exporter) -> int:
     return sum(
         number
         for snapshot in made.snapshots()
-        if snapshot.figures
-        for number in snapshot.figures.finished.values()
+        if snapshot.metrics
+        for number in snapshot.metrics.finished.values()
     )
 
 
@@ -47,7 +47,7 @@ def test_each_setup_reads(setup: str) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_changing_share(share: float) -> None:
-    """What changes is kept: as many figures are new as are to change, and are shown anew."""
+    """What changes is kept: as many metrics are new as are to change, and are shown anew."""
     request = ScrapeRequest("application/openmetrics-text;version=1.0.0")
     load = Load(changing=share)
     with BenchCloud(load) as cloud, exporter(cloud, INSTANCES, THREADS) as made:
@@ -118,15 +118,15 @@ def test_sdk_reads_the_same() -> None:
 
 
 def test_refreshed_snapshots() -> None:
-    """A refresh makes all snapshots anew; in a hundred, the figures of one are new."""
+    """A refresh makes all snapshots anew; in a hundred, the metrics of one are new."""
     before = [snapshot_of(number) for number in range(200)]
     for run in (1, 2):
         after = refreshed(before, run)
         pairs = list(zip(after, before, strict=True))
         assert all(new is not old for new, old in pairs)
-        changed = [(new, old) for new, old in pairs if new.figures is not old.figures]
+        changed = [(new, old) for new, old in pairs if new.metrics is not old.metrics]
         assert len(changed) == 2
-        assert all(new.figures != old.figures for new, old in changed)
+        assert all(new.metrics != old.metrics for new, old in changed)
         before = after
 
 

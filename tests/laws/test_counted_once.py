@@ -62,13 +62,13 @@ class Increase:
         refresher.witness(snapshots)
         for snapshot in snapshots:
             for (task, status), value in (
-                snapshot.figures.finished.items() if snapshot.figures else ()
+                snapshot.metrics.finished.items() if snapshot.metrics else ()
             ):
                 series = (snapshot.instance.name, task, status)
                 before = self.last.get(series, value)
                 self.total[task, status] += value - before if value >= before else value
                 self.last[series] = value
-        return any(snapshot.figures for snapshot in snapshots)
+        return any(snapshot.metrics for snapshot in snapshots)
 
 
 class Cloud:

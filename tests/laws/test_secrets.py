@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from dcs_task_exporter.cli import main
-from dcs_task_exporter.commands.report import tasks_json, tasks_table
+from dcs_task_exporter.commands.tasks import tasks_json, tasks_table
 from dcs_task_exporter.config.model import load_config, parse_config
 from dcs_task_exporter.errors import ApiError, ConfigError
 from dcs_task_exporter.exporter import Exporter, Options

@@ -163,7 +163,7 @@ def test_one_project_cannot_be_listed(
 ) -> None:
     """Asked for by its name, as documented, a project is listed though another one cannot be."""
     probes, _ = documented_jobs(["", ""])
-    (rule,) = re.findall(r"# of them: (\{.*\})", DOCUMENT)
+    (rule,) = re.findall(r"# (\{target_label: .*\})", DOCUMENT)
     rules = [one for one in probes["relabel_configs"] if "__tmp_exporter" not in str(one)]
     projects = documented("    http_sd_configs:")["http_sd_configs"]
 

@@ -19,7 +19,7 @@ from dcs_task_exporter.tasks.counting import (
     series_of,
 )
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
-from dcs_task_exporter.tasks.snapshots import Snapshot, figures
+from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from tests.support.held_source import Source
 
 NOW = 1_750_000_000.0
@@ -44,7 +44,10 @@ def watched(state: InstanceState, listing: Listing, now: float) -> Watched:
     """Return an instance as it is after this listing was published."""
     made = Watched(Target(Instance("i", "i", "prod"), Source()), state)
     made.snapshot = Snapshot(
-        made.target.instance, up=True, figures=figures(state, listing, now, RULES), refreshed_at=now
+        made.target.instance,
+        up=True,
+        metrics=task_metrics(state, listing, now, RULES),
+        refreshed_at=now,
     )
     made.counted(listing, now - WEEK, doubt="")
     return made
@@ -54,7 +57,7 @@ def watched(state: InstanceState, listing: Listing, now: float) -> Watched:
 def test_the_short_way(
     *, first: Sequence[Task], second: Sequence[Task], again: bool, later: float
 ) -> None:
-    """Where it is taken, counting anew would give the same state and the same figures."""
+    """Where it is taken, counting anew would give the same state and the same metrics."""
     one = Listing(tuple(first), NOW - WEEK)
     state = count(InstanceState(), one, NOW, RULES)
     two = one if again else Listing(tuple(second), NOW - WEEK)
@@ -68,7 +71,7 @@ def test_the_short_way(
     anew = reveal(count(state, two, now, RULES), ())
     kept = {"counted": state.counted, "forgotten_until": state.forgotten_until}
     assert replace(anew, **kept) == replace(state, refreshed_at=now)  # type: ignore[arg-type]
-    assert figures(anew, two, now, RULES) == entry.snapshot.figures
+    assert task_metrics(anew, two, now, RULES) == entry.snapshot.metrics
 
 
 @given(tasks=TASKS)
@@ -112,7 +115,7 @@ def test_a_task_before_the_window_takes_the_short_way() -> None:
 
 
 def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
-    """When the window has moved past a task that is still listed, the figures are made anew."""
+    """When the window has moved past a task that is still listed, the metrics are made anew."""
     task = Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW)
     listing = Listing((task,), NOW - WEEK)
     entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)

@@ -53,8 +53,8 @@ class Scene:
         """Scrape without a refresh."""
         snapshots = self.refresher.snapshots()
         self.refresher.witness(snapshots)
-        figures = snapshots[0].figures
-        return dict(figures.finished) if figures else None
+        metrics = snapshots[0].metrics
+        return dict(metrics.finished) if metrics else None
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
 
     (snapshot,) = here.refresher.snapshots()
 
-    assert (snapshot.up, snapshot.figures) == (False, None)
+    assert (snapshot.up, snapshot.metrics) == (False, None)
 
 
 def unforeseen() -> Task:
@@ -267,8 +267,8 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     here.refresher.retarget([target])
     seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
 
-    assert on_its_way[0].figures is not None
-    assert on_its_way[0].figures.finished[series()] == 1
+    assert on_its_way[0].metrics is not None
+    assert on_its_way[0].metrics.finished[series()] == 1
     assert seen == [1, 1, 1]
 
 
@@ -307,7 +307,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     here.scrape()
     before += here.refresher.snapshots()
 
-    assert len({id(snapshot.figures) for snapshot in before}) == 1
+    assert len({id(snapshot.metrics) for snapshot in before}) == 1
     assert len({id(snapshot.instance) for snapshot in before}) == 1
 
 
