@@ -29,7 +29,7 @@ from dcs_task_exporter.errors import (
     ThrottledError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
-from dcs_task_exporter.refresh import reader
+from dcs_task_exporter.refresh import instance
 from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.tasks.models import CenterTask, Progress, Task, TaskDetails, TaskPage
 from dcs_task_exporter.text.json_values import integer_of, number_of, parse_time, text_of
@@ -229,7 +229,7 @@ def test_a_reader_that_breaks(
 ) -> None:
     """What breaks while instances are read is told once, for all of them and all refreshes."""
     with world(2) as here, here.exporter() as exporter:
-        monkeypatch.setattr(reader, "count_new", Broken())
+        monkeypatch.setattr(instance, "count_new", Broken())
         for _ in range(2):
             exporter.refresh_and_wait(10)
             here.clock.advance(60)
