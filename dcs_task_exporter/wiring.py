@@ -47,7 +47,7 @@ def client_of(
     timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
-    """Return the client of a project, with connections, key and request budget of its own."""
+    """Return the client of a project, with its own connections, key and rate limit."""
     if project.tls.insecure_skip_verify:
         logger.warning(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
@@ -93,7 +93,7 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
 ) -> Mapping[str, TaskCenter]:
-    """Return the task centers of those projects that use theirs."""
+    """Return the task centers of the projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
@@ -130,7 +130,7 @@ def discovery_of(
 
 
 def refresh_settings(config: Config) -> RefreshSettings:
-    """Return how refreshes are run."""
+    """Return the settings of the refresher."""
     collector = config.collector
     return RefreshSettings(
         rules=CountingRules(
