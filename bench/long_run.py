@@ -19,7 +19,6 @@ from bench.measuring import memory_now
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import World, world
 
@@ -63,7 +62,7 @@ def main(scrapes: int) -> int:
         text = here.config_text(collector={"lookback": "1h", "concurrency": 4})
         text += f"state: {{path: {folder}/state.db}}\n"
         exporter = Exporter(parse_config(text, "bench", {}), Options(clock=here.clock.clock))
-        web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
+        web = WebServer(exporter.app(), [("127.0.0.1", 0)])
         web.start()
         tune_garbage_collection()
         changes = Changes(here)

@@ -17,8 +17,8 @@ from typing import Any, Final, NoReturn
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
 from dcs_task_exporter.simulator import DEMO_KEY
-from dcs_task_exporter.web.app import WebSettings
-from dcs_task_exporter.web.server import parse_listen_address
+from dcs_task_exporter.web.listen import parse_listen_address
+from dcs_task_exporter.web.settings import WebSettings
 
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")

@@ -43,8 +43,8 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
         }
         centers = [project.name for project in config.projects if project.task_center.enabled]
         broken = [name for name in centers if not _center_works(name, exporter, options)]
-        exporter.read_everything(PATIENCE)
-        for discovery in exporter.discoveries:
+        exporter.fleet.read_everything(PATIENCE)
+        for discovery in exporter.fleet.discoveries:
             rules = next(p.discovery for p in config.projects if p.name == discovery.project)
             _say_admitted(rules, discovery.status, listed[discovery.project])
         _say_instances(exporter.snapshots(), listed, None if verbose else MOST_LISTED)
@@ -138,7 +138,7 @@ def _failures(exporter: Exporter, broken_centers: Sequence[str]) -> Iterator[str
         reasons = Counter(failure.reason if failure else "not in time" for failure in failed)
         text = ", ".join(f"{reason}: {number}" for reason, number in reasons.most_common())
         yield f"{len(failed)} of {len(snapshots)} instances cannot be read ({text})"
-    statuses = [discovery.status for discovery in exporter.discoveries]
+    statuses = [discovery.status for discovery in exporter.fleet.discoveries]
     for failure, projects in (
         (
             "discovery cannot list the instances of",
@@ -156,7 +156,7 @@ def _failures(exporter: Exporter, broken_centers: Sequence[str]) -> Iterator[str
 
 def _say_pass_times(config: Config, exporter: Exporter) -> None:
     rate = config.collector.requests_per_second
-    for project, seconds in exporter.pass_times().items():
+    for project, seconds in exporter.fleet.pass_times().items():
         say(
             f"project {project}: a full pass takes {max(0.1, seconds):.1f} s at {rate:g} requests "
             "per second, more where listings have several pages"

@@ -21,10 +21,10 @@ def read_once(arguments: argparse.Namespace, report: Callable[[Exporter, Config]
     config = configuration(arguments)
     exporter = Exporter(config, exporter_options(arguments))
     try:
-        exporter.read_everything(PATIENCE)
+        exporter.fleet.read_everything(PATIENCE)
         write(report(exporter, config))
         warn_of_problems(exporter)
-        listed = all(discovery.status.up for discovery in exporter.discoveries)
+        listed = all(discovery.status.up for discovery in exporter.fleet.discoveries)
         return listed and all(snapshot.up for snapshot in exporter.snapshots())
     finally:
         exporter.stop()
@@ -34,7 +34,7 @@ def warn_of_problems(exporter: Exporter) -> None:
     """Warn of a wrong clock, and of projects whose instances could not be listed."""
     late = [
         f"The instances of project {discovery.project} were not listed in time."
-        for discovery in exporter.discoveries
+        for discovery in exporter.fleet.discoveries
         if not discovery.status.up and not discovery.status.problem
     ]
     for sentence in (*exporter.problems(), *late):

@@ -11,14 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from starlette.types import ASGIApp
-
 from dcs_task_exporter import __version__
 from dcs_task_exporter.commands.configuration import configuration, exporter_options
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.guard import WebGuard
+from dcs_task_exporter.web.basic_auth import BasicAuth
 from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.web_config import WebConfigFile
 
@@ -78,17 +75,12 @@ def _server(
     web_config: Path | None,
     sockets: Sequence[socket.socket],
 ) -> WebServer:
-    toolkit_file = WebConfigFile(web_config) if web_config else None
-    app: ASGIApp = create_app(exporter, exporter.web_settings(arguments.web_telemetry_path))
-    (host, port), *more = arguments.web_listen_address
-    return WebServer(
-        WebGuard(app, toolkit_file) if toolkit_file else app,
-        host,
-        port,
-        more=more,
-        tls=toolkit_file.server_context() if toolkit_file else None,
-        sockets=sockets,
-    )
+    app = exporter.app(arguments.web_telemetry_path)
+    config_file = WebConfigFile(web_config) if web_config else None
+    if config_file:
+        app = BasicAuth(app, config_file.current)
+    tls = config_file.server_context() if config_file else None
+    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
 
 
 @contextmanager

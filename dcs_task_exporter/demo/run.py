@@ -24,7 +24,7 @@ from dcs_task_exporter.simulator import (
     SimulatedCloud,
 )
 from dcs_task_exporter.state.file import StateLockedError
-from dcs_task_exporter.web.server import listen_on, url_of
+from dcs_task_exporter.web.listen import listen_on, url_of
 
 STATE_FILE: Final = Path("dcs-task-exporter-demo.db")
 """Where the demo keeps its counts, in the working directory."""

@@ -128,9 +128,9 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     if clock is not None:
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
-    made = exporter.exposition(ScrapeRequest())
+    made = exporter.renderer.exposition(ScrapeRequest())
     assert made.shown is not None
-    exporter.confirm_scrape(made.shown)
+    exporter.fleet.delivered(made.shown.snapshots, made.shown.number)
     return samples(made.body.decode())
 
 
