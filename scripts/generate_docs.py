@@ -36,12 +36,17 @@ Field = Mapping[str, Any]
 
 def generated() -> Mapping[Path, str]:
     """Return the content of every document that has a generated table."""
-    tables = {**metrics(), "reasons": reasons(), **keys(), "flags": flags()}
+    texts = tables()
     return {
-        path: BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", path.read_text())
+        path: BLOCK.sub(lambda found: f"{found[1]}{texts[found[2]]}{found[3]}", path.read_text())
         for path in sorted(DOCS.glob("*.md"))
         if BLOCK.search(path.read_text())
     }
+
+
+def tables() -> Mapping[str, str]:
+    """Return all tables by name."""
+    return {**metrics(), "reasons": reasons(), **keys(), "flags": flags()}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
