@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from key_descriptions import DESCRIPTIONS
 from prometheus_client.core import Metric
 
 from dcs_task_exporter.config.model import json_schema, parse_config
@@ -62,7 +63,9 @@ def code(words: Iterable[str]) -> str:
 
 def metrics() -> Mapping[str, str]:
     """Return the table of the metrics of an instance, and the table of all others."""
-    exporter = Exporter(parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False))
+    exporter = Exporter(
+        parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False)
+    )
     families = list(exporter.registry.collect())
     exporter.stop()
     own = [family for family in families if set(INSTANCE_LABELS) <= set(labels(family))]
@@ -123,6 +126,8 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
         # The docstring of the key, or of the section that it holds or (`type`) belongs to.
         described = [field, *(models[each] for each in references)]
         described += [section] if "const" in field else []
+        own = DESCRIPTIONS.get(section["title"], {}).get(name)
+        described[:0] = [{"description": own}] if own else []
         text = next((each["description"] for each in described if "description" in each), None)
         default = _default(field, required=name in section.get("required", ()))
         rows.append((code([name]), _type(field), default, _first_line(text)))
