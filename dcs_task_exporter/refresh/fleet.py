@@ -96,15 +96,15 @@ class Fleet:
 
     def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
         """Note that a scraper has these counters; a later answer has a higher `number`."""
-        self._refresher.witness(snapshots, number)
+        self._refresher.delivered(snapshots, number)
 
-    def attempted(self) -> bool:
+    def was_tried(self) -> bool:
         """Whether every project was searched and every instance read, or tried, once."""
         searched = all(
             discovery.status.instances is not None or discovery.status.problem
             for discovery in self.discoveries
         )
-        return searched and self._refresher.attempted()
+        return searched and self._refresher.was_tried()
 
     def start(self) -> None:
         """Begin to refresh without scrapes, if there is an interval for it."""
