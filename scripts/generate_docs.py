@@ -154,7 +154,7 @@ def _type(field: Field) -> str:
         return "duration"
     names = {"password": "secret", "path": "path"}
     types = {"string": "text", "integer": "number", "array": "list", "object": "map"}
-    kind = names.get(field.get("format", "")) or types.get(field["type"], field["type"])
+    kind: str = names.get(field.get("format", "")) or types.get(field["type"], field["type"])
     low, high = field.get("minimum"), field.get("maximum")
     limits = f", {low} to {high}" if low is not None else f", up to {high}" if high else ""
     return kind + limits
