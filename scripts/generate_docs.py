@@ -152,9 +152,9 @@ def _type(field: Field) -> str:
         return "section"
     if str(field.get("pattern", "")).startswith("^(0|"):
         return "duration"
-    names = {"password": "secret", "path": "path"}
-    types = {"string": "text", "integer": "number", "array": "list", "object": "map"}
-    kind: str = names.get(field.get("format", "")) or types.get(field["type"], field["type"])
+    words = {"password": "secret", "string": "text", "integer": "number", "array": "list"}
+    word = str(field.get("format", field["type"]))
+    kind = words.get(word, word)
     low, high = field.get("minimum"), field.get("maximum")
     limits = f", {low} to {high}" if low is not None else f", up to {high}" if high else ""
     return kind + limits
