@@ -88,16 +88,16 @@ format: $(VENV)/.dev ## format the code
 ##@ Measure
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
-	$(BIN)/python -m bench.chaos
+	$(BIN)/python -m bench chaos
 
 clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
-	$(BIN)/python -m bench.bad_clients
+	$(BIN)/python -m bench clients
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
-	$(BIN)/python -m bench.years --years $(or $(N),10)
+	$(BIN)/python -m bench years --years $(or $(N),10)
 
 bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
-	$(BIN)/python -m bench.performance
+	$(BIN)/python -m bench table
 
 ##@ Clean
 

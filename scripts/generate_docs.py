@@ -46,8 +46,8 @@ def generated() -> Mapping[Path, str]:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+    lines = [f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in (header, *rows)]
+    return "".join((lines[0], f"|{'---|' * len(header)}\n", *lines[1:]))
 
 
 def code(words: Iterable[str]) -> str:
@@ -92,14 +92,14 @@ def reasons() -> str:
 
 def flags() -> str:
     """Return the table of the flags of all commands."""
-    takers: dict[tuple[str, str], list[str]] = {}
+    takers: dict[str, dict[str, list[str]]] = {}
     for name, command in COMMANDS.items():
         for flag in command.flags:
-            text = flag.settings["help"].replace("%(default)s", str(flag.settings.get("default")))
-            takers.setdefault((flag.name, text), []).append(name)
+            takers.setdefault(flag.name, {}).setdefault(flag.settings["help"], []).append(name)
     rows = (
         (code([flag]), "all" if len(commands) == len(COMMANDS) else code(commands), text)
-        for (flag, text), commands in takers.items()
+        for flag, texts in takers.items()
+        for text, commands in texts.items()
     )
     return table(("flag", "commands", "meaning"), rows)
 
@@ -114,10 +114,15 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
     rows: list[Sequence[str]] = []
     inner: list[tuple[str, str]] = []
     for name, field in section["properties"].items():
-        kind, default = _type(field), _default(field, name in section.get("required", ()))
-        rows.append((code([name]), kind, default, _first_line(field.get("description"))))
+        references = re.findall(r"'\$ref': '#/\$defs/(\w+)'", str(field))
+        # The docstring of the key, or of the section that it holds or (`type`) belongs to.
+        described = [field, *(models[each] for each in references)]
+        described += [section] if "const" in field else []
+        text = next((each["description"] for each in described if "description" in each), None)
+        default = _default(field, required=name in section.get("required", ()))
+        rows.append((code([name]), _type(field), default, _first_line(text)))
         below = f"{path}.{name}".lstrip(".") + ("[]" if "items" in field else "")
-        for reference in re.findall(r"'\$ref': '#/\$defs/(\w+)'", str(field)):
+        for reference in references:
             inner += _sections(models[reference], models, below)
     if path:
         yield path, table(("key", "type", "default", "meaning"), rows)
@@ -145,7 +150,7 @@ def _type(field: Field) -> str:
     return kind + limits
 
 
-def _default(field: Field, required: bool) -> str:  # noqa: FBT001 - one caller
+def _default(field: Field, *, required: bool) -> str:
     default = field.get("default")
     if required:
         return "required"
@@ -165,11 +170,11 @@ def _duration(seconds: float) -> str:
 
 
 def _first_line(text: str | None) -> str:
-    """Return the first sentence of a docstring, as the cell of a table."""
+    """Return the first line of a docstring, as the cell of a table."""
     if not text:
-        message = "a key or an error has no description"
+        message = "a key or an error has no docstring"
         raise ValueError(message)
-    return text.partition("\n")[0].replace("``", "`").removesuffix(".")
+    return text.strip().partition("\n")[0].replace("``", "`")
 
 
 def main() -> int:
