@@ -27,7 +27,7 @@ from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
 from dcs_task_exporter.cloud.transport import TlsSettings, Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -117,16 +117,7 @@ def discovery_of(
     found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
     """Return the discovery of a project; `found` gets each new list of instances."""
-    wanted = project.discovery
-    rules = DiscoveryRules(
-        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
-    )
-    return Discovery(
-        DiscoverySettings(project.name, rules, wanted.refresh_interval),
-        client.list_instances,
-        found,
-        clock,
-    )
+    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
 
 
 def refresh_settings(config: Config) -> RefreshSettings:

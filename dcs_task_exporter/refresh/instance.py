@@ -45,13 +45,13 @@ class Claim:
     The caller must queue the read if it `is_new`.
     """
 
-    instance: WatchedInstance
+    watched: WatchedInstance
     done: Future[None]
     is_new: bool
 
     def abandon(self) -> None:
         """End the read, unless it is under way."""
-        self.instance.reads.abandon(self.done)
+        self.watched.reads.abandon(self.done)
 
 
 class WatchedInstance:
@@ -105,11 +105,6 @@ class WatchedInstance:
     def failure(self) -> Failure | None:
         """Why the latest refresh failed; None where it succeeded."""
         return self._snapshot.failure
-
-    @property
-    def was_tried(self) -> bool:
-        """Whether a read succeeded or failed at least once."""
-        return self._snapshot.attempted_at is not None
 
     @property
     def refreshed_at(self) -> float | None:

@@ -95,10 +95,10 @@ class TaskCenter:
             with self._lock:
                 changes = self._changes()
                 self._expect(changes, watched())
-                changed = [claim for claim in claims if claim.instance.reads.expects_change]
+                changed = [claim for claim in claims if claim.watched.reads.expects_change]
                 kept = set(map(id, changed))
                 unread = [claim for claim in claims if id(claim) not in kept]
-                self._skipped += sum(claim.instance.reads.skip(claim.done) for claim in unread)
+                self._skipped += sum(claim.watched.reads.skip(claim.done) for claim in unread)
         except StoppedError:
             return ()
         finally:
