@@ -43,7 +43,7 @@ from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.flags import DEFAULT_CONFIG, PROGRAM, UsageError, help_of, parse_flags
 from dcs_task_exporter.logs.formats import set_up_logging
 from dcs_task_exporter.refresh.sharding import choose_shard
-from dcs_task_exporter.state.file import StateLockedError
+from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.guard import WebGuard
 from dcs_task_exporter.web.server import WebServer

@@ -295,8 +295,7 @@ class Exporter:
         path = self._config.state.path
         if path is None or not options.keep_state:
             return None
-        clock = options.clock
-        state = StateFile(path, now=clock.now, monotonic=clock.monotonic)
+        state = StateFile(path, options.clock)
         self._own.watch_state(lambda: state.status)
         return state
 
