@@ -295,7 +295,7 @@ class World:
         )
         path = Path(self.folder.name) / "state.db"
         clock = Clock(self.now, lambda: self.steady)
-        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
         self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
