@@ -13,7 +13,7 @@ The tree, so that a caller knows what to catch::
         BadRequestError           other 4xx: the API refuses what we ask
         ThrottledError            429: ask later
           ThrottledEarlierError   it was throttled a moment ago; no request was sent
-          BudgetExhaustedError    our own limit has no slot in time; no request was sent
+          NoSlotError             our own rate limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
@@ -65,8 +65,8 @@ class CredentialsError(ExporterError):
 class ApiError(ExporterError):
     """One call to the cloud failed.
 
-    `reason` is the value of the metric label; `status`, `error_code`, `request_id` are what the
-    cloud said, where it said it; `retry_after` is in seconds.
+    `reason` is the value of the metric label; `status`, `error_code` and `request_id` are the
+    cloud's own, where it gives them; `retry_after` is in seconds.
     """
 
     reason: ClassVar[str] = "invalid_response"
@@ -97,7 +97,7 @@ class ApiError(ExporterError):
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """What a log line says of the error."""
+        """The fields of a log line about the error."""
         return {
             "reason": self.reason,
             "status": self.status,
@@ -158,8 +158,8 @@ class ThrottledEarlierError(ThrottledError):
     retryable = False
 
 
-class BudgetExhaustedError(ThrottledError):
-    """Our own request budget has no slot in time, so the call was not made."""
+class NoSlotError(ThrottledError):
+    """Our own rate limit has no slot in time, so the call was not made."""
 
     retryable = False
 

@@ -14,8 +14,9 @@ from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutErr
 from dcs_task_exporter.refresh.instance import Watched
 from dcs_task_exporter.refresh.reader import fields_of
 from dcs_task_exporter.refresh.workers import WorkerPool
-from dcs_task_exporter.tasks.models import Outcome, Progress, StatusTable
+from dcs_task_exporter.tasks.models import Progress
 from dcs_task_exporter.tasks.snapshots import least_progress
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 logger = logging.getLogger(__name__)
 

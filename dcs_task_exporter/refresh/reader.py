@@ -25,8 +25,9 @@ from dcs_task_exporter.tasks.counting import (
     reveal,
     series_of,
 )
-from dcs_task_exporter.tasks.models import Instance, Listing, Outcome, Progress, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskFigures, figures
+from dcs_task_exporter.tasks.statuses import Outcome
 
 logger = logging.getLogger(__name__)
 

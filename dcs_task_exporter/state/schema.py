@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from dcs_task_exporter.tasks.counting import InstanceState
-from dcs_task_exporter.tasks.models import Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Task
 
 APPLICATION_ID: Final = 0x44435354
 """What SQLite's header says of the kind of file: "DCST"."""

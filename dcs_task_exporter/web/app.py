@@ -34,8 +34,9 @@ from dcs_task_exporter.metrics.exposition import (
     time_to_hand_over,
 )
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance, StatusTable
+from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.status_page import Overview, status_environment, views_of
 

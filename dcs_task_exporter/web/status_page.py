@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dcs_task_exporter.tasks.models import Outcome, StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.text.display import shown
 
 

@@ -26,7 +26,8 @@ from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile, StateLockedError
 from dcs_task_exporter.state.schema import APPLICATION_ID, MIGRATIONS
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
-from dcs_task_exporter.tasks.models import Listing, Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Listing, Task
 from tests.support.clouds import NOW, SettableClock, scrape, value, world
 from tests.support.real_parts import TESTDATA
 
