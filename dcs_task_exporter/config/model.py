@@ -29,8 +29,9 @@ from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
 from dcs_task_exporter.config.loader import TAG_OF_LATER, parse, read_text
 from dcs_task_exporter.config.regions import doubt_of_region
 from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Outcome, StatusTable
-from dcs_task_exporter.text.json_values import parse_time
+from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
+from dcs_task_exporter.text.times import parse_time
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT: Final = "environment"

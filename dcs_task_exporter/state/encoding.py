@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from dcs_task_exporter.tasks.counting import InstanceState
-from dcs_task_exporter.tasks.models import Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Task
 
 
 def encode(state: InstanceState) -> str:

@@ -19,10 +19,9 @@ from dcs_task_exporter.tasks.models import (
     KNOWN_TASK_NAMES,
     LATEST_AHEAD,
     Listing,
-    Outcome,
-    StatusTable,
     Task,
 )
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 OTHER: Final = "other"
 """The label value that stands for every name, or status, above the cap."""
