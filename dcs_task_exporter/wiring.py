@@ -29,8 +29,8 @@ from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfi
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
-from dcs_task_exporter.refresh.refresher import RefreshSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.settings import RefreshSettings
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.text.redaction import proxy_secrets
@@ -90,16 +90,16 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
     return [operation for operation, wanted in used.items() if wanted]
 
 
-def detectors_of(
+def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
-) -> Mapping[str, ChangeDetector]:
-    """Return the change detectors of those projects whose task centre is used."""
+) -> Mapping[str, TaskCenter]:
+    """Return the task centers of those projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
 
     return {
-        project.name: ChangeDetector(
+        project.name: TaskCenter(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
@@ -113,10 +113,10 @@ def detectors_of(
 def discovery_of(
     project: ProjectConfig,
     client: DcsClient,
-    found: Callable[[Sequence[Instance]], None],
     clock: Clock,
+    found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
-    """Return what searches a project for instances and tells `found` of each new list."""
+    """Return the discovery of a project; `found` gets each new list of instances."""
     wanted = project.discovery
     rules = DiscoveryRules(
         wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines

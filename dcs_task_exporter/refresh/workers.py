@@ -1,4 +1,8 @@
-"""Daemon threads that do jobs, the most urgent first, and futures for several."""
+"""Daemon threads that do the most urgent job first, and futures for several jobs.
+
+`concurrent.futures` has neither: its threads keep the process alive until a silent cloud answers,
+its queue has no order, and its `wait` blocks instead of returning a future for an event loop.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,14 @@ from typing import Final, Generic, TypeVar
 
 Job = TypeVar("Job", bound=Callable[[], None])
 
-LONGEST_PIECE: Final = 0.5
-"""Seconds that the main thread waits without looking whether it was interrupted."""
+LONGEST_WAIT: Final = 0.5
+"""Seconds after which the main thread looks whether it was interrupted."""
 
 logger = logging.getLogger(__name__)
 
 
 class WorkerPool(Generic[Job]):
-    """Daemon threads for one project: a silent cloud must not keep the process alive.
-
-    The lowest order is done first; of the same order, first come, first served.
-    """
+    """Threads that do jobs: the lowest order first, and of the same order the oldest."""
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
@@ -37,10 +38,7 @@ class WorkerPool(Generic[Job]):
     def submit(
         self, jobs: Sequence[Job], order: Callable[[Job], float] = lambda _: 0.0
     ) -> Sequence[Job]:
-        """Run `jobs`, lowest `order` first; return what will not be run, for want of a thread.
-
-        Jobs that wait from earlier take their place by their order too.
-        """
+        """Queue `jobs` among those that wait already; return all if no thread can do them."""
         with self._changed:
             if self._stopped:
                 return jobs
@@ -92,22 +90,37 @@ class WorkerPool(Generic[Job]):
                 self._idle += 1
 
 
-def uncancellable() -> Future[None]:
-    """Return a future that its waiters cannot cancel: others wait for it too."""
-    made: Future[None] = Future()
-    made.set_running_or_notify_cancel()
-    return made
+def all_of(futures: Iterable[Future[None]]) -> Future[None]:
+    """Return a future that is done when all of these are; it cannot be cancelled."""
+    pending = list(futures)
+    whole: Future[None] = Future()
+    whole.set_running_or_notify_cancel()
+    left = itertools.count(len(pending), -1)
+    lock = threading.Lock()
+
+    def one_done(_: object = None) -> None:
+        with lock:
+            is_last = next(left) <= 1
+        if is_last:
+            whole.set_result(None)
+
+    for future in pending:
+        future.add_done_callback(one_done)
+    if not pending:
+        one_done()
+    return whole
 
 
 def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[None]:
-    """Return a future of what begins when the first one is done."""
-    whole = uncancellable()
+    """Call `begin` when the first future is done; return a future for its result."""
+    whole: Future[None] = Future()
+    whole.set_running_or_notify_cancel()
 
     def begun(_: object) -> None:
         try:
             begin().add_done_callback(lambda _: whole.set_result(None))
         except Exception:
-            logger.exception("cannot start the refresh of what a search found")
+            logger.exception("cannot start the refresh of discovered instances")
             whole.set_result(None)
 
     first.add_done_callback(begun)
@@ -115,30 +128,10 @@ def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[N
 
 
 def wait_awake(futures: Iterable[Future[None]], seconds: float) -> None:
-    """Wait for all of these, and never long in one piece.
+    """Wait for the futures in short pieces, so that Ctrl-C ends the wait at once.
 
-    Ctrl-C that comes just before a wait begins does not end it, but the next one.
+    A signal just before a wait begins does not end that wait, but the next one.
     """
     left, pending = seconds, list(futures)
-    while left > 0 and wait(pending, min(left, LONGEST_PIECE)).not_done:
-        left -= LONGEST_PIECE
-
-
-def all_of(futures: Iterable[Future[None]]) -> Future[None]:
-    """Return a future that is done when all of these are."""
-    pending = list(futures)
-    whole = uncancellable()
-    left = itertools.count(len(pending), -1)
-    lock = threading.Lock()
-
-    def one_done(_: object = None) -> None:
-        with lock:
-            last = next(left) == 1
-        if last:
-            whole.set_result(None)
-
-    if not pending:
-        whole.set_result(None)
-    for future in pending:
-        future.add_done_callback(one_done)
-    return whole
+    while left > 0 and wait(pending, min(left, LONGEST_WAIT)).not_done:
+        left -= LONGEST_WAIT

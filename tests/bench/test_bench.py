@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bench.clients import SETUPS, exporter, sweep_of
-from bench.cloud import BenchCloud, Load
-from bench.held import memory_now, memory_peak
-from bench.measuring import INFORMATION, Row, measured
-from bench.performance import PARTS, main
+from bench.cloud import BenchCloud
+from bench.load import Load
+from bench.measuring import INFORMATION, Row, measured, memory_now, memory_peak
 from bench.rendering import refreshed, snapshot_of
 from bench.sdk import sdk_client, sdk_request
+from bench.table import PARTS, main
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 
@@ -42,7 +42,7 @@ def test_each_setup_reads(setup: str) -> None:
     """The exporter of each part can be built, and reads all its instances."""
     with BenchCloud(Load()) as cloud, exporter(cloud, 3, THREADS, setup=setup) as made:
         assert changes(made) == 3
-        assert (made.state_status() is not None) == SETUPS[setup].saves
+        assert (made.status().state is not None) == SETUPS[setup].saves
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
@@ -53,9 +53,9 @@ def test_changing_share(share: float) -> None:
     with BenchCloud(load) as cloud, exporter(cloud, INSTANCES, THREADS) as made:
         assert changes(made) == INSTANCES
         for _ in range(3):
-            before = set(_latest(made.exposition(request).body))
+            before = set(_latest(made.renderer.exposition(request).body))
             assert changes(made) == round(share * INSTANCES)
-            new = set(_latest(made.exposition(request).body)) - before
+            new = set(_latest(made.renderer.exposition(request).body)) - before
             assert len(new) == round(share * INSTANCES)
 
 
@@ -74,9 +74,9 @@ def test_finishing() -> None:
 
 
 def seen_scrape(made: Exporter) -> None:
-    shown = made.exposition(ScrapeRequest()).shown
+    shown = made.renderer.exposition(ScrapeRequest()).shown
     assert shown is not None
-    made.confirm_scrape(shown)
+    made.fleet.delivered(shown.snapshots, shown.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.logs.formats import LogfmtFormatter
 from dcs_task_exporter.logs.queue import MAX_KINDS, REPEAT_INTERVAL, LogQueue
 from dcs_task_exporter.refresh.workers import WorkerPool
 from tests.support.clouds import SettableClock, World, value, world
 from tests.support.clouds import samples as parsed
-from tests.support.real_prometheus import free_port
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
 

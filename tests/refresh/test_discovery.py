@@ -45,7 +45,7 @@ def search_again(here: World, exporter: Exporter) -> Samples:
     before = here.cloud.count("list_instances")
     scrape(exporter, here.clock)
     assert here.cloud.wait_for(lambda: here.cloud.count("list_instances") > before)
-    for discovery in exporter.discoveries:
+    for discovery in exporter.fleet.discoveries:
         discovery.settle()
     return scrape(exporter, here.clock)
 
@@ -234,7 +234,7 @@ def test_a_failed_first_search() -> None:
         here.cloud.faults.add("forbidden", operation="list_instances")
         found = scrape(exporter)
 
-        assert exporter.ready()
+        assert exporter.status().ready
         assert watched(exporter) == set()
         errors = {"operation": "list_instances", "reason": "forbidden"}
         assert value(found, "dcs_api_errors_total", **errors) == 1

@@ -125,7 +125,7 @@ def test_targets_that_are_not_known() -> None:
 
     assert (answer.status_code, answer.text) == (
         503,
-        "It is not known yet which instances there are\n",
+        "The instances are not known yet\n",
     )
     assert "The instances of project prod cannot be listed: forbidden" in page
 

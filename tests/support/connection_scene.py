@@ -21,8 +21,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from dcs_task_exporter.web.connection import Connection, ServerConfig, TlsDoor
+from dcs_task_exporter.web.connection_limits import ConnectionLimits
 from dcs_task_exporter.web.delivery import DeliveredResponse
-from dcs_task_exporter.web.server import ConnectionLimits, _Config, _Connection
 
 ITERATIONS = 12
 """Turns of the event loop until nothing goes on by itself: TLS takes a few."""
@@ -185,18 +186,18 @@ class Scene:
 
     def connect(self) -> None:
         """Let the server accept."""
-        config = _Config(self.app, ConnectionLimits(), None)
+        config = ServerConfig(self.app, ConnectionLimits(), self._server_tls)
         config.load()
 
-        def made() -> _Connection:
-            return _Connection(config, ServerState(), {}, self._loop)
+        def made() -> Connection | TlsDoor:
+            kind = TlsDoor if self._server_tls else Connection
+            return kind(config, ServerState(), {}, self._loop)
 
-        accepting = self._loop.create_task(
-            self._loop.connect_accepted_socket(made, self.tap, ssl=self._server_tls)
-        )
+        accepting = self._loop.create_task(self._loop.connect_accepted_socket(made, self.tap))
         self.client.shake_hands(self._sent)
         self.turn()
-        self.connection = accepting.result()[1]
+        protocol = accepting.result()[1]
+        self.connection = protocol.connection if isinstance(protocol, TlsDoor) else protocol
         # What comes with the handshake is read with it; from here on, the tap tells in order.
         self.client.read(self._sent())
 

@@ -10,7 +10,6 @@ import requests
 
 from dcs_task_exporter.config.model import Config, parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import World
 
@@ -21,7 +20,7 @@ def served(here: World, config: Config | None = None, **more: Any) -> Iterator[s
     options = Options(clock=here.clock.clock, process_metrics=False, **more)
     config = config or parse_config(here.config_text(), "test", {})
     exporter = Exporter(config, options)
-    web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
+    web = WebServer(exporter.app(), [("127.0.0.1", 0)])
     web.start()
     exporter.start()
     try:

@@ -27,13 +27,14 @@ from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Rendering
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import WorkerPool
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.counting import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
+from tests.support.refresh_settings import refresh_settings
 from tests.support.world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 NOW = 1_750_000_000.0
@@ -307,8 +308,8 @@ class World:
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
                 for instance in self.instances
             ],
-            RefreshSettings(
-                CountingRules(semantics.lookback_days * DAY),
+            refresh_settings(
+                semantics.lookback_days * DAY,
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
                 first_value_hold=HOLD if len(self.scrapers) > 1 else 0.0,
@@ -515,7 +516,7 @@ class World:
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
             assert exposition.shown is not None
-            self.refresher.witness(exposition.shown.snapshots, exposition.shown.number)
+            self.refresher.delivered(exposition.shown.snapshots, exposition.shown.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)

@@ -13,7 +13,9 @@ from starlette.types import Message
 from dcs_task_exporter.state.file import StateStatus
 from dcs_task_exporter.tasks.models import Instance, Outcome, StatusTable, Task, TaskDetails
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
-from dcs_task_exporter.web.app import WebSettings, create_app
+from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.settings import WebSettings
+from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -22,8 +24,6 @@ NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 class FakeSource(QuietSource):
     """A source that shows the given snapshots."""
 
-    moment = NOW
-
     def __init__(
         self,
         snapshots: Sequence[Snapshot],
@@ -31,7 +31,7 @@ class FakeSource(QuietSource):
         problems: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.state = state
+        self._state = state
         self._snapshots = snapshots
         self._problems = problems
 
@@ -44,9 +44,9 @@ class FakeSource(QuietSource):
         """Return the given snapshots."""
         return self._snapshots
 
-    def problems(self) -> Sequence[str]:
-        """Return the given problems."""
-        return self._problems
+    def status(self) -> ExporterStatus:
+        """Return the given problems and state."""
+        return ExporterStatus(NOW, problems=self._problems, state=self._state)
 
 
 def metrics(*tasks: Task, finished: int = 0) -> TaskMetrics:
@@ -128,7 +128,7 @@ def ask(
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
     source = FakeSource(snapshots, state, problems)
-    asyncio.run(create_app(source, settings)(scope, receive, send))
+    asyncio.run(create_app(source.sources, settings)(scope, receive, send))
     headers = {key.decode().title(): value.decode() for key, value in sent[0]["headers"]}
     return Answer(headers, sent[1]["body"].decode())
 
@@ -317,10 +317,10 @@ def test_security_headers(header: str, value: str) -> None:
     assert ask([], WebSettings()).headers[header] == value
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready", "https://docs.example/"])
+@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
 def test_links(path: str) -> None:
-    """The page links to the metrics, the health answers and the documentation."""
-    assert f'href="{path}"' in page(settings=WebSettings(docs_url="https://docs.example/"))
+    """The page links to the metrics and the health answers."""
+    assert f'href="{path}"' in page()
 
 
 def test_counts_in_memory() -> None:
