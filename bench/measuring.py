@@ -98,7 +98,7 @@ def connections_of(costs: list[Cost]) -> int:
 
 
 def memory_peak(process: int | str = "self") -> float:
-    """Return the peak memory in MB of this process, or of the one with this id."""
+    """Return the peak memory of this process, or of the one with this id, in MB."""
     # Not by getrusage: a process inherits the peak of the one that started it.
     return _memory("VmHWM", process)
 

@@ -189,7 +189,7 @@ class Exporter:
         path, clock = self._config.state.path, options.clock
         if path is None or not options.keep_state:
             return None
-        state = StateFile(path, now=clock.now, monotonic=clock.monotonic)
+        state = StateFile(path, clock)
         self._own.watch_state(lambda: state.status)
         return state
 

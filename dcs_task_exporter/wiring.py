@@ -27,7 +27,7 @@ from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
 from dcs_task_exporter.cloud.transport import TlsSettings, Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -47,7 +47,7 @@ def client_of(
     timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
-    """Return the client of a project, with connections, key and request budget of its own."""
+    """Return the client of a project, with its own connections, key and rate limit."""
     if project.tls.insecure_skip_verify:
         logger.warning(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
@@ -93,7 +93,7 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
 ) -> Mapping[str, TaskCenter]:
-    """Return the task centers of those projects that use theirs."""
+    """Return the task centers of the projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
@@ -117,20 +117,11 @@ def discovery_of(
     found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
     """Return the discovery of a project; `found` gets each new list of instances."""
-    wanted = project.discovery
-    rules = DiscoveryRules(
-        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
-    )
-    return Discovery(
-        DiscoverySettings(project.name, rules, wanted.refresh_interval),
-        client.list_instances,
-        found,
-        clock,
-    )
+    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
 
 
 def refresh_settings(config: Config) -> RefreshSettings:
-    """Return how refreshes are run."""
+    """Return the settings of the refresher."""
     collector = config.collector
     return RefreshSettings(
         rules=CountingRules(

@@ -157,7 +157,7 @@ def test_a_refresh_that_broke_is_told_once(
     def broken(*_: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("dcs_task_exporter.refresh.reader.count_new", broken)
+    monkeypatch.setattr("dcs_task_exporter.refresh.instance.count_new", broken)
     with world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)

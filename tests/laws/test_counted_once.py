@@ -169,7 +169,7 @@ class InstanceLife(RuleBasedStateMachine):
         """Start a process."""
         path = Path(self.folder.name) / "state.db"
         clock = Clock(self.now, lambda: self.steady)
-        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        file = StateFile(path, clock)
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
             [Target(Instance("i0", self.name, "prod"), self.cloud)],

@@ -29,7 +29,7 @@ from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import StateFile
 from dcs_task_exporter.tasks.counting import InstanceState
 from dcs_task_exporter.tasks.models import Instance
@@ -101,21 +101,17 @@ def steps_of(seed: int, number: int) -> list[Step]:
     return [(kind, chance.getrandbits(32)) for kind in chance.choices(kinds, weights, k=number)]
 
 
-class SerialPool(WorkerPool):  # type: ignore[type-arg] # the jobs are the refresher's own
+class SerialPool(WorkerPool):
     """Runs jobs at once, whole, in an order that the chance chooses."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__("serial", 1)
         self._chance = chance
 
-    def submit(
-        self, jobs: Sequence[Callable[[], None]], order: object = None
-    ) -> Sequence[Callable[[], None]]:
+    def submit(self, jobs: Sequence[Job]) -> None:
         """Run the jobs now."""
-        del order
         for job in self._chance.sample(list(jobs), len(jobs)):
-            job()
-        return ()
+            job.do()
 
 
 @dataclass(slots=True)
@@ -299,7 +295,7 @@ class World:
         )
         path = Path(self.folder.name) / "state.db"
         clock = Clock(self.now, lambda: self.steady)
-        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
         self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)

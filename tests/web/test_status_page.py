@@ -208,7 +208,7 @@ def test_partial_outage_is_named() -> None:
 
 def test_old_data_are_marked() -> None:
     """Data from before an outage are shown as such."""
-    assert "What follows was true 2 h 0 min ago" in page(down(metrics(task())))
+    assert "The data below were read 2 h 0 min ago" in page(down(metrics(task())))
 
 
 def test_not_read_yet() -> None:
@@ -324,8 +324,8 @@ def test_links(path: str) -> None:
 
 
 def test_counts_in_memory() -> None:
-    """Without a state file the page says that a restart begins anew."""
-    assert "Counts are kept in memory: a restart begins anew." in ask([], WebSettings()).text
+    """Without a state file the page says that a restart begins at 0."""
+    assert "Counts are kept in memory: a restart begins at 0." in ask([], WebSettings()).text
 
 
 def test_counts_on_disk() -> None:
