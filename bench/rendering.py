@@ -17,7 +17,7 @@ from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import choose_format
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
-from dcs_task_exporter.tasks.snapshots import Snapshot, TaskFigures, figures
+from dcs_task_exporter.tasks.snapshots import Snapshot, TaskMetrics, task_metrics
 
 NOW: Final = 1_750_000_000.0
 INTERVAL: Final = 15.0
@@ -65,7 +65,7 @@ def snapshot_of(number: int) -> Snapshot:
     return Snapshot(
         instance,
         up=True,
-        figures=_figures(number, 0),
+        metrics=_task_metrics(number, 0),
         refreshed_at=NOW,
         attempted_at=NOW,
         refresh_duration=0.02,
@@ -75,7 +75,7 @@ def snapshot_of(number: int) -> Snapshot:
 def refreshed(snapshots: Sequence[Snapshot], run: int) -> list[Snapshot]:
     """Return the snapshots after a refresh of all, which found one in a hundred changed.
 
-    The others keep their figures, the same objects, as the exporter does.
+    The others keep their metrics, the same objects, as the exporter does.
     """
     changed = max(1, len(snapshots) // 100)
     first = run * changed
@@ -86,7 +86,7 @@ def refreshed(snapshots: Sequence[Snapshot], run: int) -> list[Snapshot]:
         made.append(
             replace(
                 before,
-                figures=_figures(at, run) if is_changed else before.figures,
+                metrics=_task_metrics(at, run) if is_changed else before.metrics,
                 refreshed_at=moment,
                 attempted_at=moment,
                 refresh_duration=0.02 + (at + run) % 97 * 0.000_123_4,
@@ -95,8 +95,8 @@ def refreshed(snapshots: Sequence[Snapshot], run: int) -> list[Snapshot]:
     return made
 
 
-def _figures(number: int, run: int) -> TaskFigures:
-    """Return the figures of an instance with some finished tasks; each run has later ones."""
+def _task_metrics(number: int, run: int) -> TaskMetrics:
+    """Return the metrics of an instance with some finished tasks; each run has later ones."""
     rows = tuple(
         Task(
             f"{number}-{at}",
@@ -109,7 +109,7 @@ def _figures(number: int, run: int) -> TaskFigures:
     )
     listing = Listing(rows, NOW - RULES.lookback)
     state = reveal(count(InstanceState(), listing, NOW, RULES), ())
-    return figures(state, listing, NOW, RULES)
+    return task_metrics(state, listing, NOW, RULES)
 
 
 def _rendered(snapshots: list[Snapshot], accept: str) -> Mapping[str, float]:

@@ -14,9 +14,9 @@ from typing import Final
 import requests
 
 from bench.clients import exporter, sweep_of
-from bench.cloud import BenchCloud, Load
+from bench.cloud import BenchCloud
+from bench.load import Load
 from bench.measuring import INFORMATION, RUNS, Row, Say, Sweep
-from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 
 INSTANCES: Final = 1000
@@ -55,7 +55,7 @@ def scrapes_beside_a_refresh(say: Say) -> Iterator[Row]:
         load = Load(latency=0.02, changing=changing)
         with BenchCloud(load) as cloud, ExitStack() as stack:
             made = stack.enter_context(exporter(cloud, INSTANCES, 16, setup="background"))
-            web = WebServer(create_app(made, made.web_settings("/metrics")), "127.0.0.1", 0)
+            web = WebServer(made.app(), [("127.0.0.1", 0)])
             web.start()
             stack.callback(web.stop)
             sweep = sweep_of(made)

@@ -1,34 +1,36 @@
-"""Everything that this package raises on purpose.
+"""The errors that this package raises on purpose.
 
-The tree, so that a caller knows what to catch::
+The tree, to see which one to catch::
 
     ExporterError
       ConfigError                 the configuration must be changed; holds every problem found
       CredentialsError            no usable key or token
       ApiError                    one call to the cloud failed; `reason` is its metric label
-        AuthError                 401: the key or token is refused, stop asking
+        AuthError                 401: the key or token is refused
           RefusedEarlierError     it was refused a moment ago; no request was sent
         ForbiddenError            403: the key may not do this
         NotFoundError             404: no such instance, or no such API here
-        BadRequestError           other 4xx: the API refuses what we ask
-        ThrottledError            429: ask later
+        BadRequestError           other 4xx: the API refuses the request
+        ThrottledError            429: too many requests
           ThrottledEarlierError   it was throttled a moment ago; no request was sent
-          BudgetExhaustedError    our own limit has no slot in time; no request was sent
+          BudgetExhaustedError    our own rate limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
-        InvalidResponseError      an answer that is not what the API documents
-          TooLargeError           it holds more than is read: ask for less
+        InvalidResponseError      not the answer that the API documents
+          TooLargeError           more rows than are read at once: ask for fewer
         IncompleteListingError    a listing that may lack the newest tasks
-        InternalError             a fault of our own, or an answer that nobody foresaw
-        StoppedError              the exporter is shutting down
+        InternalError             a bug in the exporter, or an unforeseen answer
+        StoppedError              the exporter is shutting down; no request was sent
+
+Each module of commands, logs, state and web adds its own below `ExporterError`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ExporterError(Exception):
@@ -37,13 +39,12 @@ class ExporterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration: where it is, and what to change."""
+    """One mistake in a configuration: the path of the key, and what to change."""
 
     path: str
     message: str
 
     def __str__(self) -> str:
-        """Return the problem as one line of text."""
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
@@ -51,7 +52,6 @@ class ConfigError(ExporterError):
     """The configuration cannot be used; `problems` lists every mistake at once."""
 
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
-        self.source = source
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         plural = "s" if len(problems) != 1 else ""
@@ -59,14 +59,14 @@ class ConfigError(ExporterError):
 
 
 class CredentialsError(ExporterError):
-    """No usable key or token: the message says which one is missing and where to put it."""
+    """No usable key or token: the message names the missing one and where to put it."""
 
 
 class ApiError(ExporterError):
     """One call to the cloud failed.
 
-    `reason` is the value of the metric label; `status`, `error_code`, `request_id` are what the
-    cloud said, where it said it; `retry_after` is in seconds.
+    `reason` is the value of the metric label. `status`, `error_code`, `request_id` and
+    `retry_after` (seconds) come from the cloud's answer.
     """
 
     reason: ClassVar[str] = "invalid_response"
@@ -89,7 +89,7 @@ class ApiError(ExporterError):
         super().__init__(message)
 
     def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
-        """Change every text of the error: its `message`, and the others, each a `word`."""
+        """Replace the texts of the error: the message by `message`, the code and id by `word`."""
         self.message = message(self.message)
         self.error_code = word(self.error_code)
         self.request_id = word(self.request_id)
@@ -97,7 +97,7 @@ class ApiError(ExporterError):
 
     @property
     def fields(self) -> Mapping[str, object]:
-        """What a log line says of the error."""
+        """The fields of the error in a log line."""
         return {
             "reason": self.reason,
             "status": self.status,
@@ -107,13 +107,13 @@ class ApiError(ExporterError):
         }
 
     def __str__(self) -> str:
-        """Return the message with the facts that support staff ask for."""
+        """Return the message with the facts that the cloud's support asks for."""
         facts = [
             f"HTTP {self.status}" if self.status is not None else "",
             self.error_code,
             f"request id {self.request_id}" if self.request_id else "",
         ]
-        known = ", ".join(fact for fact in facts if fact)
+        known = ", ".join(filter(None, facts))
         return f"{self.message} ({known})" if known else self.message
 
 
@@ -124,7 +124,7 @@ class AuthError(ApiError):
 
 
 class RefusedEarlierError(AuthError):
-    """The key or token was refused a moment ago, so the call was not made."""
+    """The key or token was refused a moment ago; no request was sent."""
 
 
 class ForbiddenError(ApiError):
@@ -134,13 +134,13 @@ class ForbiddenError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: no such instance, or this API does not exist at this endpoint."""
+    """404: no such instance, or no such API at this endpoint."""
 
     reason = "not_found"
 
 
 class BadRequestError(ApiError):
-    """Another 4xx: the API refuses what it was asked."""
+    """Another 4xx: the API refuses the request."""
 
     reason = "bad_request"
 
@@ -153,13 +153,13 @@ class ThrottledError(ApiError):
 
 
 class ThrottledEarlierError(ThrottledError):
-    """The instance or the project was throttled a moment ago, so the call was not made."""
+    """The instance or the project was throttled a moment ago; no request was sent."""
 
     retryable = False
 
 
 class BudgetExhaustedError(ThrottledError):
-    """Our own request budget has no slot in time, so the call was not made."""
+    """Our own rate limit has no slot in time; no request was sent."""
 
     retryable = False
 
@@ -172,62 +172,51 @@ class ServerError(ApiError):
 
 
 class ApiTimeoutError(ApiError):
-    """No complete answer in time."""
+    """No complete answer came in time."""
 
     reason = "timeout"
     retryable = True
 
 
 class ApiConnectionError(ApiError):
-    """No connection to the cloud, or one that broke."""
+    """No connection to the cloud could be made, or it broke."""
 
     reason = "connection"
     retryable = True
 
 
 class InvalidResponseError(ApiError):
-    """An answer that is not what the API documents."""
+    """The answer is not the one that the API documents."""
 
     reason = "invalid_response"
     retryable = True
 
 
 class TooLargeError(InvalidResponseError):
-    """An answer that holds more than is read at once; the same question brings the same again."""
+    """The answer is larger than the limit; the same request would bring it again."""
 
     retryable = False
 
 
 class IncompleteListingError(ApiError):
-    """A listing that the page cap cut, and that may lack the newest tasks."""
+    """The page cap cut the listing, which may lack the newest tasks."""
 
     reason = "incomplete_listing"
 
 
 class InternalError(ApiError):
-    """A fault of our own, or an answer that nobody foresaw; the log has it, once."""
+    """A bug in the exporter, or an unforeseen answer; the log has its traceback once."""
 
     reason = "internal"
 
 
 class StoppedError(ApiError):
-    """The exporter is shutting down, so the call was not made."""
+    """The exporter is shutting down; no request was sent."""
 
     reason = "stopped"
-    retryable = False
 
 
-API_ERRORS: tuple[type[ApiError], ...] = (
-    AuthError,
-    ForbiddenError,
-    NotFoundError,
-    BadRequestError,
-    ThrottledError,
-    ServerError,
-    ApiTimeoutError,
-    ApiConnectionError,
-    InvalidResponseError,
-    IncompleteListingError,
-    InternalError,
+API_ERRORS: Final[tuple[type[ApiError], ...]] = tuple(
+    kind for kind in ApiError.__subclasses__() if kind is not StoppedError
 )
-"""The errors that `dcs_api_errors_total` counts: one `reason` each."""
+"""The errors that `dcs_api_errors_total` counts, one `reason` each."""

@@ -1,7 +1,7 @@
-"""The flags, and which command takes each; from the words of a command line to their values.
+"""The flags, and the commands that take them: from the words of a command line to their values.
 
 One parser reads all flags, wherever they stand: a flag means the same before its command and after
-it, and one that its command does not take is an error in both places.
+it, and a command refuses the flags of the others in both places.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from typing import Any, Final, NoReturn
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
 from dcs_task_exporter.simulator import DEMO_KEY
-from dcs_task_exporter.web.app import WebSettings
-from dcs_task_exporter.web.server import parse_listen_address
+from dcs_task_exporter.web.listen import parse_listen_address
+from dcs_task_exporter.web.settings import WebSettings
 
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
-DEFAULT_ADDRESS: Final = ":39327"
 DEFAULT_COMMAND: Final = "serve"
 
 
 class UsageError(ExporterError):
-    """A command line that cannot be understood: the message says which word, and what to write."""
+    """A command line that cannot be understood: names the word, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A flag: its name, the attribute that holds its value, and what `argparse` takes for it."""
+    """A flag, its default, and the settings that `argparse` takes for it."""
 
     name: str
-    dest: str
+    default: object
     settings: Mapping[str, Any]
+
+    @property
+    def dest(self) -> str:
+        """The attribute that holds the value: `log_level` for ``--log.level``."""
+        return self.name.lstrip("-").replace(".", "_").replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command: what its help says of it, its flags, and where it listens unless told.
-
-    `epilog` is what its help says at the end.
-    """
+    """A command: its flags, and the first and the last words of its help."""
 
     summary: str
     flags: tuple[Flag, ...]
-    address: str = DEFAULT_ADDRESS
     epilog: str = ""
 
 
@@ -71,7 +71,7 @@ def _url_path(text: str) -> str:
 
 def _file(text: str) -> Path:
     if not text:
-        message = "the name of a file is expected, not an empty text"
+        message = "expected the name of a file, not an empty text"
         raise argparse.ArgumentTypeError(message)
     return Path(text)
 
@@ -80,126 +80,87 @@ def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        message = f"a whole number is expected, not {text!r}"
+        message = f"expected a whole number, not {text!r}"
         raise argparse.ArgumentTypeError(message) from None
 
 
-_CONFIG: Final = (
-    Flag(
-        "--config.file",
-        "config_file",
-        {
-            "type": _file,
-            "metavar": "PATH",
-            "help": f"configuration file (default: {DEFAULT_CONFIG}, or the environment "
-            "without one)",
-        },
-    ),
-    Flag(
-        "--total-shards",
-        "total_shards",
-        {
-            "type": _number,
-            "default": 1,
-            "metavar": "N",
-            "help": "number of exporters that share the instances (default: %(default)s)",
-        },
-    ),
-    Flag(
-        "--shard",
-        "shard",
-        {
-            "type": _number,
-            "metavar": "I",
-            "help": "which of them this one is, from 0 (default: the number of the "
-            "StatefulSet's pod)",
-        },
-    ),
-)
+def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Flag:
+    text = f"{text}: {', '.join(choices)} (default: {default})"
+    metavar = name.rpartition(".")[2].upper()
+    return Flag(name, default, {"choices": choices, "metavar": metavar, "help": text})
 
-_LOG: Final = (
-    Flag(
-        "--log.level",
-        "log_level",
-        {
-            "choices": LEVELS,
-            "default": "info",
-            "metavar": "LEVEL",
-            "help": f"lowest level that is logged: {', '.join(LEVELS)} (default: %(default)s)",
-        },
-    ),
-    Flag(
-        "--log.format",
-        "log_format",
-        {
-            "choices": FORMATS,
-            "default": "logfmt",
-            "metavar": "FORMAT",
-            "help": f"form of a log line: {', '.join(FORMATS)} (default: %(default)s)",
-        },
-    ),
-)
 
-_WEB_CONFIG: Final = Flag(
-    "--web.config.file",
-    "web_config_file",
-    {
-        "type": _file,
-        "metavar": "PATH",
-        "help": "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
-    },
-)
+def _switch(name: str, text: str) -> Flag:
+    return Flag(name, default=False, settings={"action": "store_true", "help": text})
+
+
+def _value(name: str, type_: object, metavar: str, text: str, default: object = None) -> Flag:
+    return Flag(name, default, {"type": type_, "metavar": metavar, "help": text})
 
 
 def _web(address: str) -> tuple[Flag, ...]:
+    listen = {
+        "action": "append",
+        "type": _listen_address,
+        "metavar": "HOST:PORT",
+        "help": f"address to listen on; may be repeated (default: {address})",
+    }
+    path = "path of the metrics (default: /metrics)"
     return (
-        Flag(
-            "--web.listen-address",
-            "addresses",
-            {
-                "action": "append",
-                "type": _listen_address,
-                "metavar": "HOST:PORT",
-                "help": f"address to listen on; may be repeated (default: {address})",
-            },
-        ),
-        Flag(
-            "--web.telemetry-path",
-            "telemetry_path",
-            {
-                "type": _url_path,
-                "default": "/metrics",
-                "metavar": "PATH",
-                "help": "path of the metrics (default: %(default)s)",
-            },
-        ),
+        Flag("--web.listen-address", [parse_listen_address(address)], listen),
+        _value("--web.telemetry-path", _url_path, "PATH", path, "/metrics"),
     )
 
 
-def _switch(name: str, dest: str, told: str) -> Flag:
-    return Flag(name, dest, {"action": "store_true", "help": told})
-
-
-_ONLINE: Final = _switch(
-    "--online", "online", "also try the key, discovery and the task centre, and read each instance"
+_CONFIG: Final = (
+    _value(
+        "--config.file",
+        _file,
+        "PATH",
+        f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
+    ),
+    _value(
+        "--total-shards",
+        _number,
+        "N",
+        "number of exporters that share the instances (default: 1)",
+        1,
+    ),
+    _value(
+        "--shard",
+        _number,
+        "I",
+        "number of this exporter among them, from 0 (default: the number of the StatefulSet's pod)",
+    ),
 )
-_VERBOSE: Final = _switch("--verbose", "verbose", "with --online: list all instances, not only 20")
-_JSON: Final = _switch("--json", "json", "a JSON object for each instance")
+_LOG: Final = (
+    _choice("--log.level", LEVELS, "info", "lowest level to log"),
+    _choice("--log.format", FORMATS, "logfmt", "format of the log"),
+)
+_WEB_CONFIG: Final = _value(
+    "--web.config.file",
+    _file,
+    "PATH",
+    "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
+)
+_ONLINE: Final = _switch(
+    "--online", "also try the key, discovery and the task center, and read each instance"
+)
+_VERBOSE: Final = _switch("--verbose", "with --online: list all instances, not only 20")
+_JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
-_DEMO_ADDRESS: Final = "127.0.0.1:39327"
 _DEMO_KEY: Final = f"""\
 The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
   access key  {DEMO_KEY[0]}
   secret key  {DEMO_KEY[1]}
   region      cn-north-4
-The first line of the demo says where its cloud is.
+The first line that the demo prints has the address of its cloud.
 """
 
 COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
     {
         "serve": Command(
-            "serve /metrics (the default)",
-            (*_CONFIG, *_LOG, *_web(DEFAULT_ADDRESS), _WEB_CONFIG),
+            "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
         ),
         "check": Command(
             "check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, _ONLINE, _VERBOSE)
@@ -210,8 +171,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         ),
         "demo": Command(
             "run against a simulated cloud, without an account",
-            (*_LOG, *_web(_DEMO_ADDRESS)),
-            _DEMO_ADDRESS,
+            (*_LOG, *_web("127.0.0.1:39327")),
             _DEMO_KEY,
         ),
     }
@@ -227,36 +187,50 @@ _VERSION: Final = "--version"
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises what it cannot understand."""
+    """A parser that raises its errors, and sets only the flags that are given."""
+
+    def __init__(self, flags: Iterable[Flag]) -> None:
+        super().__init__(
+            add_help=False,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for flag in flags:
+            self.add_argument(flag.name, dest=flag.dest, **flag.settings)
+        self.add_argument(*_HELP, action="store_true", default=False, help="show this help")
+
+    def add_version(self) -> None:
+        """Add the flag that shows the version."""
+        self.add_argument(_VERSION, action="store_true", default=False, help="show the version")
 
     def error(self, message: str) -> NoReturn:
-        """Raise it, in words that begin with the flag."""
+        """Raise the error, in words that begin with the flag."""
         raise UsageError(message.removeprefix("argument "))
 
 
 def parse_flags(words: Sequence[str]) -> argparse.Namespace:
     """Return the values of all flags that the command takes, and its name as `command`.
 
-    `is_default` says whether no command was named; `help` and `version`, whether these are all
-    that was asked for. Raises `UsageError`.
+    `is_default` tells that no command was named; `help` and `version`, that the help or the version
+    is wanted. Raises `UsageError`.
     """
-    given, rest = _parser_of_all().parse_known_args(words)
+    parser = _Parser(FLAGS.values())
+    parser.add_version()
+    given, rest = parser.parse_known_args(words)
     command = _command_of(rest)
-    arguments = _parser_of(command).parse_args([])
+    taken = COMMANDS[command].flags
     for flag in FLAGS.values():
-        if flag.dest in given:
-            if flag.name not in _names_of(command):
-                told = command if rest else f"{command}, the command where none is named,"
-                message = f"{told} does not take {flag.name}: {_who_takes(flag.name)}"
-                raise UsageError(message)
-            setattr(arguments, flag.dest, getattr(given, flag.dest))
-    arguments.command, arguments.is_default = command, not rest
-    arguments.help, arguments.version = given.help, given.version
-    return arguments
+        if flag.dest in given and flag.name not in _names(taken):
+            subject = command if rest else f"{command}, the command where none is named,"
+            message = f"{subject} does not take {flag.name}: {_takers(flag.name)}"
+            raise UsageError(message)
+    values = {flag.dest: flag.default for flag in taken} | vars(given)
+    return argparse.Namespace(**values, command=command, is_default=not rest)
 
 
 def _command_of(rest: Sequence[str]) -> str:
-    """Return the command that is all that is left of a command line without its known flags."""
+    """Return the command, from the words of a command line that are no known flags."""
     for word in rest:
         if word.startswith("-"):
             name = word.partition("=")[0]
@@ -264,8 +238,8 @@ def _command_of(rest: Sequence[str]) -> str:
             raise UsageError(message)
     command, *more = rest or [DEFAULT_COMMAND]
     if command not in COMMANDS:
-        known = _nearest(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
-        message = f"there is no command {command!r}{known}"
+        hint = _nearest(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
+        message = f"there is no command {command!r}{hint}"
         raise UsageError(message)
     if more:
         message = f"{command} takes flags only, not {more[0]!r}"
@@ -274,56 +248,34 @@ def _command_of(rest: Sequence[str]) -> str:
 
 
 def help_of(command: str, *, with_commands: bool = False) -> str:
-    """Return the help of a command; with the list of all commands where none was named."""
-    parser = _parser_of(command)
+    """Return the help of a command; `with_commands` adds the list of all commands."""
+    described = COMMANDS[command]
+    parser = _Parser(described.flags)
     parser.usage = f"{PROGRAM} {command} [flags]"
-    parser.description = f"{COMMANDS[command].summary.capitalize()}."
-    parser.epilog = COMMANDS[command].epilog
+    parser.description = f"{described.summary.capitalize()}."
+    parser.epilog = described.epilog
     if with_commands:
-        parser.usage = f"{PROGRAM} [command] [flags]"
         width = max(map(len, COMMANDS))
-        listed = "\n".join(f"  {name:{width}}  {COMMANDS[name].summary}" for name in COMMANDS)
+        commands = "\n".join(f"  {name:{width}}  {COMMANDS[name].summary}" for name in COMMANDS)
+        parser.usage = f"{PROGRAM} [command] [flags]"
         parser.description = (
             f"Prometheus exporter for the background tasks of Huawei Cloud DCS.\n\n"
-            f"commands:\n{listed}\n\n"
+            f"commands:\n{commands}\n\n"
             f"Without a command it serves, with the flags below. Each command has its own --help."
         )
-        parser.add_argument(_VERSION, action="store_true", help="show the version")
+        parser.add_version()
     return parser.format_help()
 
 
-def _names_of(command: str) -> Sequence[str]:
-    return [flag.name for flag in COMMANDS[command].flags]
+def _names(flags: Iterable[Flag]) -> Sequence[str]:
+    return [flag.name for flag in flags]
 
 
-def _who_takes(name: str) -> str:
-    *others, last = [command for command in COMMANDS if name in _names_of(command)]
+def _takers(name: str) -> str:
+    *others, last = [word for word, command in COMMANDS.items() if name in _names(command.flags)]
     return f"it is a flag of {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def _parser_of_all() -> argparse.ArgumentParser:
-    """Return the parser of every flag, which sets only what is given."""
-    parser = _Parser(PROGRAM, add_help=False, allow_abbrev=False)
-    for flag in FLAGS.values():
-        settings = {**flag.settings, "default": argparse.SUPPRESS}
-        parser.add_argument(flag.name, dest=flag.dest, **settings)
-    parser.add_argument(*_HELP, action="store_true")
-    parser.add_argument(_VERSION, action="store_true")
-    return parser
-
-
-def _parser_of(command: str) -> argparse.ArgumentParser:
-    """Return the parser of the flags of one command, for its help and its defaults."""
-    parser = _Parser(
-        add_help=False, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for flag in COMMANDS[command].flags:
-        parser.add_argument(flag.name, dest=flag.dest, **flag.settings)
-    parser.add_argument(*_HELP, action="store_true", help="show this help")
-    parser.set_defaults(default_address=parse_listen_address(COMMANDS[command].address))
-    return parser

@@ -27,10 +27,10 @@ from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
 from dcs_task_exporter.cloud.transport import TlsSettings, Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
-from dcs_task_exporter.refresh.refresher import RefreshSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.settings import RefreshSettings
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.text.redaction import proxy_secrets
@@ -47,7 +47,7 @@ def client_of(
     timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
-    """Return the client of a project, with connections, key and request budget of its own."""
+    """Return the client of a project, with its own connections, key and rate limit."""
     if project.tls.insecure_skip_verify:
         logger.warning(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
@@ -90,16 +90,16 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
     return [operation for operation, wanted in used.items() if wanted]
 
 
-def detectors_of(
+def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
-) -> Mapping[str, ChangeDetector]:
-    """Return the change detectors of those projects whose task centre is used."""
+) -> Mapping[str, TaskCenter]:
+    """Return the task centers of the projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
 
     return {
-        project.name: ChangeDetector(
+        project.name: TaskCenter(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
@@ -113,24 +113,15 @@ def detectors_of(
 def discovery_of(
     project: ProjectConfig,
     client: DcsClient,
-    found: Callable[[Sequence[Instance]], None],
     clock: Clock,
+    found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
-    """Return what searches a project for instances and tells `found` of each new list."""
-    wanted = project.discovery
-    rules = DiscoveryRules(
-        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
-    )
-    return Discovery(
-        DiscoverySettings(project.name, rules, wanted.refresh_interval),
-        client.list_instances,
-        found,
-        clock,
-    )
+    """Return the discovery of a project; `found` gets each new list of instances."""
+    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
 
 
 def refresh_settings(config: Config) -> RefreshSettings:
-    """Return how refreshes are run."""
+    """Return the settings of the refresher."""
     collector = config.collector
     return RefreshSettings(
         rules=CountingRules(

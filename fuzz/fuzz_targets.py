@@ -44,7 +44,7 @@ from dcs_task_exporter.tasks.counting import (
     reveal,
 )
 from dcs_task_exporter.tasks.models import Instance, Listing
-from dcs_task_exporter.tasks.snapshots import Snapshot, figures
+from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from dcs_task_exporter.text import json_values
 
 NOW: Final = 1_592_381_900.0
@@ -267,8 +267,8 @@ def _tasks_shown(transport: Transport) -> bytes:
         told = listing.answered_at
         _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
         state = reveal(count(state, listing, now, RULES), state.shown)
-    shown = figures(state, listing, NOW + 60, RULES)
-    return _page().of([Snapshot(INSTANCE, up=True, figures=shown, refreshed_at=NOW)])
+    shown = task_metrics(state, listing, NOW + 60, RULES)
+    return _page().of([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
 
 
 def error_answers(data: bytes) -> Sequence[bytes]:

@@ -1,7 +1,7 @@
-"""Write the dashboards as JSON: for provisioning, and with inputs for import by hand.
+"""Write the dashboards as JSON: one form for provisioning, one for import by hand.
 
-python grafana/dashboards.py            # write
-python grafana/dashboards.py --check    # fail when what is written differs
+python grafana/dashboards.py            # write the files
+python grafana/dashboards.py --check    # fail if a file is out of date
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def _document(made: dashboard.Dashboard) -> dict[str, Any]:
 
 
 def all_panels(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the panels of a board with their rows, those inside closed rows too."""
+    """Return the panels and rows of a board, including the panels inside closed rows."""
     return [each for panel in document["panels"] for each in (panel, *(panel.get("panels") or ()))]
 
 
 def _numbered(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the boards with the numbers of panels in their links, in place of the titles."""
+    """Return the boards with panel titles in links replaced by panel numbers."""
     numbers = {
         (document["uid"], panel["title"]): panel["id"]
         for document in documents.values()
@@ -71,7 +71,7 @@ def _numbered(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _importable(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the form in which grafana.com keeps dashboards."""
+    """Return the form that grafana.com and the import page take."""
     source = {"label": "Prometheus", "type": "datasource", "pluginId": "prometheus"}
     requires = [
         {"type": "grafana", "id": "grafana", "name": "Grafana", "version": "10.4.0"},
@@ -79,7 +79,7 @@ def _importable(document: dict[str, Any]) -> dict[str, Any]:
     ]
     changed: dict[str, Any] = json.loads(json.dumps(document))
     for variable in changed["templating"]["list"]:
-        if variable["type"] == "datasource":  # kept, with the chosen one: links and queries name it
+        if variable["type"] == "datasource":  # kept, because links and queries name it
             variable["current"] = {"text": f"${{{INPUT}}}", "value": f"${{{INPUT}}}"}
     inputs = [{"name": INPUT, "pluginName": "Prometheus", "description": "", **source}]
     return {"__inputs": inputs, "__requires": requires, **changed}
@@ -90,7 +90,7 @@ def _text(document: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Write the files, or compare them."""
+    """Write the files, or compare them with --check."""
     files = generated()
     if "--check" in sys.argv[1:]:
         return int(any(not p.exists() or p.read_text() != text for p, text in files.items()))

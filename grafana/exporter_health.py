@@ -1,4 +1,4 @@
-"""The Exporter dashboard: can the tasks be believed."""
+"""The Exporter dashboard, which says whether you can trust the data."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from panels import (
     Column,
     Query,
     ago,
+    at_end,
     at_most,
     base,
+    labeled,
     lines,
     link,
     number,
@@ -40,23 +42,23 @@ EXPORTER_COLUMN: Final = Column("instance", "Exporter")
 
 def build() -> dashboard.Dashboard:
     """Return the dashboard."""
-    made = base(EXPORTER, "DCS tasks: Exporter", "Can the tasks be believed?")
+    made = base(EXPORTER, "DCS tasks: Exporter", "Can I trust the data?")
     for panel in (*_first_row(), *_second_row(), _doubtful(), _targets(), _errors()):
         made = made.with_panel(panel)
     return (
         made.with_row(row("What does the cloud answer?", *_answers()))
-        .with_row(row("Is the budget enough?", *_budget()))
+        .with_row(row("Is the rate limit high enough?", *_rate_limit()))
         .with_row(row("The process itself", *_process()))
     )
 
 
 def or_none(expression: str) -> str:
-    """Return `expression`, or -1 where it is empty although an exporter answers."""
+    """Return `expression`, or -1 if it is empty although an exporter answers."""
     return f"{expression} or 0 * count(dcs_task_exporter_build_info{{{JOB}}}) - 1"
 
 
 def _first_row() -> tuple[stat.Panel, ...]:
-    """Return whether the instances are read."""
+    """Return the panels about the reading of instances."""
     searching = (
         f"count(min by (project) (dcs_discovery_up{{{SCOPE}}}) == 0 or "
         f"sum by (project) (dcs_project_instances_watched{{{SCOPE}}}) == 0)"
@@ -67,22 +69,22 @@ def _first_row() -> tuple[stat.Panel, ...]:
         shared.oldest_data(SCOPE),
         number(
             "Projects that find nothing",
-            "Projects whose instances cannot be listed, or that have none to watch: their "
-            "tasks may fail unseen.",
+            "Projects whose instances cannot be listed, and projects without a watched instance. "
+            "Their tasks may fail unseen.",
             Query(f"{searching} or 0 * count(dcs_project_instances_watched{{{SCOPE}}})"),
             thresholds=steps((1, RED)),
             drill_down=link("Why", EXPORTER, panel="Errors by kind"),
         ),
         number(
             "Cut listings",
-            "Instances with more tasks than collector.max_pages holds.",
+            "Instances whose listing has more pages than collector.max_pages.",
             Query(f"sum(max by (dcs_instance_id) (dcs_instance_tasks_truncated{{{SCOPE}}}))"),
             thresholds=steps((1, ORANGE)),
             drill_down=link("Which", EXPORTER, panel="Instances in doubt"),
         ),
         number(
             "Clock in doubt",
-            "Projects for which an exporter's clock cannot be believed.",
+            "Projects for which an exporter does not trust its own clock.",
             Query(f"sum(max by (project) (dcs_clock_in_doubt{{{SCOPE}}}))"),
             thresholds=steps((1, RED)),
             drill_down=link("Whose", EXPORTER, panel="Scrape targets, each"),
@@ -91,7 +93,7 @@ def _first_row() -> tuple[stat.Panel, ...]:
 
 
 def _second_row() -> tuple[stat.Panel, ...]:
-    """Return what the exporter says of its own files."""
+    """Return the panels about the files and credentials of the exporters."""
     errors = f"dcs_task_exporter_state_errors_total{{{JOB}}}"
     failed = f"round(sum(increase({errors}[$__range])))"
     expires = f"dcs_credentials_expiry_timestamp_seconds{{{SCOPE}}}"
@@ -100,7 +102,7 @@ def _second_row() -> tuple[stat.Panel, ...]:
     return (
         number(
             "Configuration",
-            "Whether every exporter could load its latest configuration.",
+            "Whether every exporter has loaded its latest configuration.",
             Query(f"min(dcs_task_exporter_config_last_reload_successful{{{JOB}}})"),
             thresholds=steps((1, GREEN), base=RED),
             texts={"0": ("refused", RED), "1": ("loaded", GREEN)},
@@ -110,7 +112,7 @@ def _second_row() -> tuple[stat.Panel, ...]:
         ),
         number(
             "Counts saved",
-            "How long ago the counts were saved; a quiet exporter saves every five minutes.",
+            "Time since the counts were last saved. A quiet exporter saves every five minutes.",
             Query(
                 or_none(
                     f"max(time() - dcs_task_exporter_state_last_save_timestamp_seconds{{{JOB}}})"
@@ -125,7 +127,7 @@ def _second_row() -> tuple[stat.Panel, ...]:
         ),
         number(
             "Problems with the state file",
-            "Times that it could not be used or saved to, within the chosen time.",
+            "How often the state file could not be used or saved in the time range.",
             Query(or_none(f"({failed} > 0 or {failed} and on () count({errors}))")),
             thresholds=steps((1, RED)),
             texts=in_memory,
@@ -135,7 +137,7 @@ def _second_row() -> tuple[stat.Panel, ...]:
         ),
         number(
             "Credentials expire in",
-            "Of temporary credentials, the first to expire.",
+            "Time until the first temporary credentials expire.",
             Query(or_none(f"clamp_min(min({expires} - time()), 0)")),
             unit="s",
             thresholds=steps((3600, ORANGE), (14400, GREEN), base=RED),
@@ -154,11 +156,11 @@ def _doubtful() -> table_panel.Panel:
     read = f"max by ({by}) (dcs_instance_last_refresh_timestamp_seconds{{{SCOPE}}})"
     problems = (("cannot be read", down), ("listing cut", cut))
     expression = " or ".join(
-        f'label_replace({read} and on ({by}) {which} or 0 * ({which}), "problem", "{text}", "", "")'
+        labeled(f"{read} and on ({by}) {which} or 0 * ({which})", "problem", text)
         for text, which in problems
     )
     gone = f"{shared.last_read(SCOPE)} unless on (dcs_instance_id) dcs_instance_up{{{SCOPE}}}"
-    lost = f'label_replace({gone}, "problem", "its exporter is down", "", "")'
+    lost = labeled(gone, "problem", "its exporter is down")
     problem = Column(
         "problem",
         "Problem",
@@ -167,7 +169,7 @@ def _doubtful() -> table_panel.Panel:
     )
     return table(
         "Instances in doubt",
-        "Instances of which not everything is known, by the word of each exporter. The "
+        "Instances whose data is missing or incomplete, one row per exporter. The "
         f"{MOST_ROWS} that were read longest ago.",
         f"1000 * bottomk({MOST_ROWS}, {expression} or {lost})",
         (ago("Last read", "never"), NAME, problem, EXPORTER_COLUMN, ID),
@@ -186,16 +188,14 @@ def _targets() -> table_panel.Panel:
     down, alive = f"({TARGETS}) == 0", f"({TARGETS}) == 1"
     of_target = "on (job, instance)"
     marked = " or ".join(
-        f'label_replace({alive} and {of_target} ({which}), "note", "{note}", "", "")'
+        labeled(f"{alive} and {of_target} ({which})", "note", note)
         for note, which in (("clock in doubt", clock), ("configuration refused", refused))
     )
-    expression = (
-        f'label_replace({down}, "answers", "no", "", "") or label_replace({marked} or '
-        f'{of_target} ({alive}), "answers", "yes", "", "")'
-    )
+    answering = labeled(f"{marked} or {of_target} ({alive})", "answers", "yes")
+    expression = f"{labeled(down, 'answers', 'no')} or {answering}"
     return table(
         "Scrape targets, each",
-        f"Exporters and probes, those that do not answer first. At most {MOST_ROWS}.",
+        f"Exporters and probes; those that do not answer come first. At most {MOST_ROWS}.",
         f"bottomk({MOST_ROWS}, {expression})",
         (Column("instance", "Target"), answers, notes, Column("job", "Job", 120)),
         drill_down=link("All tasks", FLEET),
@@ -206,49 +206,38 @@ def _targets() -> table_panel.Panel:
 
 
 def _errors() -> AnyPanel:
-    errors = f"dcs_api_errors_total{{{SCOPE}}}"
-    by = "project, operation, reason"
     return lines(
         "Errors by kind",
-        "Requests to the cloud that failed: what reason means stands in docs/metrics.md.",
-        [
-            Query(
-                at_most(
-                    by,
-                    f"sum by ({by}) (rate({errors}[$__rate_interval])) > 0",
-                    f"increase({errors}[$__range] @ end())",
-                ),
-                "{{project}} {{operation}} {{reason}}",
-            )
-        ],
+        "Failed requests to the cloud. docs/metrics.md explains the reasons.",
+        [_rate("dcs_api_errors_total", "project, operation, reason", " > 0")],
         unit="reqps",
         width=7,
     )
 
 
+def _rate(counter: str, by: str, only: str = "") -> Query:
+    """Return the rate of a counter by these labels, for the series that rose most."""
+    series = f"{counter}{{{SCOPE}}}"
+    rate = f"sum by ({by}) (rate({series}[$__rate_interval])){only}"
+    legend = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    return Query(at_most(by, rate, f"increase({series}[$__range] @ end())"), legend)
+
+
 def _answers() -> tuple[AnyPanel, ...]:
-    requests = f"dcs_api_requests_total{{{SCOPE}}}"
-    by = "project, operation, code"
     bucket = f"dcs_api_request_duration_seconds_bucket{{{SCOPE}}}[$__rate_interval]"
-    asked = f"increase({requests}[$__range] @ end())"
+    asked = f"increase(dcs_api_requests_total{{{SCOPE}}}[$__range] @ end())"
     refreshed = f"dcs_instance_refresh_duration_seconds{{{SCOPE}}}"
     instance = "dcs_instance_id, dcs_instance_name"
     return (
         lines(
             "Requests by status",
-            "All HTTP requests to the cloud, of all exporters; error is one without an answer.",
-            [
-                Query(
-                    at_most(by, f"sum by ({by}) (rate({requests}[$__rate_interval]))", asked),
-                    "{{project}} {{operation}} {{code}}",
-                )
-            ],
+            "All HTTP requests to the cloud, by all exporters; error means no answer.",
+            [_rate("dcs_api_requests_total", "project, operation, code")],
             unit="reqps",
         ),
         lines(
             "Latency of the API",
-            "Half of the requests, and all but one in a hundred, took no longer; of the ten "
-            "projects that were asked most.",
+            "The median and the 99th percentile, for the ten projects with the most requests.",
             [
                 Query(
                     at_most(
@@ -265,13 +254,13 @@ def _answers() -> tuple[AnyPanel, ...]:
         ),
         lines(
             "Refresh of an instance",
-            "How long the latest refresh took, all pages and retries; of the slowest instances.",
+            "Duration of the latest refresh with all pages and retries, for the slowest instances.",
             [
                 Query(
                     at_most(
                         instance,
                         f"max by ({instance}) ({refreshed})",
-                        f"last_over_time({refreshed}[$__range] @ end())",
+                        at_end(refreshed),
                     ),
                     "{{dcs_instance_name}}",
                 )
@@ -281,35 +270,28 @@ def _answers() -> tuple[AnyPanel, ...]:
     )
 
 
-def _budget() -> tuple[AnyPanel, ...]:
-    def of_projects(counter: str) -> Query:
-        series = f"{counter}{{{SCOPE}}}"
-        rate = f"sum by (project) (rate({series}[$__rate_interval]))"
-        return Query(
-            at_most("project", rate, f"increase({series}[$__range] @ end())"), "{{project}}"
-        )
-
+def _rate_limit() -> tuple[AnyPanel, ...]:
     took = f"dcs_task_exporter_scrape_duration_seconds{{{JOB}}}"
-    slowest = f"last_over_time({took}[$__range] @ end())"
+    slowest = at_end(took)
     joined = f"dcs_task_exporter_scrapes_coalesced_total{{{JOB}}}"
     by = "job, instance"
     return (
         lines(
-            "Waiting for the budget",
-            "Seconds that requests waited for a slot, per second; above 1, requests queue up.",
-            [of_projects("dcs_api_throttle_wait_seconds_total")],
+            "Waiting for the rate limit",
+            "Seconds of waiting for the rate limit, per second. Above 1, requests queue up.",
+            [_rate("dcs_api_throttle_wait_seconds_total", "project")],
             unit="none",
         ),
         lines(
-            "Asked again",
-            "Retries of requests that may succeed later.",
-            [of_projects("dcs_api_retries_total")],
+            "Retries",
+            "Requests that were sent again after an error.",
+            [_rate("dcs_api_retries_total", "project")],
             unit="reqps",
         ),
         shared.age(SCOPE),
         lines(
             "Scrapes",
-            "How long the latest scrape took, and how many joined another's refresh.",
+            "Duration of the latest scrape, and scrapes that joined a running refresh.",
             [
                 Query(at_most(by, f"max by ({by}) ({took})", slowest, 10), "{{instance}} took"),
                 Query(
@@ -326,17 +308,17 @@ def _budget() -> tuple[AnyPanel, ...]:
 def _process() -> tuple[AnyPanel, ...]:
     memory, cpu = f"process_resident_memory_bytes{{{JOB}}}", f"process_cpu_seconds_total{{{JOB}}}"
     by = "job, instance"
-    largest = f"last_over_time({memory}[$__range] @ end()) {OURS}"
+    largest = f"{at_end(memory)} {OURS}"
     return (
         lines(
             "Memory",
-            "Resident memory of the exporters; it should stay flat.",
+            "Resident memory of the exporters. It should stay flat.",
             [Query(at_most(by, f"max by ({by}) ({memory} {OURS})", largest), "{{instance}}")],
             unit="bytes",
         ),
         lines(
             "CPU",
-            "Processor seconds per second of the exporters.",
+            "Processor time that the exporters use, in seconds per second.",
             [
                 Query(
                     at_most(

@@ -1,4 +1,4 @@
-"""The Fleet dashboard: is something wrong, and where."""
+"""The Fleet dashboard, which says whether something is wrong, and where."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 import shared
 from grafana_foundation_sdk.builders import dashboard
-from panels import FLEET, RED, at_most, base, instances, marks, row, variable
+from panels import FLEET, RED, base, instances, marks, row, variable
 
 SCOPE: Final = 'job=~"$job",project=~"$project",dcs_instance_id=~"$dcs_instance"'
 NAMED: Final = f'{SCOPE},task_name=~"$task_name"'
@@ -50,7 +50,7 @@ def build() -> dashboard.Dashboard:
         )
     ).with_row(
         row(
-            "How long, how old, and what Redis felt",
+            "Durations, age of the data, and memory of Redis",
             shared.durations(NAMED, f"{LEGEND} {{{{status}}}}"),
             shared.memory(SCOPE, "Memory of the instances, beside their tasks"),
             shared.age(SCOPE),
@@ -59,7 +59,5 @@ def build() -> dashboard.Dashboard:
 
 
 def _failures() -> str:
-    failed = f"dcs_task_last_failure_timestamp_seconds{{{NAMED}}}"
     by = "dcs_instance_id, dcs_instance_name, task_name"
-    ranked = f"last_over_time({failed}[$__range] @ end())"
-    return at_most(by, f"1000 * max by ({by}) ({failed}) > $__from", ranked)
+    return shared.times("dcs_task_last_failure_timestamp_seconds", NAMED, by)

@@ -1,4 +1,4 @@
-"""The Instance dashboard: what happened to one DCS instance."""
+"""The Instance dashboard, which says what happened to one DCS instance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from panels import (
     RED,
     AnyPanel,
     Query,
-    at_most,
     base,
     instances,
     lines,
@@ -40,7 +39,7 @@ def build() -> dashboard.Dashboard:
         shared.scrape_targets(),
         number(
             "Read",
-            "Whether the latest attempt to read the tasks succeeded.",
+            "Whether the latest refresh of the instance succeeded.",
             Query(f"max(dcs_instance_up{{{SCOPE}}})"),
             thresholds=steps((1, GREEN), base=RED),
             texts={"0": ("no", RED), "1": ("yes", GREEN)},
@@ -53,8 +52,8 @@ def build() -> dashboard.Dashboard:
         shared.active(SCOPE, SCOPE, INSTANCE, "Latest task of each name", width=3),
         number(
             "Active for",
-            "How long the oldest active task has run.",
-            Query(shared.nobody_else(started, SCOPE)),
+            "How long the oldest active task has been running.",
+            Query(shared.or_zero(started, SCOPE)),
             unit="s",
             texts={"0": ("nothing runs", GREEN)},
             thresholds=steps((7200, ORANGE), (14400, RED)),
@@ -68,7 +67,7 @@ def build() -> dashboard.Dashboard:
         made = made.with_panel(panel)
     return made.with_row(
         row(
-            "How often, how long, capacity, and memory",
+            "Finished tasks, durations, capacity, and memory",
             shared.finished(SCOPE, SCOPE),
             _capacity(),
             shared.memory(SCOPE, "Memory, beside the tasks"),
@@ -78,17 +77,15 @@ def build() -> dashboard.Dashboard:
 
 
 def _finished() -> str:
-    """Return the times of finished tasks; grafana/README.md offers the same for other boards."""
-    ended = f"dcs_task_last_end_timestamp_seconds{{{SCOPE}}}"
+    """Return the times of finished tasks; grafana/README.md shows this query too."""
     by = "dcs_instance_name, task_name, status"
-    ranked = f"last_over_time({ended}[$__range] @ end())"
-    return at_most(by, f"1000 * max by ({by}) ({ended}) > $__from", ranked)
+    return shared.times("dcs_task_last_end_timestamp_seconds", SCOPE, by)
 
 
 def _capacity() -> AnyPanel:
     return lines(
         "Capacity by the latest resize",
-        "Capacity before and after the latest EXTEND that succeeded, of the look-back window.",
+        "Capacity before and after the latest successful EXTEND in the look-back window.",
         [
             Query(f"max(dcs_task_extend_{which}_capacity_bytes{{{SCOPE}}})", legend)
             for which, legend in (("old", "before"), ("new", "after"))

@@ -16,21 +16,21 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE: Final = common_model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 SCRAPE_INTERVAL: Final = "1m"
-"""As in prometheus/prometheus.example.yml: `$__rate_interval` is at least four times this."""
+"""As in prometheus/prometheus.example.yml; `$__rate_interval` is at least four times this."""
 
 FLEET, INSTANCE, EXPORTER = "dcs-tasks-fleet", "dcs-tasks-instance", "dcs-tasks-exporter"
 FAILED: Final = "FAILED|FAIL|ERROR"
-"""The status words of a failure, as a matcher; add those of `status_words.failure`."""
+"""A regular expression of the statuses that mean failure; add your `status_words.failure`."""
 
 MOST_SERIES: Final = 20
 MOST_ROWS: Final = 200
 
 GREEN, ORANGE, RED, BLUE, PURPLE = "green", "orange", "red", "blue", "purple"
 UNKNOWN: Final = PURPLE
-"""No other thing has this color, so what is not known looks neither good nor bad."""
+"""Used for nothing else, so that an unknown value looks neither good nor bad."""
 
-NOTHING: Final = "Nothing here. The first row says whether that can be believed."
-"""What an empty table or graph says: it cannot tell "there are none" from "nobody looked"."""
+NOTHING: Final = "No data. The first row says whether the exporters answer."
+"""The text of an empty table or graph, which may mean "none" or "not known"."""
 
 STATUS_COLORS: Final = {
     "SUCCESS": GREEN,
@@ -45,7 +45,7 @@ Text = tuple[str, str]
 
 @dataclass(frozen=True)
 class Query:
-    """One PromQL expression, and the name that its series get."""
+    """A PromQL expression, and the legend of its series."""
 
     expression: str
     legend: str = ""
@@ -53,17 +53,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: the label (or `Value`) that fills it, its header, and its look."""
+    """A column of a table: its source (a label or `Value`), its header, and its look."""
 
     source: str
     header: str
     width: int = 0
     unit: str = ""
     texts: Mapping[str, Text] | None = None
-    """What is written for some values, by value."""
+    """Texts that replace values."""
 
     colors: Mapping[str, str] | None = None
-    """The color of the cell, by a regular expression of the text."""
+    """Colors of the cell, by regular expressions of its text."""
 
 
 NAME: Final = Column("dcs_instance_name", "Instance")
@@ -77,41 +77,51 @@ TASK_ID: Final = Column("task_id", "Task id", width=110)
 
 
 def moment(header: str) -> Column:
-    """Return the column of the value: when it was, in milliseconds; 0 is not known."""
+    """Return a column that shows the value (Unix milliseconds, 0: unknown) as a time."""
     return Column("Value", header, 165, "dateTimeAsIsoNoDateIfToday", {"0": ("unknown", UNKNOWN)})
 
 
 def ago(header: str, never: str = "unknown") -> Column:
-    """Return the column of the value: how long ago it was, of milliseconds; 0 is not known."""
+    """Return a column that shows the value (Unix milliseconds, 0: `never`) as an age."""
     return Column("Value", header, 130, "dateTimeFromNow", {"0": (never, UNKNOWN)})
 
 
 def steps(*levels: tuple[float, str], base: str = GREEN) -> dashboard.ThresholdsConfig:
-    """Return the colors of a number that is 0 or more: `base`, then the color of each level.
+    """Return the colors of a number from 0 up: `base`, then the color of each level.
 
-    Grafana gives the lowest color to what has no value: UNKNOWN.
+    Grafana gives the lowest color, UNKNOWN, to a number without a value.
     """
     thresholds = [model.Threshold(color=UNKNOWN), model.Threshold(value=0, color=base)]
     thresholds += [model.Threshold(value=value, color=color) for value, color in levels]
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
+def at_end(series: str) -> str:
+    """Return the last value of each series in the time range."""
+    return f"last_over_time({series}[$__range] @ end())"
+
+
+def labeled(expression: str, label: str, text: str) -> str:
+    """Return `expression` with one label more."""
+    return f'label_replace({expression}, "{label}", "{text}", "", "")'
+
+
 def at_most(by: str, expression: str, rank: str, most: int = MOST_SERIES) -> str:
     """Return the series of `expression` whose `rank` is highest at the end of the time range.
 
-    A plain topk would choose anew at each step, and draw every series that was ever chosen.
+    A plain `topk` chooses again at each step, and so draws every series it ever chose.
     """
     return f"{expression} and on ({by}) topk({most}, max by ({by}) ({rank}))"
 
 
 def link(title: str, board: str, *, panel: str = "", **fields: str) -> dashboard.DashboardLink:
-    """Return a link to a board or one of its panels, with the time range and the variables.
+    """Return a link to a board or one of its panels that keeps the time range and the variables.
 
-    `fields` are the variables that the clicked row sets, and the columns that they are set from.
+    `fields` maps variables to the columns of the clicked row that set them.
     """
     kept = ["${__url_time_range}", "${datasource:queryparam}", "${job:queryparam}"]
     kept += ["${project:queryparam}"]
-    if panel:  # becomes the panel's number when that is known: dashboards.py
+    if panel:  # dashboards.py replaces the title by the panel's number
         kept.append(f"viewPanel={panel}")
     kept += [f"var-{name}=${{__data.fields.{column}}}" for name, column in fields.items()]
     return dashboard.DashboardLink(title).url(f"/d/{board}?{'&'.join(kept)}").target_blank(False)
@@ -163,7 +173,7 @@ def number(
     width: int = 4,
     height: int = 4,
 ) -> stat.Panel:
-    """Return a panel with one or two large numbers of now; `second` colors the second one."""
+    """Return a panel with one or two current numbers; `second` colors the second one."""
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
     panel = (
         stat.Panel()
@@ -204,7 +214,7 @@ def lines(
     style: Literal["line", "bars"] = "line",
     thresholds: dashboard.ThresholdsConfig | None = None,
 ) -> time_series.Panel:
-    """Return a panel of series over time; `right_unit` gives those of query B their own axis."""
+    """Return a graph over time; with `right_unit`, query B gets the right axis."""
     legend = (
         common.VizLegendOptions()
         .show_legend(True)
@@ -260,7 +270,10 @@ def table(
     width: int = 24,
     height: int = 8,
 ) -> table_panel.Panel:
-    """Return a table of now with these columns and no others; `sort` says which are descending."""
+    """Return a table of current values with exactly these columns.
+
+    `sort` maps column headers to whether they sort in descending order.
+    """
     allowed = {"include": {"names": [column.source for column in columns]}}
     arranged = {
         "excludeByName": {},
@@ -314,7 +327,7 @@ def _look(column: Column) -> list[model.DynamicConfigValue]:
 def timeline(
     title: str, description: str, query: Query, *, width: int = 24, height: int = 9
 ) -> state_timeline.Panel:
-    """Return a panel of what was the case when."""
+    """Return a state timeline."""
     return (
         state_timeline.Panel()
         .title(title)
@@ -336,7 +349,7 @@ def timeline(
 def variable(
     name: str, label: str, query: str, *, multi: bool = True, regex: str = ""
 ) -> dashboard.QueryVariable:
-    """Return a variable whose values are looked up, anew when the time range changes."""
+    """Return a variable whose values are queried again whenever the time range changes."""
     made = (
         dashboard.QueryVariable(name)
         .label(label)
@@ -353,7 +366,7 @@ def variable(
 
 
 def instances(*, multi: bool) -> dashboard.QueryVariable:
-    """Return the variable of an instance: chosen by its name, and put in by its id."""
+    """Return the variable for instances, which shows names and holds ids."""
     found = 'last_over_time(dcs_instance_info{job=~"$job",project=~"$project"}[$__range])'
     return variable(
         "dcs_instance",
@@ -365,7 +378,7 @@ def instances(*, multi: bool) -> dashboard.QueryVariable:
 
 
 def marks(name: str, expression: str, color: str) -> dashboard.AnnotationQuery:
-    """Return marks at the times that are the values of the series, in milliseconds."""
+    """Return annotations at the times (Unix milliseconds) that the series hold."""
     query = Query(expression)
     return (
         dashboard.AnnotationQuery()
@@ -381,7 +394,7 @@ def marks(name: str, expression: str, color: str) -> dashboard.AnnotationQuery:
 
 
 def base(uid: str, title: str, description: str) -> dashboard.Dashboard:
-    """Return an empty dashboard with the data source, job and project, and links to the others."""
+    """Return an empty dashboard with the common variables and links to the other dashboards."""
     others = (
         dashboard.DashboardLink("DCS tasks")
         .type(model.DashboardLinkType.DASHBOARDS)
@@ -413,7 +426,7 @@ def base(uid: str, title: str, description: str) -> dashboard.Dashboard:
 
 
 def row(title: str, *panels: AnyPanel) -> dashboard.Row:
-    """Return a row that is closed at first: its panels ask nothing until somebody opens it."""
+    """Return a closed row, whose panels query nothing until it is opened."""
     made = dashboard.Row(title)
     for panel in panels:
         made = made.with_panel(panel)

@@ -1,7 +1,7 @@
-"""Writes dcs-tasks-alerts.yml: run it after each change here (`make alerts`).
+"""Write dcs-tasks-alerts.yml; run `make alerts` after each change here.
 
-Set the two addresses below to your own. Then look at the table of tasks: it alone says which failed
-task is critical, which task changes who can reach an instance, and how long a task may take.
+Set the two addresses below to your own. Then adapt the table of tasks: it decides which failed tasks
+are critical, which tasks change the access to an instance, and how long each task may take.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ RUNBOOKS: Final = "https://runbooks.example.com"
 
 HOUR: Final = 3600
 STALE_AFTER: Final = 900
-"""Seconds after which data are older than they should be; above `task_center.full_pass_interval`."""
+"""Seconds after which data is stale; keep it above `task_center.full_pass_interval`."""
 
 FAILURE_WORDS: Final = "FAILED|FAIL|ERROR"
-"""Statuses that mean failure; add the words of `status_words.failure`, if you have any."""
+"""Statuses that mean failure; add those of your `status_words.failure`, if any."""
 
 KNOWN_WORDS: Final = (
     f"SUCCESS|{FAILURE_WORDS}|CANCELLED|CANCELED|DELETED|CREATED|WAITING|EXECUTING|RUNNING|INIT"
 )
-"""Statuses that the exporter knows; add all the words of `status_words`."""
+"""Statuses that the exporter knows; add all those of your `status_words`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is at stake with the tasks of a name, which is a regular expression."""
+    """How to treat the tasks of one name.
+
+    `name` is a regular expression, `failed` the severity of a failure, `access` whether the task
+    changes the access to an instance, `limit` how many seconds it may take.
+    """
 
     name: str
     failed: str = "critical"
@@ -51,12 +55,12 @@ TASKS: Final = (
     Task(".+Whitelist", failed="warning", access=True),
     Task(".+Acl", failed="warning", access=True),
 )
-"""A name that is not here: its failure is critical, and it may take two hours."""
+"""The failure of a task that is not listed here is critical, and it may take two hours."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One rule; `about` says which dashboard and which labels its description uses."""
+    """One alerting rule; `wait` is its `for`, `keep` its `keep_firing_for`."""
 
     name: str
     severity: str
@@ -75,7 +79,7 @@ OWNER: Final = (
 
 
 def names(*, failed: str = "", access: bool = False, limit: int = 0) -> str:
-    """Return the names of the table's tasks for which all of this holds."""
+    """Return a regular expression of the names of all tasks that match every given criterion."""
     return "|".join(
         task.name
         for task in TASKS
@@ -84,23 +88,23 @@ def names(*, failed: str = "", access: bool = False, limit: int = 0) -> str:
 
 
 def latest(series: str) -> str:
-    """Return a gauge as the replicas of an exporter show it, also while one of them restarts."""
+    """Return the maximum of a gauge over replicas; a restart of up to 5 minutes leaves no gap."""
     return f"max without (instance, pod) (last_over_time({series}[5m]))"
 
 
 def rise(series: str, period: str, over: str = "") -> str:
-    """Return how much a counter rose: of each exporter, then its sum, then once for all replicas."""
+    """Return the increase of a counter: per exporter, summed `over` labels, then the replicas' maximum."""
     increase = f"increase({series}[{period}])"
     summed = f"sum without ({over}) ({increase})" if over else increase
     return f"max without (instance, pod) ({summed})"
 
 
 def times(series: str, period: str, number: int) -> str:
-    """Return a condition: a counter rose this often, summed over statuses.
+    """Return the condition that a counter, summed over statuses, rose by at least `number`.
 
-    increase() alone reckons with what lies beyond its samples: one rise between the first two
-    samples of a series can read as two. The largest value less the smallest cannot, but it takes
-    a restart for a rise.
+    `increase()` extrapolates: a single rise between the first two samples of a series can read as
+    two. The difference between largest and smallest value does not extrapolate, but takes a
+    restart for a rise. So both must hold.
     """
     seen = f"max_over_time({series}[{period}]) - min_over_time({series}[{period}])"
     return (
@@ -111,16 +115,16 @@ def times(series: str, period: str, number: int) -> str:
 
 
 def failed_task(severity: str) -> Alert:
-    """Return the alert on failed tasks of the names whose failure has this severity."""
+    """Return the alert on failed tasks, for the task names whose failure has this severity."""
     matcher = f'task_name{"=~" if severity == "warning" else "!~"}"{names(failed="warning")}"'
     series = f"dcs_task_last_failure_timestamp_seconds{{{matcher}}}"
     shown = f"max without (instance, pod) ({series})"
     return Alert(
         "DCSTaskFailed",
         severity,
-        # The counter tells a new failure from what had failed before the exporter came. ALERTS
-        # keeps the alert where an exporter without a state file restarts, and counts from 0.
-        # An instance that was renamed has its new name alone, and one success for both names.
+        # The counter tells a new failure from one before the exporter first read the instance.
+        # ALERTS keeps the alert firing while an exporter without a state file restarts from 0.
+        # After a rename, only the new name alerts, and a success under either name counts.
         f"""
         (
           {shown}
@@ -138,12 +142,12 @@ def failed_task(severity: str) -> Alert:
           last_over_time(ALERTS{{alertname="DCSTaskFailed",alertstate="firing"}}[1d])
         )
         """,
-        "A background task of a DCS instance failed, and none of its kind succeeded since.",
+        "A background task of a DCS instance failed, and no task of its name has succeeded since.",
         f"""
         {{{{ $labels.task_name }}}} of {OWNER}
         failed {{{{ $value | humanizeTimestamp }}}}
         {{{{- with printf "dcs_task_last_failure_info{{dcs_instance_id=%q,task_name=%q}}" $labels.dcs_instance_id $labels.task_name | query -}}}}
-        {{{{- with (. | first).Labels }}}}: {{{{ or .summary "what it attempted is not known" }}}}
+        {{{{- with (. | first).Labels }}}}: {{{{ or .summary "details unknown" }}}}
         {{{{- if .reason }}}}, {{{{ .reason }}}}{{{{ end }}}}
         {{{{- if .error_code }}}}, error {{{{ .error_code }}}}{{{{ end }}}} (task {{{{ .task_id }}}}){{{{ end }}}}{{{{ end }}}}.
         """,
@@ -152,7 +156,7 @@ def failed_task(severity: str) -> Alert:
 
 
 def active_too_long() -> str:
-    """Return the expression of tasks that take longer than their names may."""
+    """Return the expression for tasks that exceed the time limit of their name."""
     since = latest("dcs_tasks_active_oldest_start_timestamp_seconds{%s}")
     listed = "|".join(task.name for task in TASKS if task.limit != 2 * HOUR)
     limits = [
@@ -170,7 +174,7 @@ PAIRED: Final = "max by (job) (dcs_task_exporter_total_shards) == 1"
 WATCHED: Final = "dcs_project_instances_watched"
 REASONS: Final = (
     '{{- with printf "sum by (reason) (increase(dcs_api_errors_total{project=%q}[15m])) > 0" '
-    "$labels.project | query }} (errors of the API:\n"
+    "$labels.project | query }} (API errors:\n"
     "        {{- range . }} {{ .Labels.reason }}{{ end }}){{ end }}"
 )
 
@@ -181,10 +185,10 @@ TASK_ALERTS: Final = (
         "DCSTaskFailures",
         "warning",
         times(f'dcs_tasks_finished_total{{status=~"{FAILURE_WORDS}"}}', "1h", 3),
-        "Background tasks of a DCS instance fail again and again.",
+        "Background tasks of a DCS instance fail repeatedly.",
         f"""
         {{{{ $labels.task_name }}}} of {OWNER}
-        was seen to fail at least three times, counted within the last hour.
+        failed at least three times, counted within the last hour.
         """,
         dashboard=INSTANCE,
     ),
@@ -206,10 +210,10 @@ TASK_ALERTS: Final = (
         rise(SWAPS, "15m", "status") + " > 0",
         "The master and the standby of a DCS instance were swapped.",
         f"""
-        {OWNER} was seen to swap its
-        master and standby, counted within the last 15 minutes
+        {OWNER} swapped its master and
+        standby, counted within the last 15 minutes
         {{{{- with printf "max(dcs_task_last_end_timestamp_seconds{{dcs_instance_id=%q,task_name=%q,status=%q}}) > 0" $labels.dcs_instance_id $labels.task_name "SUCCESS" | query }}}}; the latest swap
-        ended {{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}. If nobody planned that, a node may have failed.
+        ended {{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}. If nobody planned this, a node may have failed.
         """,
         dashboard=INSTANCE,
     ),
@@ -217,10 +221,10 @@ TASK_ALERTS: Final = (
         "DCSMasterStandbySwapsRepeat",
         "critical",
         times(SWAPS, "6h", 2),
-        "The master and the standby of a DCS instance swap again and again.",
+        "The master and the standby of a DCS instance swap repeatedly.",
         f"""
-        {OWNER} was seen to swap its
-        master and standby at least twice, counted within the last six hours.
+        {OWNER} swapped its master and
+        standby at least twice, counted within the last six hours.
         """,
         dashboard=INSTANCE,
     ),
@@ -228,14 +232,14 @@ TASK_ALERTS: Final = (
         "DCSAccessChanged",
         "info",
         rise(f'dcs_tasks_finished_total{{task_name=~"{names(access=True)}"}}', "15m") + " > 0",
-        "A task changed who can reach a DCS instance, and how, or tried to.",
+        "A task changed, or tried to change, the access to a DCS instance.",
         f"""
         {{{{ $labels.task_name }}}} of {OWNER}
-        was seen to end as {{{{ $labels.status }}}}, counted within the last 15 minutes
-        {{{{- with printf "max(dcs_task_last_end_timestamp_seconds{{dcs_instance_id=%q,task_name=%q,status=%q}}) > 0" $labels.dcs_instance_id $labels.task_name $labels.status | query }}}}; the latest
+        ended as {{{{ $labels.status }}}}, counted within the last 15 minutes
+        {{{{- with printf "max(dcs_task_last_end_timestamp_seconds{{dcs_instance_id=%q,task_name=%q,status=%q}}) > 0" $labels.dcs_instance_id $labels.task_name $labels.status | query }}}}; the latest one
         ended {{{{ . | first | value | humanizeTimestamp }}}}{{{{ end }}}}
         {{{{- with printf "dcs_task_last_info{{dcs_instance_id=%q,task_name=%q,status=%q}}" $labels.dcs_instance_id $labels.task_name $labels.status | query -}}}}
-        {{{{- with (. | first).Labels }}}}: {{{{ or .summary "what changed is not known" }}}} (task {{{{ .task_id }}}}){{{{ end }}}}{{{{ end }}}}.
+        {{{{- with (. | first).Labels }}}}: {{{{ or .summary "details unknown" }}}} (task {{{{ .task_id }}}}){{{{ end }}}}{{{{ end }}}}.
         """,
         dashboard=INSTANCE,
     ),
@@ -249,8 +253,8 @@ TASK_ALERTS: Final = (
         "A background task of a DCS instance has a status that the exporter does not know.",
         f"""
         {{{{ $value | printf "%.0f" }}}} task(s) of {OWNER}
-        are {{{{ $labels.status }}}}, which counts as not finished
-        until status_words in the exporter's configuration says what it means.
+        have the status {{{{ $labels.status }}}}. The exporter treats them as not finished until
+        status_words in its configuration says what the status means.
         """,
         wait="15m",
         dashboard=INSTANCE,
@@ -261,8 +265,8 @@ TASK_ALERTS: Final = (
         latest("dcs_instance_tasks_truncated") + " == 1",
         "A DCS instance has more background tasks than the exporter reads.",
         f"""
-        The tasks of {OWNER}
-        were cut by the page cap; older ones are missing.
+        The listing of {OWNER}
+        has more pages than collector.max_pages; older tasks are missing.
         """,
         wait="15m",
         dashboard=INSTANCE,
@@ -284,13 +288,13 @@ READING_ALERTS: Final = (
         unless on (project)
         max by (project) (last_over_time(dcs_instance_up[5m])) == 1
         """,
-        "The cloud refuses the exporter's key, and no instance of a project is read.",
+        "The cloud refuses the exporter's key, and no instance of a project can be read.",
         """
-        Requests of project {{ $labels.project }} are refused ({{ $labels.reason }}); none of its
-        instances is read, and whether their tasks fail is unknown.
+        The cloud refuses the requests of project {{ $labels.project }} ({{ $labels.reason }}). None of
+        its instances can be read, so failed tasks go unseen.
         """,
         wait="2m",
-        # Its end comes after the last of what it inhibits: an instance is read later than another.
+        # It must end after every alert that it inhibits: some instances are read later than others.
         keep="10m",
     ),
     Alert(
@@ -304,7 +308,7 @@ READING_ALERTS: Final = (
         "Most DCS instances of a project cannot be read.",
         f"""
         Only {{{{ $value | humanizePercentage }}}} of the instances of project
-        {{{{ $labels.project }}}} can be read; whether tasks of the others fail is unknown
+        {{{{ $labels.project }}}} can be read; failed tasks of the others go unseen
         {REASONS}.
         """,
         wait="10m",
@@ -317,7 +321,7 @@ READING_ALERTS: Final = (
         "The background tasks of a DCS instance cannot be read.",
         f"""
         {OWNER} has not been read for
-        15 minutes; whether its tasks fail is unknown. The exporter's log and status page say why.
+        15 minutes; failed tasks go unseen. The exporter's log and status page show the error.
         """,
         wait="15m",
         dashboard=INSTANCE,
@@ -332,11 +336,11 @@ READING_ALERTS: Final = (
           {latest("dcs_instance_up")} == 1
         )
         """,
-        "What is shown of the DCS instances of a project is older than it should be.",
+        "The data of DCS instances of a project is older than it should be.",
         f"""
-        The data of {{{{ $value | printf "%.0f" }}}} instance(s) of project {{{{ $labels.project }}}} are
-        older than {STALE_AFTER // 60} minutes although no reading of them failed, usually because a pass
-        over the instances takes too long.
+        The data of {{{{ $value | printf "%.0f" }}}} instance(s) of project {{{{ $labels.project }}}} is
+        older than {STALE_AFTER // 60} minutes although no attempt to read them failed. Usually a pass over
+        the instances takes too long.
         """,
         wait="5m",
     ),
@@ -347,7 +351,7 @@ READING_ALERTS: Final = (
         "No DCS instance of a project is watched.",
         """
         The exporter watches no instance of project {{ $labels.project }}: the cloud lists none,
-        discovery admits none, or they could not be listed. No task of the project is seen.
+        discovery excludes all, or they cannot be listed. Tasks of the project go unseen.
         """,
         wait="10m",
         keep="5m",
@@ -355,7 +359,7 @@ READING_ALERTS: Final = (
     Alert(
         "DCSProjectNotWatched",
         "critical",
-        # An exporter that answers, and no longer shows a project, had it taken out.
+        # If an exporter answers but no longer shows the project, it was removed on purpose.
         f"""
         max by (job, project) (
           max_over_time({WATCHED}[1d]) > 0
@@ -365,11 +369,11 @@ READING_ALERTS: Final = (
         unless on (project)
         {WATCHED}
         """,
-        "No exporter that answers reads a project that was watched within the last day.",
+        "A project that was watched within the last day is no longer read by any exporter.",
         """
         An exporter of the job {{ $labels.job }} watched project {{ $labels.project }} within the last
-        day, and is gone or does not answer; no other exporter shows the project. No task of the
-        project is seen.
+        day. It is gone or does not answer, and no other exporter shows the project. Tasks of the
+        project go unseen.
         """,
         wait="5m",
     ),
@@ -382,9 +386,9 @@ READING_ALERTS: Final = (
         """,
         "Most DCS instances of a project are no longer watched.",
         """
-        {{ $value | printf "%.0f" }} instance(s) of project {{ $labels.project }} are watched; within the
-        last day there were more than twice as many. They were deleted, or discovery no longer finds
-        them.
+        {{ $value | printf "%.0f" }} instance(s) of project {{ $labels.project }} are watched. Within the
+        last day there were more than twice as many. The others were deleted, or discovery no longer
+        finds them.
         """,
         wait="10m",
     ),
@@ -394,8 +398,8 @@ READING_ALERTS: Final = (
         latest("dcs_discovery_up") + " == 0",
         "The DCS instances of a project cannot be listed.",
         """
-        The instances of project {{ $labels.project }} have not been listed for 15 minutes; no task
-        of a new instance is seen.
+        The instances of project {{ $labels.project }} have not been listed for 15 minutes. Tasks of
+        new instances go unseen.
         """,
         wait="15m",
     ),
@@ -412,7 +416,7 @@ READING_ALERTS: Final = (
         "The cloud throttles the exporter.",
         """
         {{ $value | humanizePercentage }} of the requests of project {{ $labels.project }} are
-        throttled; data get older than they should.
+        throttled. The data gets older than it should.
         """,
         wait="15m",
     ),
@@ -435,7 +439,7 @@ EXPORTER_ALERTS: Final = (
         "dcs_task_exporter_config_last_reload_successful == 0",
         "The exporter could not load its changed configuration.",
         """
-        {{ $labels.instance }} goes on with its old configuration; its log lists the mistakes.
+        {{ $labels.instance }} continues with its old configuration. Its log lists the mistakes.
         """,
         wait="5m",
     ),
@@ -454,7 +458,7 @@ EXPORTER_ALERTS: Final = (
         """,
         "The exporter does not save its counts.",
         """
-        {{ $labels.instance }} keeps its counts in memory only; a restart now would begin anew.
+        {{ $labels.instance }} keeps its counts in memory only. After a restart they would start at 0.
         """,
         wait="5m",
     ),
@@ -468,9 +472,9 @@ EXPORTER_ALERTS: Final = (
         """,
         "The exporter of DCS background tasks does not answer.",
         """
-        {{ $labels.instance }} of the job {{ $labels.job }} has not answered for five minutes. Where
-        that is an exporter, nothing is known of the tasks that it reads; where it is an instance
-        that Prometheus probes, nothing is known of its tasks.
+        {{ $labels.instance }} of the job {{ $labels.job }} has not answered for five minutes. Tasks
+        go unseen: those of all its instances if it is an exporter, its own if it is an instance
+        that Prometheus probes.
         """,
         wait="5m",
     ),
@@ -488,7 +492,7 @@ EXPORTER_ALERTS: Final = (
         and on (project)
         max by (project) (dcs_instance_up) == 1
         """,
-        "One of several exporters that may read the same DCS instances does not answer, or reads none.",
+        "One of several exporters that may read the same DCS instances does not answer or reads nothing.",
         """
         {{ $labels.instance }} of the job {{ $labels.job }}
         {{ with $labels.project -}}
@@ -510,10 +514,10 @@ EXPORTER_ALERTS: Final = (
         "No exporter of DCS background tasks is scraped.",
         """
         Prometheus {{ if $labels.job -}}
-        has no target of the job dcs-tasks; nothing is known of any task
+        has no target in the job dcs-tasks; all tasks go unseen
         {{- else -}}
-        probes instances, but scrapes no exporter itself (the job dcs-task-exporter); whether
-        keys are refused, or new instances found, is unknown
+        probes instances but does not scrape the exporters themselves (job dcs-task-exporter);
+        refused keys and failing discovery go unseen
         {{- end }}.
         """,
         wait="10m",
@@ -527,11 +531,11 @@ GROUPS: Final = {
 }
 
 HEAD: Final = """\
-# Alerts on the background tasks of Huawei Cloud DCS, and on the exporter that tells of them.
-# Written by alerts.py: change that, and run it (`make alerts`). It needs no other rule file.
-# It needs Prometheus 2.42 or later (keep_firing_for).
-# The job of the exporter is expected to be named dcs-tasks; where that job probes instances
-# (docs/scaling.md), the job of the exporters themselves dcs-task-exporter.
+# Alerts on the background tasks of Huawei Cloud DCS, and on the exporter itself.
+# Generated: do not edit. Change alerts.py and run `make alerts`. No other rule file is needed.
+# Requires Prometheus 2.42 or later (keep_firing_for).
+# The exporter's job must be named dcs-tasks. If that job probes instances (docs/scaling.md), the
+# job that scrapes the exporters themselves must be named dcs-task-exporter.
 groups:
 """
 

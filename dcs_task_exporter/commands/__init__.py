@@ -1,1 +1,1 @@
-"""What the program does besides serving: checks, one pass over the instances, reports."""
+"""The commands, one module each; each function returns whether everything worked."""

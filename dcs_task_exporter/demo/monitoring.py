@@ -1,8 +1,7 @@
-"""A Prometheus with our rules, and an Alertmanager, beside the demo: where they are installed."""
+"""Prometheus with our rules, and Alertmanager, beside the demo: where they are installed."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import shutil
@@ -11,97 +10,82 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, cast
 
-from dcs_task_exporter.demo import supervisor as supervisor_program
+from dcs_task_exporter.demo import supervisor
 
-RULES: Final = Path("prometheus")
-"""Where a clone of the project has its rules; without them, alerts cannot be shown."""
+RULES: Final = Path("prometheus") / "dcs-tasks-*.yml"
+"""The alert rules in a clone of the project."""
 
 TOOLS: Final = Path(".tools")
-"""Where the project's own tests keep the programs, in a clone."""
+"""The programs of the project's own tests in a clone."""
 
 PROMETHEUS: Final = ("prometheus",)
 ALERTMANAGER: Final = ("prometheus-alertmanager", "alertmanager")
 
 PORTS: Final = range(20_000, 30_000)
-"""Below those that systems give to connections: 32768 and above, or 49152."""
-
-ALERTMANAGER_CONFIG: Final = "route: {receiver: demo}\nreceivers: [{name: demo}]\n"
+"""Below the ports that systems give to connections: from 32768, or from 49152."""
 
 
 @contextmanager
 def monitoring(
-    target: str, path: str, folder: Path, say: Callable[[str], None]
+    target: str, path: str, clone: Path, say: Callable[[str], None]
 ) -> Iterator[Sequence[str]]:
-    """Run what is installed against the exporter at `target` (host:port) while the block lasts.
+    """Run the installed programs while the block lasts; Prometheus scrapes `path` of `target`.
 
-    Yields lines that say where to look, or what is missing; `say` is told of a program that ends
-    by itself. `path` is the one of the metrics, `folder` the clone.
+    Yields lines that tell where to look, or that Prometheus is missing. Calls `say` with a line
+    about each program that ends by itself.
     """
-    prometheus, alertmanager = _program(PROMETHEUS, folder), _program(ALERTMANAGER, folder)
+    prometheus, alertmanager = _program(PROMETHEUS, clone), _program(ALERTMANAGER, clone)
     if prometheus is None:
         yield ["  (With Prometheus installed, the demo would start it with the alert rules.)"]
         return
-    files: dict[str, str] = {}
-    programs: dict[str, Sequence[str]] = {}
-    said = []
-    alerting = ""
+    web, pager = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    places = [f"  Alerts http://{web}/alerts (Prometheus)"]
+    files = {"prometheus.yml": _prometheus_config(target, path, clone)}
+    programs = {
+        "Prometheus": [
+            prometheus,
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=prometheus",
+            f"--web.listen-address={web}",
+            "--log.level=error",
+        ]
+    }
     if alertmanager is not None:
-        address = f"127.0.0.1:{free_port()}"
-        files["alertmanager.yml"] = ALERTMANAGER_CONFIG
-        programs["Alertmanager"] = _alertmanager_command(alertmanager, address)
-        alerting = (
-            f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{address}']}}]}}]}}\n"
-        )
-        said.append(f"  Pager  http://{address}/ (Alertmanager)")
-    address = f"127.0.0.1:{free_port()}"
-    files["prometheus.yml"] = _prometheus_config(target, path, folder) + alerting
-    programs["Prometheus"] = _prometheus_command(prometheus, address)
-    said.insert(0, f"  Alerts http://{address}/alerts (Prometheus)")
+        places.append(f"  Pager  http://{pager}/ (Alertmanager)")
+        alerting = f"alerting: {{alertmanagers: [{{static_configs: [{{targets: ['{pager}']}}]}}]}}"
+        files["prometheus.yml"] += f"{alerting}\n"
+        files["alertmanager.yml"] = "route: {receiver: demo}\nreceivers: [{name: demo}]\n"
+        programs["Alertmanager"] = [
+            alertmanager,
+            "--config.file=alertmanager.yml",
+            "--storage.path=alertmanager",
+            f"--web.listen-address={pager}",
+            "--cluster.listen-address=",
+            "--log.level=error",
+        ]
     with _supervised(files, programs, say):
-        yield said
+        yield places
 
 
-def _program(names: Sequence[str], folder: Path) -> str | None:
-    """Return the first of these programs on the path, or among the tools of the clone."""
-    found = [shutil.which(name) for name in names]
-    tools = sorted((folder / TOOLS).glob("*-[0-9]"), reverse=True)
-    found += [shutil.which(tool / name) for tool in tools for name in names]
+def _program(names: Sequence[str], clone: Path) -> str | None:
+    """Return the path of the first of these programs that is installed."""
+    tools = sorted((clone / TOOLS).glob("*-[0-9]"), reverse=True)
+    places = [Path(), *tools]  # first those on the PATH
+    found = (shutil.which(folder / name) for folder in places for name in names)
     return next((str(Path(path).absolute()) for path in found if path), None)
 
 
-def _prometheus_config(target: str, path: str, folder: Path) -> str:
-    rules = (folder / RULES).resolve() / "dcs-tasks-*.yml"
+def _prometheus_config(target: str, path: str, clone: Path) -> str:
     return (
         "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n"
-        f"rule_files: ['{rules}']\n"
+        f"rule_files: ['{clone.resolve() / RULES}']\n"
         f"scrape_configs: [{{job_name: dcs-tasks, metrics_path: '{path}', "
         f"static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
-
-
-def _prometheus_command(program: str, address: str) -> list[str]:
-    return [
-        program,
-        "--config.file=prometheus.yml",
-        "--storage.tsdb.path=prometheus",
-        f"--web.listen-address={address}",
-        "--log.level=error",
-    ]
-
-
-def _alertmanager_command(program: str, address: str) -> list[str]:
-    return [
-        program,
-        "--config.file=alertmanager.yml",
-        "--storage.path=alertmanager",
-        f"--web.listen-address={address}",
-        "--cluster.listen-address=",
-        "--log.level=error",
-    ]
 
 
 @contextmanager
@@ -109,40 +93,39 @@ def _supervised(
     files: Mapping[str, str], programs: Mapping[str, Sequence[str]], say: Callable[[str], None]
 ) -> Iterator[None]:
     """Run programs under a supervisor, which ends them when the block, or this process, ends."""
-    command = [sys.executable, "-I", supervisor_program.__file__]
-    # A session of its own: Ctrl-C in the terminal is for the demo, which ends the rest in order.
     with subprocess.Popen(  # noqa: S603 - our own program
-        command,
+        [sys.executable, "-I", supervisor.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Ctrl-C in the terminal is for the demo alone, which ends the others in order.
         start_new_session=True,
-    ) as supervisor:
+    ) as process:
         # Both are pipes, as asked above.
-        orders, answers = cast("IO[str]", supervisor.stdin), cast("IO[str]", supervisor.stdout)
+        orders, messages = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
         orders.write(json.dumps({"files": files, "programs": programs}) + "\n")
         orders.flush()
 
-        def tell() -> None:
-            for line in answers:
+        def say_messages() -> None:
+            for line in messages:
                 say(line.rstrip())
 
-        teller = threading.Thread(target=tell, name="demo-supervisor", daemon=True)
-        teller.start()
+        thread = threading.Thread(target=say_messages, name="demo-supervisor", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             orders.close()
-            teller.join()
+            thread.join()
 
 
 def free_port() -> int:
     """Return a port that nothing listens on, and that the system gives to no connection.
 
-    A port that the system chose itself may be given away again before it is listened on.
+    The system may give away a port that it chose itself before a server listens on it.
     """
     while True:
         port = secrets.choice(PORTS)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

@@ -1,9 +1,10 @@
-"""Runs the programs beside the demo, and ends them with the demo, however that one ends.
+"""Runs the programs beside the demo, and ends them however the demo ends.
 
-A program of its own, with nothing but the standard library: a process that was killed can end no
-other. Its standard input is a pipe whose other end only the demo has, so the input ends when the
-demo does. The first line of it says what to run, in JSON. What the programs print goes to files in
-a folder of their own, which is removed with them; one that ends by itself is told in one line.
+A process of its own, because a demo that is killed cannot end the others. Standard input is a pipe
+from the demo alone, so it ends with the demo. Its first line is JSON:
+``{"files": {NAME: TEXT}, "programs": {NAME: COMMAND}}``. The files are written to a temporary
+folder; the programs run there, and write their output there. A line on standard output reports each
+program that ends by itself. Imports only the standard library: ``python -I`` runs it.
 """
 
 from __future__ import annotations
@@ -17,46 +18,38 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 STOP_PATIENCE: Final = 5.0
-"""Seconds that a program has to end in order."""
+"""Seconds that a program has to end after SIGTERM, before it is killed."""
 
 LONGEST_REASON: Final = 300
-"""Characters of a program's last words that are told."""
+"""Characters of a program's last line to report."""
 
 
-def supervise(orders: TextIO, said: TextIO) -> None:
-    """Run what the first line of `orders` says, until `orders` ends.
-
-    The line is ``{"files": {NAME: TEXT}, "programs": {NAME: COMMAND}}``; the files are written to
-    the folder in which the programs run.
-    """
-    line = orders.readline()
-    if not line:
-        return
-    plan: Mapping[str, Mapping[str, Any]] = json.loads(line)
+def supervise(plan: Mapping[str, Mapping[str, Any]]) -> None:
+    """Run the programs of a plan until standard input ends."""
     with (
         tempfile.TemporaryDirectory(prefix="dcs-task-demo-", ignore_cleanup_errors=True) as name,
-        ExitStack() as programs,
+        ExitStack() as running,
     ):
         folder, ending = Path(name), threading.Event()
         for file, text in plan["files"].items():
             (folder / file).write_text(text)
         for program, command in plan["programs"].items():
             try:
-                programs.enter_context(_running(program, command, folder, ending, said))
+                running.enter_context(_running(program, command, folder, ending))
             except OSError as error:
-                _say(said, f"cannot start {program}: {error.strerror}")
+                _say(f"cannot start {program}: {error.strerror}")
         try:
-            orders.read()
+            sys.stdin.read()
         finally:
             ending.set()
 
 
 @contextmanager
 def _running(
-    program: str, command: Sequence[str], folder: Path, ending: threading.Event, said: TextIO
+    program: str, command: Sequence[str], folder: Path, ending: threading.Event
 ) -> Iterator[None]:
     log = folder / f"{program}.log"
     with log.open("wb") as output:
@@ -67,7 +60,7 @@ def _running(
     def watch() -> None:
         status = process.wait()
         if not ending.is_set():
-            _say(said, f"{program} ended by itself with exit status {status}: {_last_line(log)}")
+            _say(f"{program} ended by itself with exit status {status}: {_last_line(log)}")
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -83,21 +76,23 @@ def _running(
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()]
-    return lines[-1][:LONGEST_REASON] if lines else "it said nothing"
+    return lines[-1][:LONGEST_REASON] if lines else "no output"
 
 
-def _say(said: TextIO, text: str) -> None:
-    said.write(f"{text}\n")
-    said.flush()
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    """Supervise, and say in one line why that cannot be."""
+    """Supervise; report in one line where that fails."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    line = sys.stdin.readline()
     try:
-        supervise(sys.stdin, sys.stdout)
+        if line:
+            supervise(json.loads(line))
     except OSError as error:
-        _say(sys.stdout, f"cannot run Prometheus beside the demo: {error}")
+        _say(f"cannot run Prometheus beside the demo: {error}")
 
 
 if __name__ == "__main__":

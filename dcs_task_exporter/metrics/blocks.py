@@ -94,7 +94,7 @@ class _Kept:
     """
 
     instance: Instance
-    figures: object
+    metrics: object
     steady: _Packed
     snapshot: object
     passing: Blocks
@@ -207,14 +207,14 @@ class InstanceBlocks:
     ) -> _Kept:
         """Return the blocks of an instance that was refreshed, of which most may be right still."""
         instance = snapshot.instance
-        figures = snapshot.figures and snapshot.figures.token
+        metrics = snapshot.metrics and snapshot.metrics.token
         kept = form.kept.get(instance.id)
-        if kept is not None and kept.figures is figures and kept.instance is instance:
+        if kept is not None and kept.metrics is metrics and kept.instance is instance:
             steady = kept.steady
         else:
             families = self._collector.steady((snapshot,))
             steady = _Packed.of(_blocks(families, form.steady, encoder))
-        return _Kept(instance, figures, steady, snapshot.token, passing)
+        return _Kept(instance, metrics, steady, snapshot.token, passing)
 
 
 def _group(members: Sequence[_Packed], headers: Blocks, known: _Group | None) -> _Group:

@@ -1,7 +1,7 @@
 """Snapshots as metric families: what a scrape of the instances shows.
 
 Families are built anew for every scrape, so that what is gone is not shown. Nothing here counts,
-waits or asks the network. Where an instance has no figures, its task series are absent: an
+waits or asks the network. Where an instance has no metrics, its task series are absent: an
 outage must never read as zero failed tasks.
 """
 
@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from dcs_task_exporter.tasks.models import StatusTable, Task
-from dcs_task_exporter.tasks.snapshots import Snapshot, TaskFigures
+from dcs_task_exporter.tasks.snapshots import Snapshot, TaskMetrics
 
 INSTANCE_LABELS: Final = ("project", "dcs_instance_id", "dcs_instance_name")
 INFO_LABELS: Final = (
@@ -76,7 +76,7 @@ class TaskCollector(Collector):
         return [*self.steady(snapshots), *self.passing(snapshots)]
 
     def steady(self, snapshots: Sequence[Snapshot]) -> list[Metric]:
-        """Return the families that depend on the instances and their figures only."""
+        """Return the families that depend on the instances and their metrics only."""
         families: list[Metric] = [_task_family(spec, snapshots) for spec in _TASK_FAMILIES]
         families += [self._latest(snapshots), self._failed(snapshots)]
         families += [_capacity(which, snapshots) for which in ("old", "new")]
@@ -96,7 +96,7 @@ class TaskCollector(Collector):
             labels=labels,
         )
         for snapshot in snapshots:
-            latest = snapshot.figures.latest if snapshot.figures else {}
+            latest = snapshot.metrics.latest if snapshot.metrics else {}
             for name, task in latest.items():
                 values = (*_identity(snapshot), *self._latest_values(name, task))
                 family.add_metric(values, {})
@@ -115,7 +115,7 @@ class TaskCollector(Collector):
             labels=(*INSTANCE_LABELS, *FAILED_LABELS),
         )
         for snapshot in snapshots:
-            failed = snapshot.figures.failed if snapshot.figures else {}
+            failed = snapshot.metrics.failed if snapshot.metrics else {}
             for name, task in failed.items():
                 # No listing tells why a task failed: the reason is empty.
                 tried = task.details.attempt(personal=self._personal)
@@ -146,14 +146,14 @@ class TaskCollector(Collector):
 
 
 class _TaskFamily:
-    """One family whose samples are a mapping of the figures."""
+    """One family whose samples are a mapping of the metrics."""
 
     def __init__(
         self,
         name: str,
         text: str,
         labels: tuple[str, ...],
-        values: Callable[[TaskFigures], Mapping[tuple[str, str], float] | Mapping[str, float]],
+        values: Callable[[TaskMetrics], Mapping[tuple[str, str], float] | Mapping[str, float]],
         *,
         counter: bool = False,
     ) -> None:
@@ -170,67 +170,67 @@ _TASK_FAMILIES: Final = (
         "Background tasks seen finished, each counted once, since the instance was first read; "
         "what was finished before is not counted.",
         _BY_STATUS,
-        lambda figures: figures.finished,
+        lambda metrics: metrics.finished,
         counter=True,
     ),
     _TaskFamily(
         "dcs_tasks_recent",
         f"Background tasks that the API lists in the look-back window, by status, {_AS_OF}.",
         _BY_STATUS,
-        lambda figures: figures.recent,
+        lambda metrics: metrics.recent,
     ),
     _TaskFamily(
         "dcs_tasks_active",
         f"Background tasks not yet finished, however long ago they started, {_AS_OF}.",
         _BY_NAME,
-        lambda figures: figures.active,
+        lambda metrics: metrics.active,
     ),
     _TaskFamily(
         "dcs_tasks_active_oldest_start_timestamp_seconds",
         f"Start (Unix time) of the oldest task not yet finished, {_AS_OF}.",
         _BY_NAME,
-        lambda figures: figures.oldest_active_start,
+        lambda metrics: metrics.oldest_active_start,
     ),
     _TaskFamily(
         "dcs_task_last_start_timestamp_seconds",
         f"Start (Unix time) of the latest task with this status in the look-back window, {_AS_OF}.",
         _BY_STATUS,
-        lambda figures: figures.last_start,
+        lambda metrics: metrics.last_start,
     ),
     _TaskFamily(
         "dcs_task_last_end_timestamp_seconds",
         "End (Unix time) of the latest finished task with this status in the look-back window, "
         f"{_AS_OF}.",
         _BY_STATUS,
-        lambda figures: figures.last_end,
+        lambda metrics: metrics.last_end,
     ),
     _TaskFamily(
         "dcs_task_last_duration_seconds",
         f"How long the latest finished task with this status took, {_AS_OF}.",
         _BY_STATUS,
-        lambda figures: figures.last_duration,
+        lambda metrics: metrics.last_duration,
     ),
     _TaskFamily(
         "dcs_task_last_success_timestamp_seconds",
         "End (Unix time) of the last success; 0 when none is known.",
         _BY_NAME,
-        lambda figures: figures.last_success,
+        lambda metrics: metrics.last_success,
     ),
     _TaskFamily(
         "dcs_task_last_failure_timestamp_seconds",
         "End (Unix time) of the last failure; 0 when none is known. Above the last success, the "
         "latest outcome was a failure.",
         _BY_NAME,
-        lambda figures: figures.last_failure,
+        lambda metrics: metrics.last_failure,
     ),
     _TaskFamily(
         "dcs_task_progress_ratio",
         "How far (0 to 1) the active task is, the slowest of its name; only with "
         "collector.task_progress.",
         _BY_NAME,
-        lambda figures: {
+        lambda metrics: {
             name: progress.ratio
-            for name, progress in figures.progress.items()
+            for name, progress in metrics.progress.items()
             if progress.ratio is not None
         },
     ),
@@ -239,9 +239,9 @@ _TASK_FAMILIES: Final = (
         "How long the active task will take, as the cloud estimates; only with "
         "collector.task_progress.",
         _BY_NAME,
-        lambda figures: {
+        lambda metrics: {
             name: progress.remaining
-            for name, progress in figures.progress.items()
+            for name, progress in metrics.progress.items()
             if progress.remaining is not None
         },
     ),
@@ -266,7 +266,7 @@ _INSTANCE_FAMILIES: Final[tuple[tuple[str, str, Callable[[Snapshot], float | Non
     (
         "dcs_instance_tasks_truncated",
         "1 when the page cap cut the listing of this instance's tasks: raise collector.max_pages.",
-        lambda snapshot: None if snapshot.figures is None else float(snapshot.truncated),
+        lambda snapshot: None if snapshot.metrics is None else float(snapshot.truncated),
     ),
 )
 
@@ -297,9 +297,9 @@ def _task_family(spec: _TaskFamily, snapshots: Sequence[Snapshot]) -> Metric:
     else:
         family = GaugeMetricFamily(spec.name, spec.text, labels=labels)
     for snapshot in snapshots:
-        if snapshot.figures is None:
+        if snapshot.metrics is None:
             continue
-        for key, value in spec.values(snapshot.figures).items():
+        for key, value in spec.values(snapshot.metrics).items():
             own = (key,) if isinstance(key, str) else key
             family.add_metric((*_identity(snapshot), *own), value)
     return family
@@ -325,8 +325,8 @@ def _listed(snapshots: Sequence[Snapshot]) -> Metric:
         labels=INSTANCE_LABELS,
     )
     for snapshot in snapshots:
-        if snapshot.figures is not None:
-            family.add_metric(_identity(snapshot), snapshot.figures.listed)
+        if snapshot.metrics is not None:
+            family.add_metric(_identity(snapshot), snapshot.metrics.listed)
     return family
 
 
@@ -338,7 +338,7 @@ def _capacity(which: str, snapshots: Sequence[Snapshot]) -> Metric:
         labels=INSTANCE_LABELS,
     )
     for snapshot in snapshots:
-        task = snapshot.figures.last_extend if snapshot.figures else None
+        task = snapshot.metrics.last_extend if snapshot.metrics else None
         value = getattr(task.details, f"{which}_capacity_bytes") if task else None
         if value is not None:
             family.add_metric(_identity(snapshot), value)

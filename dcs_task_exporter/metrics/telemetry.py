@@ -182,7 +182,7 @@ class ExporterTelemetry(Collector):
             self._coalesced = total
 
     def watch_state(self, status: Callable[[], StateStatus]) -> None:
-        """Take the figures of the state file from `status` from now on."""
+        """Read the status of the state file from `status` from now on."""
         self._state = status
 
     def describe(self) -> Iterator[Metric]:

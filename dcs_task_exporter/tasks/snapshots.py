@@ -1,4 +1,4 @@
-"""What is shown of an instance: plain figures, made from what was counted and listed; pure."""
+"""Snapshots of instances: their metrics, made from the counts and the latest listing; pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFigures:
-    """What is shown of one instance's tasks: plain figures, ready to be exposed.
+class TaskMetrics:
+    """The metrics of one instance's tasks, ready to be exposed.
 
     Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
     after the cap; but for `finished`, only those that the instance has had. `listed` is how many
@@ -70,13 +70,13 @@ class Failure:
 class Snapshot:
     """What is known of one instance at one moment; immutable, published as a whole.
 
-    `refreshed_at` is the Unix time of the data in `figures`; `figures` is None when nothing was
-    read yet, or when what was read is too old to be shown. The `token` is as that of the figures.
+    `refreshed_at` is the Unix time of the data in `metrics`; `metrics` is None when nothing was
+    read yet, or when the data are too old to be shown. The `token` is as that of the metrics.
     """
 
     instance: Instance
     up: bool = False
-    figures: TaskFigures | None = None
+    metrics: TaskMetrics | None = None
     refreshed_at: float | None = None
     attempted_at: float | None = None
     refresh_duration: float | None = None
@@ -85,14 +85,14 @@ class Snapshot:
     token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
-def figures(
+def task_metrics(
     state: InstanceState,
     listing: Listing,
     now: float,
     rules: CountingRules,
     progress: Mapping[str, Progress] | None = None,
-) -> TaskFigures:
-    """Return what is to be shown of an instance after `count` and `reveal`.
+) -> TaskMetrics:
+    """Return the metrics of an instance after `count` and `reveal`.
 
     `progress` is that of active tasks, by their ids.
     """
@@ -108,7 +108,7 @@ def figures(
     active = Counter(label_of(state, task) for task in state.active.values())
     latest = _latest(recent, lambda task: label_of(state, task))
     names = {**names_had(state), **dict.fromkeys(latest)}
-    return TaskFigures(
+    return TaskMetrics(
         finished=state.shown,
         recent={
             **dict.fromkeys(state.counts, 0),

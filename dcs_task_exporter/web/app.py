@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,36 +28,28 @@ from dcs_task_exporter.metrics.exposition import (
     PARTS,
     Exposition,
     ScrapeRequest,
-    Shown,
     scrape_budget,
-    time_to_hand_over,
 )
-from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance, StatusTable
-from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.refresh.fleet import Fleet
+from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
 from dcs_task_exporter.web.delivery import DeliveredResponse
-from dcs_task_exporter.web.status_page import Overview, status_environment, views_of
+from dcs_task_exporter.web.renderings import Renderings
+from dcs_task_exporter.web.settings import (
+    DISCOVERY_PATH,
+    HEALTHY_PATH,
+    PROBE_PATH,
+    READY_PATH,
+    WebSettings,
+)
+from dcs_task_exporter.web.status_page import ExporterStatus, StatusPage
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
-HEALTHY_PATH: Final = "/-/healthy"
-READY_PATH: Final = "/-/ready"
-PROBE_PATH: Final = "/probe"
-DISCOVERY_PATH: Final = "/sd"
-
-MEMORY_OF_SLOWNESS: Final = 0.9
-"""What is left after each scrape of the time that a slower one before it took to hand over."""
 
 RENDERING_OF_ONE: Final = 0.001
-"""Seconds that the first rendering of one instance takes, before it is known how long it does."""
-
-METRICS_THREADS: Final = 2
-"""How many scrapes are rendered at once."""
+"""Seconds that the first rendering of one instance takes; later ones are measured."""
 
 PAGE_THREADS: Final = 1
-"""How many status pages are rendered at once."""
-
-FEW_INSTANCES: Final = 6
-"""Up to this many instances, the status page shows each of them unfolded."""
+"""Status pages that are rendered at once."""
 
 COMMON_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -72,85 +63,24 @@ PAGE_POLICY: Final = (
     "frame-ancestors 'none'"
 )
 
-Result = TypeVar("Result")
-
 logger = logging.getLogger(__name__)
 
 
-class ScrapeSource(Protocol):
-    """Where the web part gets what it shows."""
-
-    async def refresh(self, timeout: float, target: str | None = None) -> None:
-        """Return when what is due is read, or after `timeout` seconds; of one target, if given."""
-
-    async def discover(self, timeout: float, project: str | None = None) -> bool:
-        """Search what is due, of one project or of all; return whether its instances are known."""
-
-    @property
-    def projects(self) -> Sequence[str]:
-        """The names of the projects."""
-
-    def find(self, target: str) -> Sequence[Instance]:
-        """Return the watched instances with this id, or else with this name."""
-
-    def exposition(self, request: ScrapeRequest) -> Exposition:
-        """Render what a scrape asks for; called in a thread."""
-
-    def problems(self) -> Sequence[str]:
-        """Return what is wrong besides the instances, in sentences for people."""
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return what is known of each instance now."""
-
-    def ready(self) -> bool:
-        """Return whether the exporter can answer scrapes."""
-
-    def state_status(self) -> StateStatus | None:
-        """Return whether counts are saved; None when they are meant to live in memory."""
-
-    def now(self) -> float:
-        """Return the Unix time."""
-
-    def confirm_scrape(self, shown: Shown) -> None:
-        """Take note that a scraper was sent these counters, whole; called in the event loop."""
-
-    def observe_scrape(self, seconds: float) -> None:
-        """Take note of how long one scrape took."""
-
-
 @dataclass(frozen=True, slots=True)
-class WebSettings:
-    """What the command line and the configuration say of the web part; times are in seconds.
+class Sources:
+    """Where the web app gets its answers; `render` is called in threads, the others are quick."""
 
-    Raises `ValueError` for a telemetry path that cannot be served.
-    """
-
-    telemetry_path: str = "/metrics"
-    default_scrape_timeout: float = 10.0
-    scrape_timeout_offset: float = 0.5
-    version: str = ""
-    docs_url: str = ""
-    statuses: StatusTable = field(default_factory=StatusTable)
-
-    def __post_init__(self) -> None:
-        """Refuse a path that is none, or that hides another one."""
-        path = self.telemetry_path
-        if not path.startswith("/") or any(character in path for character in "?#{}% \t\r\n"):
-            message = f"telemetry path {path!r} must be a plain path that starts with /"
-            raise ValueError(message)
-        if path in (HEALTHY_PATH, READY_PATH, PROBE_PATH, DISCOVERY_PATH):
-            message = f"telemetry path {path!r} is taken by another answer"
-            raise ValueError(message)
+    fleet: Fleet
+    render: Callable[[ScrapeRequest], Exposition]
+    observe_scrape: Callable[[float], None]
+    status: Callable[[], ExporterStatus]
 
 
 def create_app(
-    source: ScrapeSource,
-    settings: WebSettings,
-    *,
-    timer: Callable[[], float] = time.perf_counter,
+    sources: Sources, settings: WebSettings, *, timer: Callable[[], float] = time.perf_counter
 ) -> Starlette:
-    """Return the ASGI application that serves `source`; `timer` says how long things take."""
-    site = _Site(source, settings, timer)
+    """Return the ASGI application over `sources`; `timer` measures how long scrapes take."""
+    site = _Site(sources, settings, timer)
     app = Starlette(
         routes=[
             Route(settings.telemetry_path, site.metrics),
@@ -167,23 +97,19 @@ def create_app(
 
 
 class _Site:
-    """The answers to each path; its pools of threads end with it."""
+    """The answers to each path; its thread pools end with it."""
 
-    def __init__(
-        self, source: ScrapeSource, settings: WebSettings, timer: Callable[[], float]
-    ) -> None:
-        self._source = source
+    def __init__(self, sources: Sources, settings: WebSettings, timer: Callable[[], float]) -> None:
+        self._sources = sources
+        self._fleet = sources.fleet
         self._settings = settings
         self._timer = timer
-        self._time_to_hand_over: float | None = None
-        self._template = status_environment().get_template("status.html")
-        self._metrics_pool = ThreadPoolExecutor(METRICS_THREADS, "web-metrics")
+        self._renderings = Renderings(sources.render, timer)
+        self._page = StatusPage(settings)
         self._page_pool = ThreadPoolExecutor(PAGE_THREADS, "web-page")
-        self._lock = threading.Lock()
-        self._not_begun: dict[ScrapeRequest, Future[Exposition]] = {}
 
     async def metrics(self, request: Request) -> Response:
-        """Refresh what is due, as long as the scraper waits, and render all metrics."""
+        """Refresh the due instances while the scraper waits, and render all metrics."""
         parts = request.query_params.getlist("collect[]") or PARTS
         wrong = [part for part in parts if part not in PARTS]
         if wrong:
@@ -191,13 +117,13 @@ class _Site:
         start = self._timer()
         try:
             if INSTANCES in parts:
-                kept = self._time_to_hand_over
-                if kept is None:
-                    kept = RENDERING_OF_ONE * len(self._source.snapshots())
-                await self._refresh(self._budget(request, kept))
+                reserved = self._renderings.time_to_hand_over
+                if reserved is None:
+                    reserved = RENDERING_OF_ONE * len(self._fleet.snapshots())
+                await self._refresh(self._budget(request, reserved))
             return await self._exposition(request, parts)
         finally:
-            self._source.observe_scrape(self._timer() - start)
+            self._sources.observe_scrape(self._timer() - start)
 
     async def probe(self, request: Request) -> Response:
         """Refresh one instance if it is due, and render its metrics."""
@@ -205,10 +131,10 @@ class _Site:
         if not target:
             return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
         deadline = self._timer() + self._budget(request)
-        found = self._source.find(target)
+        found = self._fleet.find(target)
         if not found:  # it may be new
             await self._discover(deadline - self._timer())
-            found = self._source.find(target)
+            found = self._fleet.find(target)
         if len(found) != 1:
             return _text(_not_one(target, found), 400)
         await self._refresh(max(0.0, deadline - self._timer()), found[0].id)
@@ -217,18 +143,15 @@ class _Site:
     async def targets(self, request: Request) -> Response:
         """List the instances, of one project or of all, for Prometheus' ``http_sd_configs``."""
         project = request.query_params.get("project")
-        if project not in (None, *self._source.projects):
-            known = ", ".join(self._source.projects)
+        if project not in (None, *self._settings.projects):
+            known = ", ".join(self._settings.projects)
             return _text(f"No project {project!r:.{MAX_LABEL_LENGTH}}: there are {known}\n", 400)
         if not await self._discover(self._budget(request), project):
-            # Of an error Prometheus keeps the targets that it has; an empty list drops them.
-            return _text("It is not known yet which instances there are\n", 503)
-        instances = [
-            snapshot.instance
-            for snapshot in self._source.snapshots()
-            if project in (None, snapshot.instance.project)
-        ]
-        return JSONResponse([_target(item) for item in instances], headers=COMMON_HEADERS)
+            # On an error Prometheus keeps the targets that it has; an empty list drops them.
+            return _text("The instances are not known yet\n", 503)
+        instances = [snapshot.instance for snapshot in self._fleet.snapshots()]
+        chosen = [_target(item) for item in instances if project in (None, item.project)]
+        return JSONResponse(chosen, headers=COMMON_HEADERS)
 
     async def healthy(self, _request: Request) -> Response:
         """Say that the process answers."""
@@ -236,20 +159,17 @@ class _Site:
 
     async def ready(self, _request: Request) -> Response:
         """Say whether scrapes can be answered."""
-        if self._source.ready():
+        if self._sources.status().ready:
             return _text("Ready\n")
         return _text("Not ready: the exporter is starting or stopping\n", 503)
 
     async def status(self, _request: Request) -> Response:
         """Render the status page from memory, without a refresh."""
         nonce = secrets.token_urlsafe(16)
-        page = await _in_pool(self._page_pool, lambda: self._render_page(nonce))
-        policy = PAGE_POLICY.format(nonce=nonce)
-        return Response(
-            page,
-            headers={**COMMON_HEADERS, "Content-Security-Policy": policy},
-            media_type="text/html",
-        )
+        render = partial(self._render_page, nonce)
+        page = await asyncio.get_running_loop().run_in_executor(self._page_pool, render)
+        headers = {**COMMON_HEADERS, "Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)}
+        return Response(page, headers=headers, media_type="text/html")
 
     async def refuse(self, _request: Request, error: Exception) -> Response:
         """Answer a wrong path or method in plain text that names the right ones."""
@@ -262,26 +182,25 @@ class _Site:
         where = f"metrics are at {self._settings.telemetry_path}, the status page is at /"
         return _text(f"Not found: {where}\n", error.status_code, headers)
 
-    def _budget(self, request: Request, more: float = 0.0) -> float:
-        """Return the seconds that the scraper waits, less `more` that are needed afterwards."""
-        settings = self._settings
+    def _budget(self, request: Request, reserved: float = 0.0) -> float:
+        """Return the seconds that the scraper waits, less those `reserved` for the answer."""
         return scrape_budget(
             request.headers.get(TIMEOUT_HEADER),
-            settings.default_scrape_timeout,
-            settings.scrape_timeout_offset + more,
+            self._settings.default_scrape_timeout,
+            self._settings.scrape_timeout_offset + reserved,
         )
 
     async def _refresh(self, seconds: float, target: str | None = None) -> None:
         try:
-            await self._source.refresh(seconds, target)
-        except Exception:  # whatever it is, what is in memory is worth more than a 500
-            logger.exception("the refresh for a scrape broke; the answer shows what is in memory")
+            await self._fleet.refresh(seconds, target)
+        except Exception:  # the data in memory are worth more than a 500
+            logger.exception("the refresh for a scrape failed; the answer shows the data in memory")
 
     async def _discover(self, seconds: float, project: str | None = None) -> bool:
         try:
-            return await self._source.discover(seconds, project)
+            return await self._fleet.discover(seconds, project)
         except Exception:
-            logger.exception("the search for /sd broke; the answer shows what is in memory")
+            logger.exception("the search for instances failed; those known before are shown")
             return False
 
     async def _exposition(
@@ -294,53 +213,20 @@ class _Site:
             parts=tuple(parts),
             target=target,
         )
-
-        start = self._timer()
         try:
-            answer = await self._rendered(wanted)
+            answer = await self._renderings.render(wanted)
         except Exception:
             logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
-        whole = target is None and request.method == "GET" and not wanted.names
-        if whole and INSTANCES in parts:
-            latest = time_to_hand_over(self._timer() - start, answer.size)
-            before = self._time_to_hand_over or 0.0
-            self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * before)
         headers = {**COMMON_HEADERS, **answer.headers}
-        if answer.shown is None or request.method != "GET":
+        shown = answer.shown
+        if shown is None or request.method != "GET":
             return Response(answer.body, headers=headers)
-        delivered = partial(self._source.confirm_scrape, answer.shown)
+        delivered = partial(self._fleet.delivered, shown.snapshots, shown.number)
         return DeliveredResponse(answer.body, headers, delivered)
 
-    async def _rendered(self, wanted: ScrapeRequest) -> Exposition:
-        """Render, or share what is rendered for another: not yet begun, it shows as much."""
-        with self._lock:
-            rendering = self._not_begun.get(wanted)
-            if rendering is None:
-                rendering = self._metrics_pool.submit(self._render, wanted)
-                self._not_begun[wanted] = rendering
-        return await asyncio.wrap_future(rendering)  # cancelled only when the server stops
-
-    def _render(self, wanted: ScrapeRequest) -> Exposition:
-        with self._lock:
-            del self._not_begun[wanted]
-        return self._source.exposition(wanted)
-
     def _render_page(self, nonce: str) -> str:
-        views = views_of(self._source.snapshots(), self._settings.statuses)
-        problems = self._source.problems()
-        return self._template.render(
-            nonce=nonce,
-            now=self._source.now(),
-            state=self._source.state_status(),
-            problems=problems,
-            overview=Overview.of(views, len(problems)),
-            instances=views,
-            unfolded=len(views) <= FEW_INSTANCES,
-            settings=self._settings,
-            healthy_path=HEALTHY_PATH,
-            ready_path=READY_PATH,
-        )
+        return self._page.render(self._fleet.snapshots(), self._sources.status(), nonce)
 
 
 def _not_one(target: str, found: Sequence[Instance]) -> str:
@@ -356,7 +242,7 @@ def _not_one(target: str, found: Sequence[Instance]) -> str:
 
 
 def _target(instance: Instance) -> Mapping[str, object]:
-    """Return one target group; the labels are there for relabelling only."""
+    """Return one target group; its labels are for relabelling only."""
     known = {
         "instance_id": instance.id,
         "instance_name": instance.name,
@@ -375,7 +261,3 @@ def _target(instance: Instance) -> Mapping[str, object]:
 
 def _text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return PlainTextResponse(body, status, {**COMMON_HEADERS, **(headers or {})})
-
-
-async def _in_pool(pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -1,16 +1,61 @@
-"""What the status page shows, derived from the snapshots, and the template's environment."""
+"""The status page: views of the snapshots, and the template that shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dcs_task_exporter.state.file import StateStatus
 from dcs_task_exporter.tasks.models import Outcome, StatusTable, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.text.display import shown
+from dcs_task_exporter.web.settings import HEALTHY_PATH, READY_PATH, WebSettings
+
+FEW_INSTANCES: Final = 6
+"""Up to this many instances, the page shows each of them unfolded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterStatus:
+    """The exporter as a whole, at the Unix time `now`.
+
+    `problems` are sentences for people about anything but a single instance; `state` is None when
+    counts are meant to live in memory.
+    """
+
+    now: float
+    ready: bool = True
+    problems: Sequence[str] = ()
+    state: StateStatus | None = None
+
+
+class StatusPage:
+    """Renders the page from memory."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self._template = _environment().get_template("status.html")
+
+    def render(self, snapshots: Iterable[Snapshot], status: ExporterStatus, nonce: str) -> str:
+        """Return the page; `nonce` allows its one style sheet."""
+        statuses = self._settings.statuses
+        views = [InstanceView.of(snapshot, statuses) for snapshot in snapshots]
+        return self._template.render(
+            nonce=nonce,
+            now=status.now,
+            state=status.state,
+            problems=status.problems,
+            overview=Overview.of(views, len(status.problems)),
+            instances=sorted(views, key=lambda view: view.order),
+            unfolded=len(views) <= FEW_INSTANCES,
+            settings=self._settings,
+            healthy_path=HEALTHY_PATH,
+            ready_path=READY_PATH,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +70,19 @@ class InstanceView:
     @classmethod
     def of(cls, snapshot: Snapshot, statuses: StatusTable) -> InstanceView:
         """Derive the view of a snapshot."""
-        figures = snapshot.figures
-        if figures is None:
+        metrics = snapshot.metrics
+        if metrics is None:
             return cls(snapshot, _kind(snapshot), None, None)
         failed = sum(
             number
-            for (_name, status), number in figures.recent.items()
+            for (_name, status), number in metrics.recent.items()
             if statuses.outcome(status) is Outcome.FAILURE
         )
-        return cls(snapshot, _kind(snapshot), failed, sum(figures.active.values()))
+        return cls(snapshot, _kind(snapshot), failed, sum(metrics.active.values()))
 
     @property
     def order(self) -> tuple[bool, bool, bool, str]:
-        """Sort what needs attention first."""
+        """The sort key: instances that need attention come first."""
         name = self.snapshot.instance.name or self.snapshot.instance.id
         return self.kind != "failing", self.kind != "waiting", not self.failed, name
 
@@ -46,8 +91,7 @@ class InstanceView:
 class Overview:
     """The state of all instances together; sums are over the instances that have data.
 
-    With `problems` that are no single instance's, such as a project that is not watched, it is not
-    good although each instance may be.
+    `problems` counts those of no single instance, such as a project that is not watched.
     """
 
     total: int
@@ -64,7 +108,7 @@ class Overview:
     def of(cls, views: Sequence[InstanceView], problems: int = 0) -> Overview:
         """Sum up the views."""
         kinds = [view.kind for view in views]
-        known = [view for view in views if view.snapshot.figures is not None]
+        known = [view for view in views if view.snapshot.metrics is not None]
         return cls(
             total=len(views),
             up=kinds.count("up"),
@@ -79,7 +123,7 @@ class Overview:
 
     @property
     def kind(self) -> str:
-        """The worst state of any instance, or of what all have in common."""
+        """The worst state of any instance, or "failing" with any problem."""
         if self.failing or self.problems:
             return "failing"
         return "up" if self.total and not self.waiting else "waiting"
@@ -104,14 +148,7 @@ def _kind(snapshot: Snapshot) -> str:
     return "failing" if snapshot.failure is not None or snapshot.attempted_at else "waiting"
 
 
-def views_of(snapshots: Iterable[Snapshot], statuses: StatusTable) -> list[InstanceView]:
-    """Return what the page shows of each instance, what needs attention first."""
-    views = [InstanceView.of(snapshot, statuses) for snapshot in snapshots]
-    return sorted(views, key=lambda view: view.order)
-
-
-def status_environment() -> Environment:
-    """Return where the page's template is found, with the filters it uses."""
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("dcs_task_exporter", "web"),
         autoescape=True,
@@ -126,14 +163,14 @@ def status_environment() -> Environment:
 
 
 def _finalized(value: object) -> object:
-    """Return what an expression of the template shows; markup is the template's own."""
+    """Return the safe form of a text in the template; markup is the template's own."""
     return shown(value) if type(value) is str else value
 
 
 def _counted(
     finished: Mapping[tuple[str, str], int], recent: Mapping[tuple[str, str], int]
 ) -> list[tuple[str, str, int, int]]:
-    """Return name, status, both counts of each series that is not all zero."""
+    """Return the name, status and both counts of each series that is not all zero."""
     rows = ((*key, finished.get(key, 0), recent.get(key, 0)) for key in {**finished, **recent})
     return sorted(row for row in rows if row[2] or row[3])
 
@@ -144,7 +181,7 @@ def _outcome(statuses: StatusTable, task: Task | str) -> str:
 
 
 def _utc(moment: float | None) -> str:
-    """Write a Unix time as people read it."""
+    """Write a Unix time for people."""
     if moment is None:
         return "unknown"
     try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bench.clients import SETUPS, exporter, sweep_of
-from bench.cloud import BenchCloud, Load
-from bench.held import memory_now, memory_peak
-from bench.measuring import INFORMATION, Row, measured
-from bench.performance import PARTS, main
+from bench.cloud import BenchCloud
+from bench.load import Load
+from bench.measuring import INFORMATION, Row, measured, memory_now, memory_peak
 from bench.rendering import refreshed, snapshot_of
 from bench.sdk import sdk_client, sdk_request
+from bench.table import PARTS, main
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 
@@ -19,12 +19,12 @@ THREADS = 4
 
 
 def changes(made: Exporter) -> int:
-    """Refresh, and return how many instances have other figures than before."""
-    before = [snapshot.figures for snapshot in made.snapshots()]
+    """Refresh, and return how many instances have other metrics than before."""
+    before = [snapshot.metrics for snapshot in made.snapshots()]
     sweep_of(made)()
     after = made.snapshots()
-    assert all(snapshot.up and snapshot.figures for snapshot in after)
-    return sum(snapshot.figures is not known for snapshot, known in zip(after, before, strict=True))
+    assert all(snapshot.up and snapshot.metrics for snapshot in after)
+    return sum(snapshot.metrics is not known for snapshot, known in zip(after, before, strict=True))
 
 
 def finished(made: Exporter) -> int:
@@ -32,8 +32,8 @@ def finished(made: Exporter) -> int:
     return sum(
         number
         for snapshot in made.snapshots()
-        if snapshot.figures
-        for number in snapshot.figures.finished.values()
+        if snapshot.metrics
+        for number in snapshot.metrics.finished.values()
     )
 
 
@@ -42,20 +42,20 @@ def test_each_setup_reads(setup: str) -> None:
     """The exporter of each part can be built, and reads all its instances."""
     with BenchCloud(Load()) as cloud, exporter(cloud, 3, THREADS, setup=setup) as made:
         assert changes(made) == 3
-        assert (made.state_status() is not None) == SETUPS[setup].saves
+        assert (made.status().state is not None) == SETUPS[setup].saves
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_changing_share(share: float) -> None:
-    """What changes is kept: as many figures are new as are to change, and are shown anew."""
+    """What changes is kept: as many metrics are new as are to change, and are shown anew."""
     request = ScrapeRequest("application/openmetrics-text;version=1.0.0")
     load = Load(changing=share)
     with BenchCloud(load) as cloud, exporter(cloud, INSTANCES, THREADS) as made:
         assert changes(made) == INSTANCES
         for _ in range(3):
-            before = set(_latest(made.exposition(request).body))
+            before = set(_latest(made.renderer.exposition(request).body))
             assert changes(made) == round(share * INSTANCES)
-            new = set(_latest(made.exposition(request).body)) - before
+            new = set(_latest(made.renderer.exposition(request).body)) - before
             assert len(new) == round(share * INSTANCES)
 
 
@@ -74,9 +74,9 @@ def test_finishing() -> None:
 
 
 def seen_scrape(made: Exporter) -> None:
-    shown = made.exposition(ScrapeRequest()).shown
+    shown = made.renderer.exposition(ScrapeRequest()).shown
     assert shown is not None
-    made.confirm_scrape(shown)
+    made.fleet.delivered(shown.snapshots, shown.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:
@@ -118,15 +118,15 @@ def test_sdk_reads_the_same() -> None:
 
 
 def test_refreshed_snapshots() -> None:
-    """A refresh makes all snapshots anew; in a hundred, the figures of one are new."""
+    """A refresh makes all snapshots anew; in a hundred, the metrics of one are new."""
     before = [snapshot_of(number) for number in range(200)]
     for run in (1, 2):
         after = refreshed(before, run)
         pairs = list(zip(after, before, strict=True))
         assert all(new is not old for new, old in pairs)
-        changed = [(new, old) for new, old in pairs if new.figures is not old.figures]
+        changed = [(new, old) for new, old in pairs if new.metrics is not old.metrics]
         assert len(changed) == 2
-        assert all(new.figures != old.figures for new, old in changed)
+        assert all(new.metrics != old.metrics for new, old in changed)
         before = after
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
-from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
 from dcs_task_exporter.tasks.models import Task, TaskDetails, TaskPage
 from dcs_task_exporter.text.json_values import parse_time
-from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, world
+from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
 from tests.support.real_parts import TESTDATA
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -243,19 +239,6 @@ def test_rotated_secret_file(tmp_path: Path) -> None:
             exporter.refresh_and_wait(10)
 
             assert exporter.snapshots()[0].up
-
-
-@contextmanager
-def exporter_of(
-    here: World, text: str, environ: dict[str, str] | None = None
-) -> Iterator[Exporter]:
-    config = parse_config(text, "test", {})
-    options = Options(environ or {}, here.clock.clock, process_metrics=False)
-    exporter = Exporter(config, options)
-    try:
-        yield exporter
-    finally:
-        exporter.stop()
 
 
 SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dcs_task_exporter.exporter import Exporter
-from tests.cloud.test_client import exporter_of
-from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, world
+from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, exporter_of, world
 
 PAUSE = 310
 

@@ -31,16 +31,21 @@ from dcs_task_exporter.errors import (
     ThrottledError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
-from dcs_task_exporter.simulator.faults import FAULTS, Fault, Reply, gateway_error
+from dcs_task_exporter.simulator.faults import FAULTS, Reply, gateway_error
 from dcs_task_exporter.tasks.models import Task, TaskPage
 from dcs_task_exporter.text.redaction import Redactor
-from tests.cloud.test_client import exporter_of
-from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, scrape, value, world
-
-
-def answer_with(here: World, reply: Reply) -> None:
-    """Let the cloud answer everything with this."""
-    here.cloud.faults._faults.append(Fault(reply))  # noqa: SLF001 - one that is in no list
+from tests.support.clouds import (
+    ACCESS_KEY,
+    NOW,
+    PROJECT,
+    SECRET_KEY,
+    World,
+    answer_with,
+    exporter_of,
+    scrape,
+    value,
+    world,
+)
 
 
 def test_a_few_bytes_that_are_many(monkeypatch: pytest.MonkeyPatch) -> None:

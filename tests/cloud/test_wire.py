@@ -21,6 +21,7 @@ from dcs_task_exporter.cloud.rate_limit import RequestBudget
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Surroundings
 from dcs_task_exporter.cloud.responses import date_of
 from dcs_task_exporter.cloud.transport import Transport
+from dcs_task_exporter.config.model import DiscoveryConfig
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiError,
@@ -29,8 +30,8 @@ from dcs_task_exporter.errors import (
     ThrottledError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
-from dcs_task_exporter.refresh import reader
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh import instance
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.tasks.models import CenterTask, Progress, Task, TaskDetails, TaskPage
 from dcs_task_exporter.text.json_values import integer_of, number_of, parse_time, text_of
 from tests.support.clouds import ACCESS_KEY, NOW, SECRET_KEY, world
@@ -229,7 +230,7 @@ def test_a_reader_that_breaks(
 ) -> None:
     """What breaks while instances are read is told once, for all of them and all refreshes."""
     with world(2) as here, here.exporter() as exporter:
-        monkeypatch.setattr(reader, "count_new", Broken())
+        monkeypatch.setattr(instance, "count_new", Broken())
         for _ in range(2):
             exporter.refresh_and_wait(10)
             here.clock.advance(60)
@@ -245,14 +246,16 @@ def test_a_discovery_that_breaks(caplog: pytest.LogCaptureFixture) -> None:
     """What breaks in a search for instances is told once, and discovery is down."""
     steady = count()
     search = Discovery(
-        DiscoverySettings("prod", DiscoveryRules(), interval=0),
+        "prod",
+        DiscoveryConfig.model_validate({"refresh_interval": "1s"}),
         Broken(),
         lambda _: None,
         Clock(lambda: NOW, lambda: float(next(steady))),
     )
     for _ in range(2):
-        search.search()
-        search.settle()
+        pending = search.search()
+        assert pending is not None
+        pending.result(10)
     search.stop()
 
     assert search.status.problem == "internal: ZeroDivisionError, see the log"

@@ -17,6 +17,7 @@ import bcrypt
 import pytest
 import requests
 
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator import DEMO_KEY, Quirks
 from tests.support.clouds import (
@@ -30,7 +31,7 @@ from tests.support.clouds import (
     world,
 )
 from tests.support.real_parts import ROOT
-from tests.support.real_prometheus import Prometheus, free_port
+from tests.support.real_prometheus import Prometheus
 
 Center = Literal["served", "403", "404"]
 
@@ -162,7 +163,7 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
     done = run("check", folder=tmp_path, **NO_KEY)
 
     assert done.returncode == 2
-    assert "dcs-task-exporter.yml: 2 problems\n  - is not there\n" in done.stderr
+    assert "dcs-task-exporter.yml: 2 problems\n  - does not exist\n" in done.stderr
     assert f"environment: without a file, set {NAMES}, and one of HUAWEICLOUD_SDK" in done.stderr
 
 
@@ -180,7 +181,7 @@ def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
     done = run("check", folder=tmp_path, **{**NO_KEY, given: "hunter2"})
 
     assert done.returncode == 2
-    assert f"  - {missing}: is missing: {given} is set without it\n" in done.stderr
+    assert f"  - {missing}: is missing: only {given} is set\n" in done.stderr
     assert "hunter2" not in done.stderr
 
 
@@ -221,7 +222,7 @@ def test_check_online(config: Path, here: World) -> None:
     done = run("check", "--online", f"--config.file={config}")
 
     assert done.returncode == 0
-    assert "project prod: the credentials work; 2 instances there\n" in done.stdout
+    assert "project prod: the credentials work; found 2 instances\n" in done.stdout
     assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: 1 recent task\n" in done.stdout
 
 
@@ -611,7 +612,8 @@ def test_instances_that_are_not_listed_in_time(config: Path, here: World) -> Non
     config.write_text(discovering(here))
     here.cloud.faults.add("silence")
     program = (
-        "import sys; from dcs_task_exporter import cli; cli.PATIENCE = 0.1; sys.exit(cli.main())"
+        "import sys; from dcs_task_exporter.commands import one_pass; one_pass.PATIENCE = 0.1; "
+        "from dcs_task_exporter.cli import main; sys.exit(main())"
     )
 
     done = run("tasks", f"--config.file={config}", command=[sys.executable, "-c", program])
@@ -639,37 +641,37 @@ def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("center", "told", "status"),
     [
-        ("served", "works; 1 task of the last hour\n", 0),
+        ("served", "works; 1 task in the last hour\n", 0),
         ("403", "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007", 1),
         ("404", "does not work: The API does not exist. (HTTP 404", 1),
     ],
 )
-def test_check_online_tries_the_task_centre(
+def test_check_online_tries_the_task_center(
     config: Path, here: World, center: Center, told: str, status: int
 ) -> None:
-    """`check --online` says whether the task centre works; a refusal makes it fail."""
+    """`check --online` says whether the task center works; a refusal makes it fail."""
     here.cloud.quirks = Quirks(center=center)
     here.cloud.start_task("i0", "EXTEND")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
     done = run("check", "--online", f"--config.file={config}")
 
-    assert f"project prod: the task centre {told}" in done.stdout
+    assert f"project prod: the task center {told}" in done.stdout
     assert done.returncode == status
 
 
-def test_the_verdict_on_the_task_centre(config: Path, here: World) -> None:
-    """A task centre that refuses is in the verdict."""
+def test_the_verdict_on_the_task_center(config: Path, here: World) -> None:
+    """A task center that refuses is in the verdict."""
     here.cloud.quirks = Quirks(center="403")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
     done = run("check", "--online", f"--config.file={config}")
 
-    assert last_line(done) == "FAILED: the task centre does not work in project prod"
+    assert last_line(done) == "FAILED: the task center does not work in project prod"
 
 
-def test_check_online_leaves_the_task_centre_alone(config: Path, here: World) -> None:
-    """Where the task centre is off, `check --online` does not ask it."""
+def test_check_online_leaves_the_task_center_alone(config: Path, here: World) -> None:
+    """Where the task center is off, `check --online` does not ask it."""
     run("check", "--online", f"--config.file={config}")
 
     assert here.cloud.count("list_center_tasks") == 0

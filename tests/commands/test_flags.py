@@ -67,7 +67,7 @@ def test_a_repeated_flag_around_the_command() -> None:
     """Addresses before the command and after it are all listened on."""
     words = ["--web.listen-address=:1", "serve", "--web.listen-address=:2"]
 
-    assert parse_flags(words).addresses == [("", 1), ("", 2)]
+    assert parse_flags(words).web_listen_address == [("", 1), ("", 2)]
 
 
 def test_the_later_of_two_values() -> None:
@@ -86,8 +86,8 @@ def test_the_later_of_two_values() -> None:
         (["--confg.file=x", "check"], "there is no flag --confg.file; did you mean --config.file?"),
         (["check", "--on"], "there is no flag --on"),
         (["serve", "config.yml"], "serve takes flags only, not 'config.yml'"),
-        (["--shard=x"], "--shard: a whole number is expected, not 'x'"),
-        (["--config.file="], "--config.file: the name of a file is expected, not an empty text"),
+        (["--shard=x"], "--shard: expected a whole number, not 'x'"),
+        (["--config.file="], "--config.file: expected the name of a file, not an empty text"),
     ],
 )
 def test_words_that_mean_nothing(words: list[str], told: str) -> None:

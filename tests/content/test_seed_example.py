@@ -48,7 +48,7 @@ def found() -> dict[str, float | None]:
     ],
 )
 def test_seed_example(found: dict[str, float | None], what: str, expected: float) -> None:
-    """The seed's example gives these figures; nothing is counted, for it is baseline."""
+    """The seed's example gives these metrics; nothing is counted, for it is baseline."""
     assert expected == found[what]
 
 

@@ -209,7 +209,7 @@ def test_a_killed_demo_leaves_its_output_free(
             "#!/bin/sh\necho starting; echo level=error no such flag >&2; exit 2\n",
             "Prometheus ended by itself with exit status 2: level=error no such flag",
         ),
-        ("#!/bin/sh\n", "Prometheus ended by itself with exit status 0: it said nothing"),
+        ("#!/bin/sh\n", "Prometheus ended by itself with exit status 0: no output"),
         ("no program", "cannot start Prometheus: Exec format error"),
     ],
 )
@@ -312,7 +312,7 @@ def test_the_documented_commands_work(
     demos: list[subprocess.Popen[str]], place: Place, block: str, instances: str
 ) -> None:
     """What the docs tell to try against the demo's cloud works as it stands there."""
-    cloud = said(demo(demos, place), r"A simulated cloud is at (\S+);")
+    cloud = said(demo(demos, place), r"The simulated cloud is at (\S+);")
     command = shlex.join(COMMAND)
     served = "dcs-task-exporter --web.listen-address=127.0.0.1:39328\n"
     assert block.endswith(served)

@@ -34,8 +34,16 @@ from dcs_task_exporter.tasks.models import TaskDetails
 from dcs_task_exporter.text.display import MAX_LABEL, MAX_TEXT, identifier, shown
 from dcs_task_exporter.text.json_values import id_of, integer_of, number_of, text_of
 from dcs_task_exporter.text.redaction import REDACTED, Redactor
-from tests.cloud.test_request import answer_with
-from tests.support.clouds import ACCESS_KEY, SECRET_KEY, SettableClock, World, samples, value, world
+from tests.support.clouds import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    SettableClock,
+    World,
+    answer_with,
+    samples,
+    value,
+    world,
+)
 
 ODD = "MIIx+a/b=='\"&<>%\\Q7f"
 SECRETS = (ACCESS_KEY, SECRET_KEY)
@@ -149,7 +157,7 @@ def test_a_refresh_that_broke_is_told_once(
     def broken(*_: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("dcs_task_exporter.refresh.reader.count_new", broken)
+    monkeypatch.setattr("dcs_task_exporter.refresh.instance.count_new", broken)
     with world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)

@@ -19,14 +19,13 @@ import pytest
 import requests
 
 from dcs_task_exporter.cli import main
-from dcs_task_exporter.commands.report import tasks_json, tasks_table
+from dcs_task_exporter.commands.tasks import tasks_json, tasks_table
 from dcs_task_exporter.config.model import load_config, parse_config
 from dcs_task_exporter.errors import ApiError, ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, set_up_logging
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.tasks.models import StatusTable, TaskDetails
-from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import PROJECT, SettableClock
 
@@ -269,12 +268,12 @@ class Outlets:
     def refresh(self) -> None:
         """Let everything be asked anew, and every pause be over."""
         self._clock.advance(4000)
-        self.exporter.read_everything(20)
+        self.exporter.fleet.read_everything(20)
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Yield all of it."""
         exporter = self.exporter
-        yield "metrics", exporter.exposition(ScrapeRequest()).body.decode()
+        yield "metrics", exporter.renderer.exposition(ScrapeRequest()).body.decode()
         statuses = StatusTable()
         yield "tasks", tasks_table(exporter.snapshots(), statuses)
         yield "tasks --json", tasks_json(exporter.snapshots(), statuses)
@@ -352,8 +351,8 @@ def test_no_good_answer_leaks(
         (answer for end, answer in answers.items() if path.endswith(end)), answers["/tasks"]
     )
     with outlets(echo_server, tmp_path) as out:
-        app = create_app(out.exporter, out.exporter.web_settings("/metrics"))
-        server = WebServer(app, "127.0.0.1", 0)
+        app = out.exporter.app()
+        server = WebServer(app, [("127.0.0.1", 0)])
         server.start()
         try:
             out.refresh()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dcs_task_exporter.metrics.telemetry import TaskDurations
-from dcs_task_exporter.simulator.cloud import timestamp
-from tests.refresh.test_scaling import get, served
+from dcs_task_exporter.simulator.listing import timestamp
 from tests.support.clouds import SettableClock, World, scrape, value, world
+from tests.support.served import get, served
 
 COUNT = "dcs_task_duration_seconds_count"
 SUM = "dcs_task_duration_seconds_sum"

@@ -17,7 +17,7 @@ from dcs_task_exporter.metrics.exposition import choose_format
 from dcs_task_exporter.metrics.gzip_parts import Part, parts_of, stream
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
-from dcs_task_exporter.tasks.snapshots import Snapshot, figures
+from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 
 NOW = 1_750_000_000.0
 RULES = CountingRules(7 * 86_400.0)
@@ -64,7 +64,7 @@ def snapshot_of(instance: Instance, tasks: Sequence[Task] | None, at: float) -> 
     return Snapshot(
         instance,
         up=True,
-        figures=figures(state, listing, NOW, RULES),
+        metrics=task_metrics(state, listing, NOW, RULES),
         refreshed_at=at,
         attempted_at=at,
         refresh_duration=0.1,
@@ -125,7 +125,7 @@ def test_unchanged_is_not_written_again() -> None:
     blocks.render([kept, other], encoder, content_type)
     written.clear()
     blocks.render([kept, replace(other, refreshed_at=NOW + 1)], encoder, content_type)
-    blocks.render([kept, replace(other, figures=None)], encoder, content_type)
+    blocks.render([kept, replace(other, metrics=None)], encoder, content_type)
 
     assert written == [["b"]]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task, TaskDetails
-from dcs_task_exporter.tasks.snapshots import Snapshot, figures
-from tests.refresh.test_scaling import get, served
+from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from tests.support.clouds import NOW, Samples, samples, scrape, value, world
+from tests.support.served import get, served
 
 QUIET = 30
 """Most series of an instance without any task; those of a resize are among them."""
@@ -56,11 +56,11 @@ def read(listings: Sequence[Sequence[Task]]) -> Snapshot:
         state = count(state, listing, NOW, RULES)
         state = reveal(state, set(state.counts))
     progress = dict.fromkeys(state.active, Progress(0.5, 60.0))
-    shown_now = figures(state, listing, NOW, RULES, progress)
+    shown_now = task_metrics(state, listing, NOW, RULES, progress)
     return Snapshot(
         Instance("i0", "orders", "prod"),
         up=True,
-        figures=shown_now,
+        metrics=shown_now,
         refreshed_at=NOW,
         refresh_duration=0.1,
     )
@@ -163,5 +163,5 @@ def test_capacity_of_a_failed_resize_is_not_shown() -> None:
     failed = Task("b", "EXTEND", "FAILED", NOW - 20, NOW, TaskDetails(2.0, 4.0))
     snapshot = read([[done, failed]])
 
-    assert snapshot.figures is not None
-    assert snapshot.figures.last_extend == done
+    assert snapshot.metrics is not None
+    assert snapshot.metrics.last_extend == done

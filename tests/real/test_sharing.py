@@ -11,11 +11,12 @@ import pytest
 import requests
 import yaml
 
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator import SimulatedCloud
 from tests.support.clouds import PROJECT, samples
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_parts import ROOT
-from tests.support.real_prometheus import Prometheus, free_port, running_jobs
+from tests.support.real_prometheus import Prometheus, running_jobs
 
 pytestmark = pytest.mark.real
 
@@ -163,7 +164,7 @@ def test_one_project_cannot_be_listed(
 ) -> None:
     """Asked for by its name, as documented, a project is listed though another one cannot be."""
     probes, _ = documented_jobs(["", ""])
-    (rule,) = re.findall(r"# of them: (\{.*\})", DOCUMENT)
+    (rule,) = re.findall(r"# (\{target_label: .*\})", DOCUMENT)
     rules = [one for one in probes["relabel_configs"] if "__tmp_exporter" not in str(one)]
     projects = documented("    http_sd_configs:")["http_sd_configs"]
 

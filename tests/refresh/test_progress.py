@@ -10,12 +10,15 @@ from prometheus_client import generate_latest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import InvalidResponseError
-from dcs_task_exporter.refresh.instance import Target, Watched
+from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
+from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.tasks.counting import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, StatusTable, Task
-from tests.refresh.test_refresher import Source
 from tests.support.clouds import samples, scrape, value, world
+from tests.support.held_source import Source
+from tests.support.kept_journal import KeptJournal
+from tests.support.refresh_settings import refresh_settings
 
 
 def test_progress_is_shown() -> None:
@@ -113,16 +116,16 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         done.append(name)
         ended.release()
 
-    reader = ProgressReader(
-        StatusTable(), threading.Lock(), Clock(monotonic=lambda: steady), threads=1
-    )
+    clock = Clock(monotonic=lambda: steady)
+    reader = ProgressReader(StatusTable(), clock, threads=1)
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)
+    journal = KeptJournal(InstanceState(active={"t": task}))
     for name in ("i0", "i1"):
         target = Target(Instance(name, name, "prod"), Slow())
-        entry = Watched(target, InstanceState(active={"t": task}))
-        reader.ask(entry, partial(end, name))
+        watched = WatchedInstance(target, refresh_settings(), clock, journal)
+        reader.read(watched, partial(end, name))
     both.set()
     for _ in range(2):
         assert ended.acquire(timeout=30)

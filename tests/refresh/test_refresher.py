@@ -11,59 +11,14 @@ import pytest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
-from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Progress, Task
-
-NOW = 1_750_000_000.0
-PATIENCE = 30
-ACTIVE = Task("active", "EXTEND", "EXECUTING", NOW, NOW)
-
-
-class Source:
-    """A cloud whose listings a test holds back, one permit each; it notes who was read."""
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.read: list[str] = []
-        self.permits: threading.Semaphore | None = None
-        self.tasks: list[Task] = []
-        self.active: set[str] = set()
-        self.error: Exception | None = None
-        self._changed = threading.Condition()
-
-    def wait_for(self, number: int) -> None:
-        """Wait until so many were read."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.read) >= number, PATIENCE)
-
-    def wait_for_the_begin(self, number: int) -> None:
-        """Wait until so many were begun to be read."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE)
-
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        del deadline
-        message = f"nobody asked for the progress of {task_id} of {instance_id}"
-        raise AssertionError(message)
-
-    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
-        del deadline
-        with self._changed:
-            self.begun.append(instance_id)
-            self._changed.notify_all()
-        if self.permits is not None:
-            assert self.permits.acquire(timeout=PATIENCE)
-        with self._changed:
-            self.read.append(instance_id)
-            self._changed.notify_all()
-        if self.error is not None:
-            raise self.error
-        tasks = [*self.tasks, *([ACTIVE] if instance_id in self.active else [])]
-        return Listing(tuple(tasks), start)
+from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
+from tests.support.held_source import NOW, PATIENCE, Source
+from tests.support.refresh_settings import refresh_settings
 
 
 class Scene:
@@ -74,7 +29,7 @@ class Scene:
         instances: int,
         *,
         journal: Journal | None = None,
-        detectors: Mapping[str, ChangeDetector] | None = None,
+        task_centers: Mapping[str, TaskCenter] | None = None,
         concurrency: int = 1,
         **more: Any,
     ) -> None:
@@ -83,10 +38,10 @@ class Scene:
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
-            RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
+            refresh_settings(concurrency=concurrency, **more),
             Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
-            detectors=detectors,
+            task_centers=task_centers,
         )
 
     def scrape(self) -> dict[tuple[str, str], int] | None:
@@ -98,9 +53,9 @@ class Scene:
     def look(self) -> dict[tuple[str, str], int] | None:
         """Scrape without a refresh."""
         snapshots = self.refresher.snapshots()
-        self.refresher.witness(snapshots)
-        figures = snapshots[0].figures
-        return dict(figures.finished) if figures else None
+        self.refresher.delivered(snapshots)
+        metrics = snapshots[0].metrics
+        return dict(metrics.finished) if metrics else None
 
 
 @pytest.fixture
@@ -162,7 +117,7 @@ def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
 
     (snapshot,) = here.refresher.snapshots()
 
-    assert (snapshot.up, snapshot.figures) == (False, None)
+    assert (snapshot.up, snapshot.metrics) == (False, None)
 
 
 def unforeseen() -> Task:
@@ -309,12 +264,12 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     here.refresher.refresh().result(PATIENCE)
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
-    here.refresher.witness(on_its_way, 7)
+    here.refresher.delivered(on_its_way, 7)
     here.refresher.retarget([target])
     seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
 
-    assert on_its_way[0].figures is not None
-    assert on_its_way[0].figures.finished[series()] == 1
+    assert on_its_way[0].metrics is not None
+    assert on_its_way[0].metrics.finished[series()] == 1
     assert seen == [1, 1, 1]
 
 
@@ -353,7 +308,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     here.scrape()
     before += here.refresher.snapshots()
 
-    assert len({id(snapshot.figures) for snapshot in before}) == 1
+    assert len({id(snapshot.metrics) for snapshot in before}) == 1
     assert len({id(snapshot.instance) for snapshot in before}) == 1
 
 
@@ -411,8 +366,8 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
         return (), False
 
     clock = Clock(lambda: 0.0, lambda: 0.0)
-    detector = ChangeDetector("prod", listing, 3000.0, clock)
-    here = scene(2, detectors={"prod": detector}, concurrency=2)
+    center = TaskCenter("prod", listing, 3000.0, clock)
+    here = scene(2, task_centers={"prod": center}, concurrency=2)
     answer.set()
     here.scrape()
     answer.clear()
@@ -512,3 +467,23 @@ def test_active_first(scene: Callable[..., Scene]) -> None:
 
     assert 12 <= latest.count("i7") <= 17
     assert all(latest.count(f"i{number}") >= 3 for number in range(100))
+
+
+def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is delivered after its instance came back is shown at once."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.retarget([target])
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    here.refresher.delivered(on_its_way, 7)
+    seen = [found[series()] if (found := here.look()) else -1]
+    seen += [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert seen == [1, 1, 1, 1]

@@ -4,44 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import requests
 
-from dcs_task_exporter.config.model import Config, config_of_environment, parse_config
+from dcs_task_exporter.config.model import config_of_environment, parse_config
 from dcs_task_exporter.errors import ConfigError
-from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, samples, value, world
+from tests.support.served import get, served
 
 ENVIRON = {"HUAWEICLOUD_SDK_AK": ACCESS_KEY, "HUAWEICLOUD_SDK_SK": SECRET_KEY}
-
-
-@contextmanager
-def served(here: World, config: Config | None = None, **more: Any) -> Iterator[str]:
-    """Serve an exporter on a port; yields its URL."""
-    options = Options(clock=here.clock.clock, process_metrics=False, **more)
-    config = config or parse_config(here.config_text(), "test", {})
-    exporter = Exporter(config, options)
-    web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
-    web.start()
-    exporter.start()
-    try:
-        yield web.url
-    finally:
-        web.stop()
-        exporter.stop()
-
-
-def get(url: str, timeout: float = 10, *, target: str = "", part: str = "") -> requests.Response:
-    """Ask the exporter the way that Prometheus does."""
-    header = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
-    query = {"target": target, "collect[]": part}
-    asked = {key: value for key, value in query.items() if value}
-    return requests.get(url, asked, headers=header, timeout=30)
 
 
 @pytest.mark.parametrize("target", ["i1", "cache-1"])
@@ -152,7 +125,7 @@ def test_targets_that_are_not_known() -> None:
 
     assert (answer.status_code, answer.text) == (
         503,
-        "It is not known yet which instances there are\n",
+        "The instances are not known yet\n",
     )
     assert "The instances of project prod cannot be listed: forbidden" in page
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.refresh.instance import Target, Watched
-from dcs_task_exporter.refresh.reader import InstanceReader, ReadSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.clocks import Timekeeper
+from dcs_task_exporter.refresh.instance import WatchedInstance
+from dcs_task_exporter.refresh.reader import InstanceReader
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.state.file import NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
-from tests.refresh.test_refresher import Source
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
+from tests.support.held_source import Source
+from tests.support.refresh_settings import refresh_settings
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
@@ -214,7 +218,7 @@ def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCapture
         for _ in range(2):
             read_by(here, exporter)
         assert here.cloud.count("list_center_tasks") == 2
-    told = [record for record in caplog.records if "task centre" in record.message]
+    told = [record for record in caplog.records if "task center" in record.message]
     assert len(told) == 1
 
 
@@ -251,12 +255,12 @@ def test_clocks_that_differ() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: moment))
-    detector.changes()
+    center = TaskCenter("p", listing, 600, Clock(lambda: moment, lambda: moment))
+    center.changed([], list)
     moment = 1060.0
-    detector.changes()
+    center.changed([], list)
     moment = 1120.0
-    detector.changes()
+    center.changed([], list)
 
     assert asked == [1000 - 900, 1000 - 900, 1060 - 900]
 
@@ -270,9 +274,9 @@ def test_a_clock_that_was_ahead() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: 0.0))
+    center = TaskCenter("p", listing, 600, Clock(lambda: moment, lambda: 0.0))
     moment = 1000.0
-    detector.changes()
+    center.changed([], list)
 
     assert asked == [1000 - 900]
 
@@ -281,28 +285,25 @@ def test_a_change_during_a_read() -> None:
     """A change that is seen while the instance is being read is looked for once more."""
     steady = 1000.0
     source = Source()
-    entry = Watched(Target(Instance("i0", "n0", "prod"), source), InstanceState())
+    clock = Clock(lambda: steady, lambda: steady)
+    settings = refresh_settings(FULL_PASS)
+    target = Target(Instance("i0", "n0", "prod"), source)
+    instance = WatchedInstance(target, settings, clock, NoJournal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
         nonlocal steady
         steady += 1
-        entry.suspect_since = steady
+        instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(
-        ReadSettings(CountingRules(FULL_PASS)),
-        NoJournal(),
-        threading.Lock(),
-        Clock(lambda: steady, lambda: steady),
-    )
+    reader = InstanceReader(settings, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
-    reader.read(entry)
-    during = entry.suspect_since
+    reader.read(instance)
+    during = instance.reads.expects_change
     del source.list_tasks
-    reader.read(entry)
+    reader.read(instance)
 
-    assert during == 1001
-    assert entry.suspect_since is None
+    assert (during, instance.reads.expects_change) == (True, False)
 
 
 def test_a_centre_that_is_cut() -> None:
@@ -323,3 +324,32 @@ def test_a_centre_that_is_cut() -> None:
             exporter.stop()
 
     assert read == {"i0", "i1"}
+
+
+@given(
+    name=st.text("abcdef0123456789", min_size=1, max_size=36),
+    read=st.floats(0, 1e6),
+    steps=st.lists(st.floats(1, 60), min_size=1, max_size=200),
+)
+def test_full_pass(name: str, read: float, steps: Sequence[float]) -> None:
+    """However often it is looked at, a full pass is due once an interval, and never later."""
+    due, now = [read], read
+    for step in steps:
+        now += step
+        if full_pass_is_due(name, due[-1], now, 600):
+            due.append(now)
+
+    assert now - due[-1] < 600
+    assert len(due) - 1 <= (now - read) / 600 + 1
+
+
+def test_full_passes_are_spread() -> None:
+    """Of 1,000 instances that were read together, about as many are due in each tenth."""
+    names = [f"{number:08x}-cebf-4473" for number in range(1000)]
+    due = [
+        sum(full_pass_is_due(name, 1000.0, 1000 + 60 * tenth, 600) for name in names)
+        for tenth in range(11)
+    ]
+
+    assert due[-1] == 1000
+    assert all(60 <= late - early <= 140 for early, late in itertools.pairwise(due))

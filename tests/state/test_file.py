@@ -563,7 +563,7 @@ def scraped_errors(path: Path) -> tuple[float | None, float | None, str]:
         scrape(exporter, here.clock)
         here.cloud.start_task("i0", "EXTEND", "FAILED")
         found = scrape(exporter, here.clock)
-        status = exporter.state_status()
+        status = exporter.status().state
         exporter.stop()
     assert status is not None
     return (

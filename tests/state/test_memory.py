@@ -29,9 +29,9 @@ def play(here: World, exporter: Exporter) -> None:
         if len(active) > 2:
             here.cloud.finish_task("i0", active.pop(0), "FAILED")
         exporter.refresh_and_wait(60)
-        made = exporter.exposition(ScrapeRequest(OPENMETRICS, "gzip"))
+        made = exporter.renderer.exposition(ScrapeRequest(OPENMETRICS, "gzip"))
         assert made.shown is not None
-        exporter.confirm_scrape(made.shown)
+        exporter.fleet.delivered(made.shown.snapshots, made.shown.number)
         # What the simulated cloud remembers is not ours.
         here.cloud.requests.clear()
         del here.cloud._tasks["i0"][:-80]  # noqa: SLF001 - likewise

@@ -14,6 +14,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+from dcs_task_exporter.simulator.faults import Reply
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -82,12 +83,8 @@ class World:
     @contextmanager
     def exporter(self, *, key: str = "", **collector: Any) -> Iterator[Exporter]:
         """Run an exporter over all instances."""
-        config = parse_config(self.config_text(collector=collector, key=key), "test", {})
-        exporter = Exporter(config, Options(clock=self.clock.clock, process_metrics=False))
-        try:
+        with exporter_of(self, self.config_text(collector=collector, key=key)) as exporter:
             yield exporter
-        finally:
-            exporter.stop()
 
 
 @contextmanager
@@ -105,6 +102,24 @@ def world(
         yield World(cloud, server, clock, [f"i{number}" for number in range(instances)])
 
 
+@contextmanager
+def exporter_of(
+    here: World, text: str, environ: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
+    """Run an exporter with this configuration, by the clock of the world."""
+    options = Options(environ or {}, here.clock.clock, process_metrics=False)
+    exporter = Exporter(parse_config(text, "test", {}), options)
+    try:
+        yield exporter
+    finally:
+        exporter.stop()
+
+
+def answer_with(here: World, reply: Reply) -> None:
+    """Answer every request to the cloud with this."""
+    here.cloud.faults.add(reply)
+
+
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -113,9 +128,9 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     if clock is not None:
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
-    made = exporter.exposition(ScrapeRequest())
+    made = exporter.renderer.exposition(ScrapeRequest())
     assert made.shown is not None
-    exporter.confirm_scrape(made.shown)
+    exporter.fleet.delivered(made.shown.snapshots, made.shown.number)
     return samples(made.body.decode())
 
 

@@ -1,41 +1,40 @@
-"""A source for the web part that answers everything with as little as possible."""
+"""A fleet, a renderer and a status for the web app: as little of each as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, Shown, render
-from dcs_task_exporter.state.file import StateStatus
+from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, render
+from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.web.app import Sources
+from dcs_task_exporter.web.status_page import ExporterStatus
 
 
 class QuietSource:
-    """No instance, no problem; what a test is about, it overrides."""
-
-    state: StateStatus | None = None
-    moment = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
+    """No instance, no problem; a test overrides the part that it is about."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.confirmed: list[int] = []
+
+    @property
+    def sources(self) -> Sources:
+        """All of it, as the web app takes it."""
+        return Sources(cast("Fleet", self), self.exposition, self.observe_scrape, self.status)
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing."""
 
     async def discover(self, timeout: float, project: str | None = None) -> bool:
-        """Say that nothing is to be searched."""
-        return timeout > 0 and project in (None, *self.projects)
-
-    @property
-    def projects(self) -> Sequence[str]:
-        """Return one project."""
-        return ("prod",)
+        """Say that there is nothing to search."""
+        return timeout > 0 and not project
 
     def find(self, target: str) -> Sequence[Instance]:
-        """Return the instances of the snapshots with this name."""
+        """Return the instances of the snapshots with this id or name."""
         found = [snapshot.instance for snapshot in self.snapshots()]
         return [instance for instance in found if target in (instance.id, instance.name)]
 
@@ -47,25 +46,12 @@ class QuietSource:
         """Return no instance."""
         return ()
 
-    def ready(self) -> bool:
-        """Return true."""
-        return True
+    def status(self) -> ExporterStatus:
+        """Return that all is well, at 2027-01-15 08:00:00 UTC."""
+        return ExporterStatus(1_800_000_000.0)
 
-    def problems(self) -> Sequence[str]:
-        """Return no problem."""
-        return ()
-
-    def state_status(self) -> StateStatus | None:
-        """Return what the test says."""
-        return self.state
-
-    def now(self) -> float:
-        """Return a fixed moment."""
-        return self.moment
-
-    def confirm_scrape(self, shown: Shown) -> None:
-        """Keep its number."""
-        self.confirmed.append(shown.number)
+    def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
+        """Ignore it."""
 
     def observe_scrape(self, seconds: float) -> None:
         """Ignore it."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
-from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY
 
@@ -56,7 +55,7 @@ def exporting(
             instances=instances,
         )
         exporter = Exporter(parse_config(text + more, "test", {}), Options())
-        web = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
+        web = WebServer(exporter.app(), [("127.0.0.1", 0)])
         web.start()
         try:
             yield web.url

@@ -27,13 +27,14 @@ from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Rendering
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.counting import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
+from tests.support.refresh_settings import refresh_settings
 from tests.support.world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 NOW = 1_750_000_000.0
@@ -100,21 +101,17 @@ def steps_of(seed: int, number: int) -> list[Step]:
     return [(kind, chance.getrandbits(32)) for kind in chance.choices(kinds, weights, k=number)]
 
 
-class SerialPool(WorkerPool):  # type: ignore[type-arg] # the jobs are the refresher's own
+class SerialPool(WorkerPool):
     """Runs jobs at once, whole, in an order that the chance chooses."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__("serial", 1)
         self._chance = chance
 
-    def submit(
-        self, jobs: Sequence[Callable[[], None]], order: object = None
-    ) -> Sequence[Callable[[], None]]:
+    def submit(self, jobs: Sequence[Job]) -> None:
         """Run the jobs now."""
-        del order
         for job in self._chance.sample(list(jobs), len(jobs)):
-            job()
-        return ()
+            job.do()
 
 
 @dataclass(slots=True)
@@ -307,8 +304,8 @@ class World:
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
                 for instance in self.instances
             ],
-            RefreshSettings(
-                CountingRules(semantics.lookback_days * DAY),
+            refresh_settings(
+                semantics.lookback_days * DAY,
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
                 first_value_hold=HOLD if len(self.scrapers) > 1 else 0.0,
@@ -515,7 +512,7 @@ class World:
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
             assert exposition.shown is not None
-            self.refresher.witness(exposition.shown.snapshots, exposition.shown.number)
+            self.refresher.delivered(exposition.shown.snapshots, exposition.shown.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)

@@ -18,7 +18,7 @@ from dcs_task_exporter.tasks.counting import (
     reveal,
 )
 from dcs_task_exporter.tasks.models import Listing, Task
-from dcs_task_exporter.tasks.snapshots import figures
+from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.clouds import DAY, NOW
 
 RULES = CountingRules(lookback=7 * DAY)
@@ -42,7 +42,7 @@ def listing(tasks: list[Task], *, truncated: bool = False) -> Listing:
 
 
 def shown(state: InstanceState, tasks: list[Task]) -> dict[tuple[str, str], int]:
-    return dict(figures(state, listing(tasks), NOW, RULES).finished)
+    return dict(task_metrics(state, listing(tasks), NOW, RULES).finished)
 
 
 @given(TASKS)
@@ -164,7 +164,7 @@ def test_cap(cap: int) -> None:
     rules = CountingRules(lookback=7 * DAY, max_task_names=cap)
     tasks = [Task(f"{at}", f"name{at}", "EXECUTING", NOW) for at in range(60)]
     state = count(InstanceState(), listing(tasks), NOW, rules)
-    found = figures(reveal(state, {}), listing(tasks), NOW, rules)
+    found = task_metrics(reveal(state, {}), listing(tasks), NOW, rules)
 
     assert len({*found.active, *(name for name, _ in found.finished)}) == cap + 1
     assert sum(found.active.values()) == 60
@@ -177,7 +177,7 @@ def test_odd_times_never_pass_for_the_latest() -> None:
     odd = Task("z", "EXTEND", "SUCCESS")
     state = count(InstanceState(), listing([known, odd]), NOW, RULES)
 
-    assert figures(state, listing([known, odd]), NOW, RULES).latest["EXTEND"] == known
+    assert task_metrics(state, listing([known, odd]), NOW, RULES).latest["EXTEND"] == known
 
 
 def test_task_hidden_by_a_torn_page_is_still_followed() -> None:
@@ -258,7 +258,7 @@ def test_waiting_since_an_unknown_time() -> None:
     waiting = Task("a", "EXTEND", "WAITING")
     state = count(InstanceState(), listing([waiting]), NOW, RULES)
 
-    assert figures(state, listing([waiting]), NOW, RULES).active["EXTEND"] == 1
+    assert task_metrics(state, listing([waiting]), NOW, RULES).active["EXTEND"] == 1
 
 
 @pytest.mark.parametrize("began", [None, NOW + 60])
@@ -280,7 +280,7 @@ def test_an_unknown_time_wins_no_last(order: list[int]) -> None:
     found = listing([tasks[at] for at in order])
     state = count(InstanceState(), found, NOW, RULES)
 
-    shown = figures(state, found, NOW, RULES)
+    shown = task_metrics(state, found, NOW, RULES)
 
     assert dict(shown.last_end) == {("EXTEND", "FAILED"): NOW - 30}
     assert dict(shown.last_duration) == {("EXTEND", "FAILED"): 30}

@@ -15,8 +15,10 @@ from prometheus_client import Counter, Gauge
 
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, scrape_budget
 from dcs_task_exporter.tasks.models import Instance
-from dcs_task_exporter.web.app import WebSettings, create_app
+from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.web.settings import WebSettings
+from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
 
 PATIENCE = 30.0
@@ -58,9 +60,9 @@ class FakeSource(QuietSource):
         made = super().exposition(request)
         return made if self.size is None else replace(made, size=self.size)
 
-    def ready(self) -> bool:
-        """Return what the test says."""
-        return self.is_ready
+    def status(self) -> ExporterStatus:
+        """Be as ready as the test says."""
+        return replace(super().status(), ready=self.is_ready)
 
     def observe_scrape(self, seconds: float) -> None:
         """Keep the value."""
@@ -105,7 +107,8 @@ def serving(
     timer: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Client]:
     """Serve a source on loopback."""
-    server = WebServer(create_app(source, settings or WebSettings(), timer=timer), "127.0.0.1", 0)
+    app = create_app(source.sources, settings or WebSettings(), timer=timer)
+    server = WebServer(app, [("127.0.0.1", 0)])
     server.start()
     try:
         yield Client(server.url)

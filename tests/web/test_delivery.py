@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 import requests
@@ -15,9 +14,10 @@ from starlette.types import Message
 
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest
-from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
 from tests.support.clouds import World, samples, value, world
 
@@ -65,29 +65,24 @@ class Scene:
         return stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
 
 
-class Padded:
-    """An exporter whose answers are larger than what the kernel keeps of an unread one."""
+def padded(sources: Sources) -> Sources:
+    """Make the answers that are asked to be large larger than the kernel keeps of an unread one."""
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._exporter, name)
-
-    def exposition(self, request: ScrapeRequest) -> Exposition:
-        """Add a comment, where a large answer is asked for."""
-        made = self._exporter.exposition(request)
+    def render(request: ScrapeRequest) -> Exposition:
+        made = sources.render(request)
         if "large" not in request.accept:
             return made
         return replace(made, body=b"# " + bytes(PADDING) + b"\n" + made.body)
+
+    return replace(sources, render=render)
 
 
 @contextmanager
 def scene(certificates: Certificates | None) -> Iterator[Scene]:
     with world(1) as here, here.exporter() as exporter:
-        app = create_app(Padded(exporter), exporter.web_settings("/metrics"))
+        app = create_app(padded(exporter.sources), WebSettings())
         tls = certificates.server if certificates else None
-        server = WebServer(app, "127.0.0.1", 0, tls=tls)
+        server = WebServer(app, [("127.0.0.1", 0)], tls=tls)
         server.start()
         try:
             yield Scene(here, exporter, server, certificates)

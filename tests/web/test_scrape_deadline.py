@@ -11,7 +11,7 @@ import requests
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.web.app import TIMEOUT_HEADER, create_app
+from dcs_task_exporter.web.app import TIMEOUT_HEADER
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import SettableClock, samples, value, world
 
@@ -29,7 +29,7 @@ def test_hundred_hanging_instances() -> None:
         config = parse_config(here.config_text(collector=settings), "test", {})
         clock = Clock(now=lambda: here.clock.wall)
         exporter = Exporter(config, Options(clock=clock, process_metrics=False))
-        server = WebServer(create_app(exporter, exporter.web_settings("/metrics")), "127.0.0.1", 0)
+        server = WebServer(exporter.app(), [("127.0.0.1", 0)])
         server.start()
 
         def scrape(_: int = 0) -> str:

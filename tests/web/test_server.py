@@ -16,14 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, render
-from dcs_task_exporter.web.app import METRICS_THREADS, WebSettings, create_app
-from dcs_task_exporter.web.server import (
-    Address,
-    ConnectionLimits,
-    WebServer,
-    most_connections,
-    parse_listen_address,
-)
+from dcs_task_exporter.web import renderings
+from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.connection_limits import ConnectionLimits, most_connections
+from dcs_task_exporter.web.listen import Address, listen_on, parse_listen_address
+from dcs_task_exporter.web.server import WebServer
+from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
 from tests.support.fake_source import QuietSource
 
@@ -65,8 +63,9 @@ def serve(source: FakeSource) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(app: ASGIApp | None = None, **more: object) -> WebServer:
-            chosen = app or create_app(source, WebSettings())
-            server = WebServer(chosen, "127.0.0.1", 0, **more)  # type: ignore[arg-type]
+            chosen = app or create_app(source.sources, WebSettings())
+            given = {"addresses": [("127.0.0.1", 0)], **more}
+            server = WebServer(chosen, **given)  # type: ignore[arg-type]
             server.start()
             stack.callback(server.stop)
             return server
@@ -263,7 +262,7 @@ def test_waiting_scrapes_share_a_rendering(serve: Serve, source: FakeSource) -> 
         answers = [b"".join(iter(partial(scrape.recv, 65536), b"")) for scrape in scrapes]
 
     assert all(b"dcs_instance_up 1.0" in answer for answer in answers)
-    assert len(rendered) <= METRICS_THREADS + 1
+    assert len(rendered) <= renderings.THREADS + 1
 
 
 def test_connection_is_kept(serve: Serve) -> None:
@@ -341,13 +340,13 @@ def test_port_is_free_after_stop(serve: Serve) -> None:
 
 def test_stop_without_start(source: FakeSource) -> None:
     """A server that never started can be stopped."""
-    WebServer(create_app(source, WebSettings()), "127.0.0.1", 0).stop()
+    WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", 0)]).stop()
 
 
 def test_address_in_use(serve: Serve, source: FakeSource) -> None:
     """A port that is taken is named, with what to do."""
     taken = serve().port
-    server = WebServer(create_app(source, WebSettings()), "127.0.0.1", taken)
+    server = WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", taken)])
     expected = (
         f"cannot listen on 127.0.0.1:{taken}: address in use; "
         "choose another with --web.listen-address"
@@ -358,24 +357,26 @@ def test_address_in_use(serve: Serve, source: FakeSource) -> None:
 
 def test_unknown_host(source: FakeSource) -> None:
     """An address that this machine does not have is named."""
-    server = WebServer(create_app(source, WebSettings()), "192.0.2.1", 0)
+    server = WebServer(create_app(source.sources, WebSettings()), [("192.0.2.1", 0)])
     with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: this machine has no such address"):
         server.start()
 
 
 def test_several_addresses(serve: Serve) -> None:
     """A server can listen on more than one address."""
-    server = serve(more=[("127.0.0.1", 0)])
+    addresses = [("127.0.0.1", 0)] * 2
+    sockets = listen_on(addresses)
+    ports = [sock.getsockname()[1] for sock in sockets]
+    serve(addresses=addresses, sockets=sockets)
     answers = [
-        requests.get(f"http://{host}:{port}/-/healthy", timeout=PATIENCE)
-        for host, port in server.addresses
+        requests.get(f"http://127.0.0.1:{port}/-/healthy", timeout=PATIENCE) for port in ports
     ]
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
 def test_all_addresses(source: FakeSource) -> None:
     """The empty host listens everywhere, and the address to open is loopback."""
-    server = WebServer(create_app(source, WebSettings()), "", 0)
+    server = WebServer(create_app(source.sources, WebSettings()), [("", 0)])
     server.start()
     try:
         assert get(server, "/-/healthy").status_code == 200

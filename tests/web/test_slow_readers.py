@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dcs_task_exporter.web.server import WebServer
-from tests.web.test_delivery_interleavings import CLIENT_TLS, SERVER_TLS, scene
+from tests.support.connection_scene import CLIENT_TLS, SERVER_TLS, scene
 
 PATIENCE = 30.0
 SIZE = 2**23
@@ -32,7 +32,7 @@ async def large(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 @contextmanager
 def serving(*, tls: bool) -> Iterator[WebServer]:
-    server = WebServer(large, "127.0.0.1", 0, tls=SERVER_TLS if tls else None)
+    server = WebServer(large, [("127.0.0.1", 0)], tls=SERVER_TLS if tls else None)
     server.start()
     try:
         yield server
@@ -81,11 +81,11 @@ def test_the_time_for_an_answer(*, tls: bool) -> None:
         here.tap.room = 1000  # the head leaves, and the beginning of the body
         here.play("ask", 0)
         here.play("answer", 0)
-        timer = here.connection._answer_timer  # noqa: SLF001 - no less would do
+        timer = here.connection._answer_limit._timer  # noqa: SLF001 - no less would do
         for _ in range(8):
             here.play("take", 40_000)
         assert timer is not None
-        assert here.connection._answer_timer is timer  # noqa: SLF001 - likewise
+        assert here.connection._answer_limit._timer is timer  # noqa: SLF001 - likewise
         for _ in range(3):
             here.play("take all", 0)
-        assert here.connection._answer_timer is None  # noqa: SLF001 - likewise
+        assert here.connection._answer_limit._timer is None  # noqa: SLF001 - likewise

@@ -12,8 +12,10 @@ from starlette.types import Message
 
 from dcs_task_exporter.state.file import StateStatus
 from dcs_task_exporter.tasks.models import Instance, Outcome, StatusTable, Task, TaskDetails
-from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskFigures
-from dcs_task_exporter.web.app import WebSettings, create_app
+from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
+from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.settings import WebSettings
+from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -22,8 +24,6 @@ NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 class FakeSource(QuietSource):
     """A source that shows the given snapshots."""
 
-    moment = NOW
-
     def __init__(
         self,
         snapshots: Sequence[Snapshot],
@@ -31,7 +31,7 @@ class FakeSource(QuietSource):
         problems: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.state = state
+        self._state = state
         self._snapshots = snapshots
         self._problems = problems
 
@@ -44,16 +44,16 @@ class FakeSource(QuietSource):
         """Return the given snapshots."""
         return self._snapshots
 
-    def problems(self) -> Sequence[str]:
-        """Return the given problems."""
-        return self._problems
+    def status(self) -> ExporterStatus:
+        """Return the given problems and state."""
+        return ExporterStatus(NOW, problems=self._problems, state=self._state)
 
 
-def figures(*tasks: Task, finished: int = 0) -> TaskFigures:
-    """Return figures that show these tasks."""
+def metrics(*tasks: Task, finished: int = 0) -> TaskMetrics:
+    """Return metrics that show these tasks."""
     recent = {(task.name, task.status): 1 for task in tasks}
     active = {task.name: 1 for task in tasks if task.status == "EXECUTING"}
-    return TaskFigures(
+    return TaskMetrics(
         finished={("EXTEND", "SUCCESS"): finished, ("EXTEND", "FAILED"): 0},
         recent=recent,
         active=active,
@@ -80,23 +80,23 @@ def instance(name: str = "orders-cache") -> Instance:
     return Instance(id=f"id-of-{name}", name=name, project="prod", region="cn-north-4")
 
 
-def good(name: str = "orders-cache", shown: TaskFigures | None = None) -> Snapshot:
+def good(name: str = "orders-cache", shown: TaskMetrics | None = None) -> Snapshot:
     """Return an instance that was read four minutes ago."""
     return Snapshot(
         instance(name),
         up=True,
-        figures=shown or figures(),
+        metrics=shown or metrics(),
         refreshed_at=NOW - 240,
         attempted_at=NOW - 240,
         refresh_duration=0.4,
     )
 
 
-def down(shown: TaskFigures | None = None, message: str = "no answer in 5 s") -> Snapshot:
+def down(shown: TaskMetrics | None = None, message: str = "no answer in 5 s") -> Snapshot:
     """Return an instance that cannot be read."""
     return Snapshot(
         instance("pay-cache"),
-        figures=shown,
+        metrics=shown,
         refreshed_at=NOW - 7200,
         attempted_at=NOW - 5,
         failure=Failure(NOW - 5, "timeout", message, "DCS.4201", "req-77"),
@@ -128,7 +128,7 @@ def ask(
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
     source = FakeSource(snapshots, state, problems)
-    asyncio.run(create_app(source, settings)(scope, receive, send))
+    asyncio.run(create_app(source.sources, settings)(scope, receive, send))
     headers = {key.decode().title(): value.decode() for key, value in sent[0]["headers"]}
     return Answer(headers, sent[1]["body"].decode())
 
@@ -208,7 +208,7 @@ def test_partial_outage_is_named() -> None:
 
 def test_old_data_are_marked() -> None:
     """Data from before an outage are shown as such."""
-    assert "What follows was true 2 h 0 min ago" in page(down(figures(task())))
+    assert "The data below were read 2 h 0 min ago" in page(down(metrics(task())))
 
 
 def test_not_read_yet() -> None:
@@ -230,43 +230,43 @@ def test_not_read_yet() -> None:
 def test_task_row(fact: str) -> None:
     """A task is shown with name, status, start, end, duration and summary."""
     shown = task(details=TaskDetails(old_capacity=0.125, new_capacity=0.25))
-    assert fact in page(good(shown=figures(shown)))
+    assert fact in page(good(shown=metrics(shown)))
 
 
 @pytest.mark.parametrize("fact", ["not finished", "6 min 0 s so far"])
 def test_active_task(fact: str) -> None:
     """A task that runs has no end, and a duration up to the reading."""
-    assert fact in page(good(shown=figures(task(status="EXECUTING"))))
+    assert fact in page(good(shown=metrics(task(status="EXECUTING"))))
 
 
 def test_failed_tasks_are_counted() -> None:
     """Failed tasks are counted in words beside the instance."""
-    assert "1 failed task<" in page(good(shown=figures(task(status="FAILED"))))
+    assert "1 failed task<" in page(good(shown=metrics(task(status="FAILED"))))
 
 
 def test_configured_failure_word() -> None:
     """A status word that the configuration adds counts as it says."""
     settings = WebSettings(statuses=StatusTable({"BROKEN": Outcome.FAILURE}))
-    text = page(good(shown=figures(task(status="BROKEN"))), settings=settings)
+    text = page(good(shown=metrics(task(status="BROKEN"))), settings=settings)
     assert "1 failed task<" in text
 
 
 def test_finished_counter() -> None:
     """The counter of finished tasks is shown."""
-    assert 'data-label="Counted">17<' in page(good(shown=figures(finished=17)))
+    assert 'data-label="Counted">17<' in page(good(shown=metrics(finished=17)))
 
 
 def test_truncation_is_named() -> None:
     """A listing that was cut says so."""
-    cut = Snapshot(instance(), up=True, figures=figures(), refreshed_at=NOW, truncated=True)
+    cut = Snapshot(instance(), up=True, metrics=metrics(), refreshed_at=NOW, truncated=True)
     assert "cut by the page cap" in page(cut)
 
 
 @pytest.mark.parametrize(
     "snapshot",
     [
-        good(shown=figures(task(name="<script>alert(1)</script>"))),
-        good(shown=figures(task(status="<script>alert(1)</script>"))),
+        good(shown=metrics(task(name="<script>alert(1)</script>"))),
+        good(shown=metrics(task(status="<script>alert(1)</script>"))),
         good(name="<script>alert(1)</script>"),
         down(message="<script>alert(1)</script>"),
     ],
@@ -280,13 +280,13 @@ def test_escaping(snapshot: Snapshot) -> None:
 def test_user_names_stay_private() -> None:
     """Who started a task is not on the page."""
     shown = task(user_name="alice", details=TaskDetails(account_name="bob"))
-    text = page(good(shown=figures(shown)))
+    text = page(good(shown=metrics(shown)))
     assert ("alice" in text, "bob" in text) == (False, False)
 
 
 def test_unreadable_time() -> None:
     """A time outside the calendar is unknown, not an error."""
-    assert "unknown" in page(good(shown=figures(task(created_at=1e18, updated_at=None))))
+    assert "unknown" in page(good(shown=metrics(task(created_at=1e18, updated_at=None))))
 
 
 def test_trouble_comes_first() -> None:
@@ -317,15 +317,15 @@ def test_security_headers(header: str, value: str) -> None:
     assert ask([], WebSettings()).headers[header] == value
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready", "https://docs.example/"])
+@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
 def test_links(path: str) -> None:
-    """The page links to the metrics, the health answers and the documentation."""
-    assert f'href="{path}"' in page(settings=WebSettings(docs_url="https://docs.example/"))
+    """The page links to the metrics and the health answers."""
+    assert f'href="{path}"' in page()
 
 
 def test_counts_in_memory() -> None:
-    """Without a state file the page says that a restart begins anew."""
-    assert "Counts are kept in memory: a restart begins anew." in ask([], WebSettings()).text
+    """Without a state file the page says that a restart begins at 0."""
+    assert "Counts are kept in memory: a restart begins at 0." in ask([], WebSettings()).text
 
 
 def test_counts_on_disk() -> None:

@@ -24,9 +24,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message
 
 from dcs_task_exporter.errors import ConfigError
-from dcs_task_exporter.web import guard
-from dcs_task_exporter.web.guard import WebGuard
-from dcs_task_exporter.web.server import ConnectionLimits, WebServer
+from dcs_task_exporter.web import basic_auth
+from dcs_task_exporter.web.basic_auth import BasicAuth
+from dcs_task_exporter.web.connection_limits import ConnectionLimits
+from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.web_config import CIPHERS, WebConfig, WebConfigFile
 from tests.support.real_prometheus import running
 
@@ -65,10 +66,10 @@ def start(folder: Path) -> Iterator[Start]:
         def started(text: str, patience: float = 30) -> WebServer:
             (folder / "web.yml").write_text(text)
             file = WebConfigFile(folder / "web.yml")
-            app = WebGuard(PlainTextResponse("up 1\n"), file)
+            app = BasicAuth(PlainTextResponse("up 1\n"), file.current)
             limits = ConnectionLimits(request=patience)
             tls = file.server_context()
-            server = WebServer(app, "127.0.0.1", 0, limits=limits, tls=tls)
+            server = WebServer(app, [("127.0.0.1", 0)], limits=limits, tls=tls)
             server.start()
             stack.callback(server.stop)
             return server
@@ -187,7 +188,7 @@ class CheckedPasswords:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.released = threading.Event()
         self.checked: list[bytes] = []
-        monkeypatch.setattr(guard, "_check", self._check)
+        monkeypatch.setattr(basic_auth, "_check", self._check)
 
     def _check(self, password: bytes, wanted: bytes) -> bool:
         assert self.released.wait(PATIENCE)
@@ -196,11 +197,9 @@ class CheckedPasswords:
         return password == PASSWORD.encode()
 
 
-class Everyone:
-    """A configuration with one user."""
-
-    def current(self) -> WebConfig:
-        return WebConfig.model_validate({"basic_auth_users": {"grafana": HASH}})
+def one_user() -> WebConfig:
+    """Return a configuration with one user."""
+    return WebConfig.model_validate({"basic_auth_users": {"grafana": HASH}})
 
 
 async def ask(app: ASGIApp, password: str, address: str = "10.0.0.1") -> int:
@@ -228,7 +227,7 @@ async def ask(app: ASGIApp, password: str, address: str = "10.0.0.1") -> int:
 
 async def ask_all(checks: CheckedPasswords, *asked: tuple[str, str]) -> list[int]:
     """Ask with each password from its address, all before any is checked."""
-    app = WebGuard(PlainTextResponse("up 1\n"), Everyone())
+    app = BasicAuth(PlainTextResponse("up 1\n"), one_user)
     asking = [asyncio.create_task(ask(app, *one)) for one in asked]
     await asyncio.sleep(0)  # each has come as far as to wait for its check
     checks.released.set()
@@ -266,7 +265,7 @@ def test_only_so_many_passwords_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
     statuses = asyncio.run(ask_all(checks, *WRONG))
 
-    assert len(checks.checked) <= guard.MOST_WAITING + guard.CHECKING_THREADS
+    assert len(checks.checked) <= basic_auth.MOST_WAITING + basic_auth.CHECKING_THREADS
     assert Counter(statuses) == {401: len(checks.checked), 503: 600 - len(checks.checked)}
 
 
@@ -274,7 +273,7 @@ def test_a_known_password_waits_for_no_check(monkeypatch: pytest.MonkeyPatch) ->
     """A right password that was checked before lets in at once, whatever waits."""
     checks = CheckedPasswords(monkeypatch)
     checks.released.set()
-    app = WebGuard(PlainTextResponse("up 1\n"), Everyone())
+    app = BasicAuth(PlainTextResponse("up 1\n"), one_user)
 
     async def play() -> int:
         await ask(app, PASSWORD)

@@ -1,4 +1,4 @@
-"""Basic auth and headers around the web app, as the web configuration file says."""
+"""Basic auth in front of the web app, and the headers that the web configuration file adds."""
 
 from __future__ import annotations
 
@@ -12,42 +12,38 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import bcrypt
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.web.web_config import WebConfig
 
 NOBODY: Final = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8mjBVSzLPR8bEtqXGXVCzMlRgrrEGW"
-"""A hash to compare with for a user who is not there, so that the time taken does not tell."""
+"""The hash that an unknown user's password is compared with: it takes as long as a known user's."""
 
 REMEMBERED: Final = 100
-"""How many right passwords are remembered: bcrypt takes 70 ms each time."""
+"""Right passwords that are remembered: bcrypt takes 70 ms each time."""
 
 CHECKING_THREADS: Final = 1
-"""How many passwords are checked at once; guessers wait for each other, not the scrapes."""
+"""Passwords that are checked at once: guessers wait for each other, and scrapes do not."""
 
 MOST_WAITING: Final = 20
-"""How many passwords may wait to be checked: one that waits is answered in about a second."""
+"""Passwords that may wait for a check, so that each is answered in about a second."""
 
 
-class ConfigSource(Protocol):
-    """Where the guard gets the configuration from, for every request anew."""
+class BasicAuth:
+    """An ASGI application that lets only known users through to another one.
 
-    def current(self) -> WebConfig:
-        """Return the configuration as it is now."""
+    `config` is read for every request; its headers are set on every answer.
+    """
 
-
-class WebGuard:
-    """An ASGI application that lets in who may, and sets the headers that were asked for."""
-
-    def __init__(self, app: ASGIApp, source: ConfigSource) -> None:
+    def __init__(self, app: ASGIApp, config: Callable[[], WebConfig]) -> None:
         self._app = app
-        self._source = source
+        self._config = config
         self._passwords = _Passwords()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +51,7 @@ class WebGuard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        config = self._source.current()
+        config = self._config()
         extra = config.headers()
 
         async def send_with_headers(message: Message) -> None:
@@ -67,7 +63,7 @@ class WebGuard:
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     async def _refusal(self, scope: Scope, config: WebConfig) -> Response | None:
-        """Return the answer to who may not enter; None for who may."""
+        """Return the answer for a client that is not let in; None for one that is."""
         given = _basic_auth(Headers(scope=scope).get("Authorization", ""))
         if given is None:
             return _unauthorized()
@@ -83,7 +79,7 @@ class WebGuard:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A password to compare with a hash; the answer is None where it never will be."""
+    """A password to compare with a hash; the answer is None if it will not be compared."""
 
     password: bytes
     wanted: bytes
@@ -91,9 +87,9 @@ class Check:
 
 
 class WaitingChecks:
-    """The checks that wait, at most so many: addresses take turns, each with its newest first.
+    """A bounded number of waiting checks: addresses take turns, each with its newest check first.
 
-    So who guesses without end keeps others waiting for a moment only. Safe to use from threads.
+    So an endless guesser keeps others waiting only for a moment. Safe to use from threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -102,7 +98,7 @@ class WaitingChecks:
         self._waiting: OrderedDict[str, list[Check]] = OrderedDict()
 
     def add(self, check: Check, address: str) -> Check | None:
-        """Let a check wait; return the one that has no more room: the oldest of who has most."""
+        """Add a check; return the one that loses its place: the oldest of the busiest address."""
         with self._lock:
             self._waiting.setdefault(address, []).append(check)
             if sum(map(len, self._waiting.values())) <= self._most:
@@ -130,18 +126,18 @@ class _Passwords:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._waiting = WaitingChecks(MOST_WAITING)
-        self._pool: WorkerPool[Callable[[], None]] = WorkerPool("web-passwords", CHECKING_THREADS)
+        self._pool = WorkerPool("web-passwords", CHECKING_THREADS)
 
     async def match(self, password: bytes, wanted: bytes, address: str) -> bool | None:
-        """Return whether it is the right password; None where too many others wait."""
+        """Return whether the password is right; None if too many others wait."""
         digest = hmac.new(self._key, wanted + b"\0" + password, hashlib.sha256).digest()
         if digest in self._right:
             return True
         check = Check(password, wanted, Future())
         dropped = self._waiting.add(check, address)
         if dropped is None:
-            for job in self._pool.submit([self._check_next]):
-                job()  # no thread can be started
+            # In this thread, where none can be started.
+            self._pool.submit([Job(self._check_next, drop=self._check_next)])
         elif dropped.answer.set_running_or_notify_cancel():
             dropped.answer.set_result(None)
         right = await asyncio.wrap_future(check.answer)
@@ -158,7 +154,7 @@ class _Passwords:
 
 
 def _check(password: bytes, wanted: bytes) -> bool:
-    # The exporter-toolkit's library too looks at no more than 72 bytes.
+    # The exporter-toolkit, too, looks only at the first 72 bytes.
     try:
         return bcrypt.checkpw(password[:72], wanted)
     except ValueError:

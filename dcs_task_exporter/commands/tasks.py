@@ -1,30 +1,41 @@
-"""One pass over the instances as a table for people, or as JSON for programs."""
+"""The command `tasks`: read every instance once and list its latest tasks."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
+from dcs_task_exporter.commands.one_pass import read_once
 from dcs_task_exporter.tasks.models import StatusTable, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 
 
+def tasks(arguments: argparse.Namespace) -> bool:
+    """Print the latest tasks of all instances: a table for people, or JSON for programs."""
+    report = tasks_json if arguments.json else tasks_table
+    return read_once(
+        arguments,
+        lambda exporter, config: report(exporter.snapshots(), config.status_words.table()),
+    )
+
+
 def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
-    """Return the latest tasks of each instance, newest first, and what could not be read."""
+    """Return the latest tasks of each instance, newest first, and a note for each without any."""
     rows: list[tuple[str, ...]] = [COLUMNS]
     notes = []
     for snapshot in snapshots:
         instance, failure = snapshot.instance, snapshot.failure
-        if snapshot.figures is None:
+        if snapshot.metrics is None:
             reason = f"{failure.reason}: {failure.message}" if failure else "not in time"
             notes.append(f"{instance.name} ({instance.id}) could not be read: {reason}")
             continue
-        rows += [_row(instance.name, task, statuses) for task in snapshot.figures.tasks]
-        if not snapshot.figures.tasks:
+        rows += [_row(instance.name, task, statuses) for task in snapshot.metrics.tasks]
+        if not snapshot.metrics.tasks:
             notes.append(f"{instance.name} ({instance.id}) has no task in the look-back window")
     widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
     lines = [
@@ -35,7 +46,7 @@ def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
 
 
 def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
-    """Return the same as one JSON object for each line: an instance with its tasks."""
+    """Return one JSON object per line: an instance with its latest tasks."""
     return "".join(f"{json.dumps(_document(item, statuses))}\n" for item in snapshots)
 
 
@@ -55,7 +66,7 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
 
 
 def _document(snapshot: Snapshot, statuses: StatusTable) -> dict[str, object]:
-    instance, failure, figures = snapshot.instance, snapshot.failure, snapshot.figures
+    instance, failure, metrics = snapshot.instance, snapshot.failure, snapshot.metrics
     return {
         "project": instance.project,
         "dcs_instance_id": instance.id,
@@ -63,7 +74,7 @@ def _document(snapshot: Snapshot, statuses: StatusTable) -> dict[str, object]:
         "up": snapshot.up,
         "error": failure and {"reason": failure.reason, "message": failure.message},
         "truncated": snapshot.truncated,
-        "tasks": None if figures is None else [_task(task, statuses) for task in figures.tasks],
+        "tasks": None if metrics is None else [_task(task, statuses) for task in metrics.tasks],
     }
 
 
@@ -92,5 +103,5 @@ def _moment(timestamp: float | None) -> str:
 
 
 def _printable(line: str) -> str:
-    """Take out what a terminal would obey: names come from outside."""
+    """Replace control characters, which a terminal would obey: names come from outside."""
     return "".join(char if char.isprintable() else "?" for char in line)

@@ -1,0 +1,51 @@
+"""Standard output and standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from dcs_task_exporter.errors import ExporterError
+
+
+class OutputError(ExporterError):
+    """The output cannot be written."""
+
+
+class ReaderGoneError(OutputError):
+    """The reader of the output has closed it, as `head` does."""
+
+
+def say(line: str) -> None:
+    """Print a line on standard output."""
+    write(f"{line}\n")
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error."""
+    _write(f"{line}\n", sys.stderr)
+
+
+def write(text: str) -> None:
+    """Print a text on standard output.
+
+    Raises `ReaderGoneError` where nobody reads it any more, and `OutputError` where it cannot be
+    written.
+    """
+    _write(text, sys.stdout)
+
+
+def _write(text: str, stream: TextIO | None) -> None:
+    if stream is None:  # it was closed before the process started
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        # The rest of the buffer would fail again when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError from None
+        message = f"cannot write the output: {error.strerror}"
+        raise OutputError(message) from None

@@ -1,0 +1,157 @@
+"""All instances of all projects: searched for when that is due, read, and looked up by scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+
+from dcs_task_exporter.refresh.discovery import Discovery
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Targets
+from dcs_task_exporter.refresh.workers import all_of, and_then, wait_awake
+from dcs_task_exporter.tasks.models import Instance
+from dcs_task_exporter.tasks.snapshots import Snapshot
+
+logger = logging.getLogger(__name__)
+
+Found = Callable[[Sequence[Instance]], None]
+"""Takes the instances that a search found."""
+
+
+class Fleet:
+    """The instances that are configured, and those that discovery finds.
+
+    `searches` makes the discovery of each project that has one. After each search, `watching` gets
+    the project and the ids of all watched instances. With an `interval`, in seconds, all instances
+    are refreshed without a scrape, from `start` on, and scrapes of all of them wait for nothing.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        refresher: Refresher,
+        searches: Mapping[str, Callable[[Found], Discovery]],
+        watching: Callable[[str, Collection[str]], None],
+        *,
+        requests_per_second: float,
+        interval: float,
+    ) -> None:
+        self._targets = targets
+        self._refresher = refresher
+        self._watching = watching
+        self._requests_per_second = requests_per_second
+        self._interval = interval
+        self._retargeting = threading.Lock()
+        self._stopping = threading.Event()
+        self.discoveries = [
+            search(partial(self._found, project)) for project, search in searches.items()
+        ]
+
+    async def refresh(self, timeout: float, target: str | None = None) -> None:
+        """Return when all due instances are read, or after `timeout` seconds.
+
+        With a `target`, the id of an instance, only that one is read, if it is due.
+        """
+        if target is not None or not self._interval:
+            await asyncio.wait([asyncio.wrap_future(self._read(target))], timeout=timeout)
+
+    async def discover(self, timeout: float, project: str | None = None) -> bool:
+        """Search what is due, of one project or of all; return whether its instances are known."""
+        first = all_of(self._search(project).values())
+        await asyncio.wait([asyncio.wrap_future(first)], timeout=timeout)
+        return all(
+            item.status.last_success is not None
+            for item in self.discoveries
+            if project in (None, item.project)
+        )
+
+    def refresh_and_wait(self, timeout: float) -> None:
+        """Block until all due instances are read, or `timeout` seconds pass."""
+        wait([self._read()], timeout)
+
+    def read_everything(self, patience: float) -> None:
+        """Read every instance once; wait `patience` seconds longer than the rate limit makes it."""
+        wait_awake(self._search().values(), patience)
+        longest = max(self.pass_times().values(), default=0.0)
+        wait_awake([self._refresher.refresh()], patience + longest)
+
+    def pass_times(self) -> Mapping[str, float]:
+        """Return the seconds that one request for each instance takes, by project."""
+        numbers = Counter(snapshot.instance.project for snapshot in self.snapshots())
+        return {name: number / self._requests_per_second for name, number in numbers.items()}
+
+    def find(self, target: str) -> Sequence[Instance]:
+        """Return the watched instances with this id, or else with this name."""
+        return self._refresher.find(target)
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        """Return the latest snapshot of each instance."""
+        return self._refresher.snapshots()
+
+    def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
+        """Note that a scraper has these counters; a later answer has a higher `number`."""
+        self._refresher.delivered(snapshots, number)
+
+    def was_tried(self) -> bool:
+        """Whether every project was searched and every instance read, or tried, once."""
+        searched = all(
+            discovery.status.instances is not None or discovery.status.problem
+            for discovery in self.discoveries
+        )
+        return searched and self._refresher.was_tried()
+
+    def start(self) -> None:
+        """Begin to refresh without scrapes, if there is an interval for it."""
+        if self._interval:
+            threading.Thread(target=self._refresh_forever, name="refresh", daemon=True).start()
+
+    def stop(self) -> None:
+        """Start no more searches and reads."""
+        self._stopping.set()
+        for discovery in self.discoveries:
+            discovery.stop()
+        self._refresher.stop()
+
+    def _refresh_forever(self) -> None:
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                self.refresh_and_wait(self._interval)
+            except Exception:
+                logger.exception("the refresh of all instances failed; the next begins as planned")
+            self._stopping.wait(max(0.0, began + self._interval - time.monotonic()))
+
+    def _read(self, target: str | None = None) -> Future[None]:
+        """Start reading one due instance, or all known ones and those of each first search."""
+        searches = self._search()
+        if target is not None:
+            return self._refresher.refresh({target})
+        found = [
+            and_then(pending, partial(self._refresher.refresh, project=project))
+            for project, pending in searches.items()
+        ]
+        return all_of([self._refresher.refresh(), *found])
+
+    def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
+        """Search what is due, of one project or of all; return the first searches, by project."""
+        chosen = [item for item in self.discoveries if project in (None, item.project)]
+        searches = {item: item.search() for item in chosen}
+        return {
+            item.project: search
+            for item, search in searches.items()
+            if search is not None and item.status.last_success is None
+        }
+
+    def _found(self, project: str, instances: Sequence[Instance]) -> None:
+        """Watch the instances that a search found, in place of those that it no longer finds."""
+        with self._retargeting:
+            self._targets.found(project, instances)
+            targets = self._targets.current()
+            self._refresher.retarget(targets)
+        self._watching(project, {target.instance.id for target in targets})

@@ -1,0 +1,104 @@
+"""Addresses to listen on: from the text of a flag to listening sockets, and to the URL to open."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import Final
+
+from dcs_task_exporter.errors import ExporterError
+
+BACKLOG: Final = 128
+"""Connections that the system accepts ahead of the server; they add to its own limit."""
+
+MAX_PORT: Final = 65535
+
+REASONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        errno.EADDRINUSE: "address in use",
+        errno.EACCES: "permission denied",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+)
+
+Address = tuple[str, int]
+"""A host and a port; the host "" stands for all addresses of this machine."""
+
+
+class ListenError(ExporterError):
+    """The server cannot listen on an address."""
+
+
+def parse_listen_address(text: str) -> Address:
+    """Return the host and port of ``:39327``, ``[::1]:9100`` or ``host:port``.
+
+    Raises `ValueError` with the mistake.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        message = f"{text!r} has no port: write host:port, or :port for all addresses"
+        raise ValueError(message)
+    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
+        message = f"{text!r}: the port must be a number from 0 to {MAX_PORT}, not {port!r}"
+        raise ValueError(message)
+    bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not bracketed:
+        message = f"{text!r}: put an IPv6 address in brackets, as in [::1]:9100"
+        raise ValueError(message)
+    host = host[1:-1] if bracketed else host
+    if any(character in host for character in "[]/@ ") or (bracketed and ":" not in host):
+        message = f"{text!r}: {host!r} is no host name or address"
+        raise ValueError(message)
+    return host, int(port)
+
+
+def url_of(address: Address, scheme: str = "http") -> str:
+    """Return the URL to open for an address that is listened on, without a slash at its end."""
+    host, port = address
+    named = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+    shown = named.get(host) or (f"[{host}]" if ":" in host else host)
+    return f"{scheme}://{shown}:{port}"
+
+
+def listen_on(addresses: Sequence[Address]) -> list[socket.socket]:
+    """Listen on all of the addresses, or on none; raise `ListenError` if one cannot be had."""
+    with ExitStack() as undo:
+        sockets = [undo.enter_context(_listen(host, port)) for host, port in addresses]
+        undo.pop_all()
+    return sockets
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return _bind(host, port) if host else _bind_everywhere(port)
+    except OSError as error:
+        raise ListenError(_explain(host, port, error)) from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+
+
+def _bind_everywhere(port: int) -> socket.socket:
+    """Listen on all addresses, of both families where the machine has both."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(
+                ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
+            )
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return socket.create_server(("", port), backlog=BACKLOG)
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    known = "no such host" if isinstance(error, socket.gaierror) else REASONS.get(error.errno or 0)
+    reason = known or error.strerror or str(error)
+    return f"cannot listen on {where}: {reason}; choose another with --web.listen-address"
