@@ -108,7 +108,7 @@ class Refresher:
                 self._coalesced += 1
         for name, due in _by_project(new).items():
             if ids is not None:
-                self._pools[name].submit([self._job(claim, AT_ONCE) for claim in due])
+                self._pools[name].submit([self._job(claim, None) for claim in due])
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
@@ -205,11 +205,14 @@ class Refresher:
     def _submit_reads(self, project: str, claims: Sequence[Claim]) -> None:
         """Queue reads, those first that were read longest ago."""
         pass_time = len(self._of_project(project)) / self._settings.requests_per_second
-        jobs = [self._job(claim, claim.watched.due_before(pass_time)) for claim in claims]
-        self._pools[project].submit(jobs)
+        self._pools[project].submit([self._job(claim, pass_time) for claim in claims])
 
-    def _job(self, claim: Claim, order: float) -> Job:
-        return Job(partial(self._read, claim.watched), partial(self._drop, [claim]), order)
+    def _job(self, claim: Claim, pass_time: float | None) -> Job:
+        """Return the job that reads an instance: at once without a `pass_time` (seconds)."""
+        watched, order = claim.watched, AT_ONCE
+        if pass_time is not None:
+            order = watched.reads.due_before(pass_time, is_active=bool(watched.state.active))
+        return Job(partial(self._read, watched), partial(self._drop, [claim]), order)
 
     def _drop(self, claims: Sequence[Claim]) -> None:
         """End reads that no thread will do: the exporter stops, or cannot start a thread."""
@@ -225,7 +228,9 @@ class Refresher:
             return
         finish = watched.reads.finish
         try:
-            if not watched.is_watched or not self._reader.read(watched):
+            with self._lock:
+                has_left = self._watched.get(watched.instance.id) is not watched
+            if has_left or not self._reader.read(watched):
                 finish()
             elif self._settings.task_progress:
                 self._progress.read(watched, finish)
