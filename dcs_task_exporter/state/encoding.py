@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task, TaskDetails
 
 

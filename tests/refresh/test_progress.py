@@ -13,7 +13,7 @@ from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, StatusTable, Task
 from tests.support.clouds import samples, scrape, value, world
 from tests.support.held_source import Source
