@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PYTEST = $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz tools alerts format clean
+.PHONY: help demo test check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz tools docs dashboards alerts format clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,8 +25,12 @@ $(VENV)/.fuzz: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
 	@touch $@ $(VENV)/.runtime
 
+##@ Run
+
 demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C ends it
 	@$(BIN)/dcs-task-exporter demo
+
+##@ Test
 
 test: check tools ## everything: style, types, layers, all tests with the real parts
 	$(PYTEST) -n 4 --cov --cov-report=term
@@ -58,18 +62,6 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 	$(PYTHON) scripts/lowest_versions.py >.venvs/lowest.txt
 	@$(MAKE) --no-print-directory unit VENV=.venvs/lowest PIP_FLAGS='--constraint .venvs/lowest.txt'
 
-chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
-	$(BIN)/python -m bench.chaos
-
-clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
-	$(BIN)/python -m bench.bad_clients
-
-years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
-	$(BIN)/python -m bench.years --years $(or $(N),10)
-
-bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
-	$(BIN)/python -m bench.performance
-
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire
 
 fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 minutes
@@ -78,12 +70,36 @@ fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 m
 tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
 	scripts/install-test-tools
 
+##@ Write: files that are generated, and the format of the code
+
+docs: $(VENV)/.dev ## write the tables of docs/ that repeat the code
+	$(BIN)/python scripts/generate_docs.py
+
+dashboards: $(VENV)/.dev ## write the dashboards from grafana/*.py
+	$(BIN)/python grafana/dashboards.py
+
 alerts: ## write the alert rules from prometheus/alerts.py
 	$(PYTHON) prometheus/alerts.py
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+##@ Measure
+
+chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
+	$(BIN)/python -m bench chaos
+
+clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
+	$(BIN)/python -m bench clients
+
+years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
+	$(BIN)/python -m bench years --years $(or $(N),10)
+
+bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
+	$(BIN)/python -m bench table
+
+##@ Clean
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venvs .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .import_linter_cache

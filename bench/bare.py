@@ -1,4 +1,4 @@
-"""A bare client as the floor: sockets, and the least that has to be done with them."""
+"""A bare client, as the floor: sockets, without signing or parsing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.cloud import PROJECT, BenchCloud
+from bench.cloud import BenchCloud
+from bench.load import PROJECT
 
 PAGE: Final = "limit=100&offset=0"
 
 
 class BareClient:
-    """Asks by threads that each have a connection: no signing, no parsing."""
+    """Threads with a connection each."""
 
     def __init__(self, cloud: BenchCloud, threads: int) -> None:
         self._address = urlsplit(cloud.url)
@@ -30,7 +31,7 @@ class BareClient:
         self._sockets = [None] * len(self._sockets)
 
     def sweep(self, instances: int) -> None:
-        """Ask for each instance once."""
+        """Read each instance once."""
         numbers = itertools.count()
 
         def work(at: int) -> None:

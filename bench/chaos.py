@@ -1,24 +1,20 @@
 """The chaos run: an exporter that is killed again and again must count every task once.
 
-A simulated cloud plays tasks and fails one request in ten; the exporter runs as a process with a
-state file and is killed with SIGKILL at random moments; its clock jumps, by minutes and by more
-than a year, at restarts and in between, and the cloud tells its own time only at times; a real
-Prometheus scrapes it every second. Half of the instances are read with an access key, by a cloud
-that does not mind the date of a signature, and half with a token. The state file is deleted,
-replaced by an older copy, or cut in half while the exporter runs. In the end Prometheus' own
-numbers must be what the cloud says happened.
+A simulated cloud plays tasks and fails one request in ten. The exporter runs as a process with a
+state file, is killed with SIGKILL at random moments, and is scraped by a real Prometheus every
+second. Its clock jumps, by minutes or by more than a year, at restarts and in between; the cloud
+sends its own time only now and then. Half of the instances are read with an access key, by a cloud
+that accepts signatures of any date, and half with a token. The state file is deleted, replaced by
+an older copy, or cut in half while the exporter runs. In the end the counts of Prometheus must be
+those of the cloud.
 
-After a state file was spoilt no kill comes before the exporter has noticed: what is on no disk any
-more, and then in no memory, nobody can count.
-
-    python -m bench.chaos --seconds 180 --kills 20 --instances 20
+After a state file was spoilt no kill comes before the exporter has noticed: counts that are on no
+disk, and then in no memory, are lost for good.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import itertools
 import os
 import random
 import re
@@ -32,41 +28,34 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from bench.jumping_exporter import set_clock  # noqa: E402 - found beside this file
-from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud  # noqa: E402
-from tests.support.real_prometheus import Prometheus, free_port, running  # noqa: E402 - found beside the tests
+from bench.chaos_counts import Result, failed_requests, increase, report, sum_of_samples
+from bench.jumping_exporter import set_clock
+from bench.task_play import TaskPlay
+from dcs_task_exporter.demo.monitoring import free_port
+from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+from tests.support.real_prometheus import running
 
 PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")
 KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
 TOKEN = "chaos-token-0123456789abcdefghijklmnopqr"  # noqa: S105 - of a simulated cloud
-NAMES = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
-ENDINGS = ("SUCCESS", "SUCCESS", "FAILED", "CANCELLED")
 FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
 CHANCE_OF_EACH = 0.02
 PLAY_INTERVAL = 0.1
 QUIET_SCRAPES = 12
 HOUR, DAY = 3600.0, 86_400.0
 JUMPS = (0.0, HOUR, -HOUR, 5 * HOUR, -2 * DAY, 20 * DAY, 100 * DAY, -100 * DAY, 400 * DAY)
-"""By how many seconds the exporter's clock may be ahead of the cloud's."""
-
-COUNTER = "dcs_tasks_finished_total"
+"""Seconds that the exporter's clock may be ahead of the cloud's."""
 
 NOTICED = "dcs_task_exporter_state_errors_total"
 
-Counts = dict[tuple[str, str], int]
-
 
 def delete(state: Path) -> None:
-    """Delete the state file, and what SQLite keeps beside it."""
+    """Delete the state file, and SQLite's files beside it."""
     for path in state.parent.glob(f"{state.name}*"):
         if "set-aside" not in path.name:
             path.unlink()
@@ -85,27 +74,7 @@ def cut(state: Path) -> None:
 
 
 FATES: Final[tuple[Callable[[Path], None], ...]] = (delete, put_back_a_copy, cut)
-"""What becomes of the state file, once between two kills."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What happened, and what Prometheus says of it."""
-
-    happened: Counts
-    increase: Counts
-    samples: Counts
-    kills: int
-    jumps: int
-    spoilt: int
-    requests: int
-    failed: int
-    intact: bool
-
-    @property
-    def good(self) -> bool:
-        """Whether all agree."""
-        return self.happened == self.increase == self.samples and self.intact
+"""The fates of the state file, one between two kills."""
 
 
 def config_text(url: str, state: Path, instances: int) -> str:
@@ -133,7 +102,7 @@ state: {{path: {state}}}
 
 
 class Life:
-    """The exporter's process, one after the other on the same port."""
+    """The processes of the exporter, one after the other on the same port."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._command = [
@@ -149,7 +118,7 @@ class Life:
         self.process = self._start()
 
     def kill(self) -> None:
-        """End the process where it stands, and start the next."""
+        """Kill the process, and start the next."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = self._start()
@@ -168,49 +137,33 @@ class Life:
         return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)  # noqa: S603
 
 
-class Story:
-    """Tasks that start and end all the time, until told to stop; it knows what happened."""
+@contextlib.contextmanager
+def playing(play: TaskPlay) -> Iterator[None]:
+    """Start and end tasks while the block lasts, then end those that are active."""
+    stopped = threading.Event()
 
-    def __init__(self, cloud: SimulatedCloud, instances: int, seed: int) -> None:
-        self._cloud = cloud
-        self._instances = instances
-        self._random = random.Random(seed)  # noqa: S311 - a fixed seed is wanted
-        self._active: list[tuple[str, str, str]] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._tell, daemon=True)
-        self.happened: Counter[tuple[str, str]] = Counter()
-
-    def begin(self) -> None:
-        """Start telling."""
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Tell no more, and end what is still active."""
-        self._stopped.set()
-        self._thread.join()
-        while self._active:
-            self._end_one()
-
-    def _tell(self) -> None:
-        while not self._stopped.wait(PLAY_INTERVAL):
-            if self._active and self._random.random() < 0.5:  # noqa: PLR2004 - as many as start
-                self._end_one()
+    def go_on() -> None:
+        while not stopped.wait(PLAY_INTERVAL):
+            if play.active and play.random.random() < 0.5:  # noqa: PLR2004 - as many as start
+                play.end()
             else:
-                name = self._random.choice(NAMES)
-                instance = f"i{self._random.randrange(self._instances)}"
-                self._active.append((instance, self._cloud.start_task(instance, name), name))
+                play.start()
 
-    def _end_one(self) -> None:
-        instance, task, name = self._active.pop(self._random.randrange(len(self._active)))
-        status = self._random.choice(ENDINGS)
-        self._cloud.finish_task(instance, task, status)
-        self.happened[name, status] += 1
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        while play.active:
+            play.end()
 
 
 def run(
     binary: Path, folder: Path, *, seconds: float, kills: int, instances: int, seed: int = 1
 ) -> Result:
-    """Run it, and return what came out."""
+    """Run the exporter, and return the result."""
     chance = random.Random(seed)  # noqa: S311 - likewise
     cloud = SimulatedCloud(time.time, Quirks(max_skew=float("inf")), seed=seed)
     cloud.access.add_key(*KEY)
@@ -219,7 +172,7 @@ def run(
         cloud.add_project(project, "cn-north-4")
     for number in range(instances):
         cloud.add_instance(PROJECTS[number % 2], f"i{number}", f"cache-{number}")
-    story = Story(cloud, instances, seed)
+    play = TaskPlay(cloud, [f"i{number}" for number in range(instances)], seed)
     with (
         CloudServer(cloud) as server,
         _life(folder, server.url, instances) as (life, url),
@@ -229,28 +182,27 @@ def run(
         prometheus.wait_for(everyone_up)
         for name in FAULTS:
             cloud.faults.add(name, probability=CHANCE_OF_EACH)
-        story.begin()
-        for number in range(kills):
-            for at in range(2):  # once while it runs, once as it starts again
-                time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
-                cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
-                life.set_clock(chance.choice(JUMPS))
-                if not at:
-                    spoil(FATES[number % len(FATES)], folder / "state.db", url)
-            life.kill()
-        story.finish()
+        with playing(play):
+            for number in range(kills):
+                for at in range(2):  # once while it runs, once as it starts again
+                    time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
+                    cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
+                    life.set_clock(chance.choice(JUMPS))
+                    if not at:
+                        spoil(FATES[number % len(FATES)], folder / "state.db", url)
+                life.kill()
         cloud.faults.clear()
         scrapes = prometheus.query("count_over_time(up[10m])")[0]["value"][1]
         enough = f"count_over_time(up[10m]) > {int(scrapes) + QUIET_SCRAPES}"
         prometheus.wait_for(enough)
         prometheus.wait_for(everyone_up)
         span = f"{round(seconds) * 2 + 120}s"
-        increase, samples = _increase(prometheus, span), _from_samples(prometheus, span)
+        increased, samples = increase(prometheus, span), sum_of_samples(prometheus, span)
         requests = cloud.count()
-        failed = _failed(prometheus, span)
+        failed = failed_requests(prometheus, span)
     return Result(
-        happened=dict(story.happened),
-        increase=increase,
+        happened=dict(play.ended),
+        increase=increased,
         samples=samples,
         kills=kills,
         jumps=2 * kills,
@@ -262,7 +214,7 @@ def run(
 
 
 def spoil(fate: Callable[[Path], None], state: Path, url: str) -> None:
-    """Do something to the state file, and wait until the exporter has noticed, and saved anew."""
+    """Spoil the state file, and wait until the exporter has noticed and saved a new one."""
     before = _noticed(url)
     fate(state)
     # In this order: the exporter answers when it is not in the middle of a save.
@@ -271,7 +223,7 @@ def spoil(fate: Callable[[Path], None], state: Path, url: str) -> None:
 
 
 def _noticed(url: str) -> str:
-    """Return how often the state file was found spoilt; no counter of tasks is shown for that."""
+    """Return how often the exporter found the state file spoilt; delivers no counter of tasks."""
     text = ""
     while not text:
         try:
@@ -298,40 +250,6 @@ def _life(folder: Path, cloud_url: str, instances: int) -> Iterator[tuple[Life, 
         life.end()
 
 
-def _increase(prometheus: Prometheus, span: str) -> Counts:
-    """Ask for increase(); it extrapolates, so that whole numbers must be made of it again."""
-    query = f"round(sum by (task_name, status) (increase({COUNTER}[{span}])))"
-    rows = prometheus.query(query)
-    return _counts({_series(row["metric"]): float(row["value"][1]) for row in rows})
-
-
-def _from_samples(prometheus: Prometheus, span: str) -> Counts:
-    """Sum what every two samples differ by, a fall being a reset, as increase() does."""
-    total: Counter[tuple[str, str]] = Counter()
-    for row in prometheus.query(f"{COUNTER}[{span}]"):
-        values = [float(value) for _, value in row["values"]]
-        total[_series(row["metric"])] += round(
-            sum(
-                after - before if after >= before else after
-                for before, after in itertools.pairwise(values)
-            )
-        )
-    return _counts(total)
-
-
-def _failed(prometheus: Prometheus, span: str) -> int:
-    rows = prometheus.query(f"sum(increase(dcs_api_errors_total[{span}]))")
-    return round(float(rows[0]["value"][1])) if rows else 0
-
-
-def _series(labels: Mapping[str, str]) -> tuple[str, str]:
-    return labels["task_name"], labels["status"]
-
-
-def _counts(found: Mapping[tuple[str, str], float]) -> Counts:
-    return {series: round(number) for series, number in found.items() if number}
-
-
 def _intact(folder: Path) -> bool:
     connection = sqlite3.connect(folder / "state.db")
     found = connection.execute("PRAGMA integrity_check").fetchall()
@@ -339,50 +257,12 @@ def _intact(folder: Path) -> bool:
     return bool(found == [("ok",)])
 
 
-def report(result: Result) -> str:
-    """Return the table that a person reads."""
-    lines = [f"{'task_name':24}{'status':12}{'happened':>10}{'increase()':>12}{'samples':>9}"]
-    for series in sorted({*result.happened, *result.increase, *result.samples}):
-        found = (result.happened, result.increase, result.samples)
-        cells = [counts.get(series, 0) for counts in found]
-        lines.append(f"{series[0]:24}{series[1]:12}{cells[0]:>10}{cells[1]:>12}{cells[2]:>9}")
-    happened, counted = sum(result.happened.values()), sum(result.samples.values())
-    lost = sum((Counter(result.happened) - Counter(result.samples)).values())
-    twice = sum((Counter(result.samples) - Counter(result.happened)).values())
-    lines += [
-        (
-            f"{result.kills} kills, {result.jumps} clocks set, {result.spoilt} state files spoilt, "
-            f"{result.requests} requests, {result.failed} seen to fail; "
-            f"state file intact: {result.intact}"
-        ),
-        f"{happened} tasks ended, {counted} counted: {lost} lost, {twice} counted twice",
-    ]
-    return "\n".join(lines)
-
-
-def main() -> int:
-    """Run it from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=180)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--instances", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--prometheus", type=Path, default=ROOT / ".tools" / "prometheus-3" / "prometheus"
-    )
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+def main(seconds: float, kills: int, instances: int, seed: int, prometheus: Path) -> int:
+    """Run it, and print the report."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         result = run(
-            given.prometheus,
-            Path(folder),
-            seconds=given.seconds,
-            kills=given.kills,
-            instances=given.instances,
-            seed=given.seed,
+            prometheus, folder, seconds=seconds, kills=kills, instances=instances, seed=seed
         )
-    print(report(result))  # noqa: T201 - for a person
+    sys.stdout.write(f"{report(result)}\n")
     return 0 if result.good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The exporter as the benchmark runs it, and how it is set up for each part."""
+"""The exporter of the benchmarks, and its set-ups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.cloud import PROJECT, BenchCloud
+from bench.cloud import BenchCloud
+from bench.load import PROJECT
 from bench.measuring import Sweep
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
@@ -19,12 +20,12 @@ LIMIT: Final = 100
 """Requests per second that the limited cloud allows."""
 
 INTERVAL: Final = 30.0
-"""Seconds between two scrapes where the task centre tells what changed."""
+"""Seconds between two scrapes with the task center."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is set besides the instances: keys of `collector`, lines of the project, a state."""
+    """Settings besides the instances: keys of `collector`, lines of the project, a state file."""
 
     collector: Mapping[str, object] = field(default_factory=dict)
     project: str = ""
@@ -39,7 +40,7 @@ SETUPS: Final[Mapping[str, Setup]] = {
     "center": Setup(project=f"    task_center: {_CENTER}\n"),
     "saving": Setup(saves=True),
 }
-"""How the exporter is set up, by what is measured; a test builds each of them."""
+"""The set-ups by their measurement; a test builds each of them."""
 
 
 def configuration(url: str, ca_file: Path, instances: int, **collector: object) -> str:
@@ -69,7 +70,7 @@ def exporter(
     setup: str = "plain",
     clock: Clock | None = None,
 ) -> Iterator[Exporter]:
-    """Run our exporter, set up for what is measured."""
+    """Run our exporter with a set-up."""
     wanted = SETUPS[setup]
     text = configuration(
         cloud.url, cloud.ca_file, instances, concurrency=threads, **wanted.collector
@@ -88,12 +89,12 @@ def exporter(
 
 
 def sweep_of(made: Exporter) -> Sweep:
-    """Return a sweep of the exporter, from the requests up to what is counted and shown."""
+    """Return a sweep of the exporter, from the requests to the snapshots."""
 
     def sweep() -> None:
         made.refresh_and_wait(600)
         if not all(snapshot.up for snapshot in made.snapshots()):
-            message = "an instance could not be read: what was measured is no sweep"
+            message = "an instance could not be read: this was no sweep"
             raise RuntimeError(message)
 
     return sweep

@@ -1,13 +1,11 @@
-"""A cloud that costs as little as it can, so that what is measured is the client.
+"""A cloud that costs as little as possible, so that the client is measured.
 
-It answers the task listings of any instance with ready-made bodies, after a latency, in a process
-of its own, which `BenchCloud` starts. It checks no signature. With a limit it refuses what comes
-too often, as the gateway does.
+A process of its own answers the task listings of any instance with ready-made bodies, after a
+latency. It checks no signature. With a limit it refuses requests as the gateway does.
 """
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import multiprocessing.process
 import multiprocessing.synchronize
@@ -16,45 +14,15 @@ import signal
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from typing_extensions import Self
 
-PROJECT: Final = "a4d31cb63d724fdc8ec96e3a41e47f71"
+from bench.load import Counters, Load
+
 PATIENCE: Final = 10.0
 """Seconds that closing all connections may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What the cloud has, and how it answers; `latency` in seconds, `limit` in requests/s.
-
-    `changing` is the share of the instances, from 0 to 1, whose listing is another one each time
-    that all are asked for: the error code of the newest task changes, or with `finishing` that task
-    is another one, which finished just now. With `active`, one instance in a hundred has a task
-    that never ends.
-    """
-
-    latency: float = 0.0
-    tasks: int = 10
-    limit: int | None = None
-    changing: float = 0.0
-    finishing: bool = False
-    active: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What the process of the cloud counts, shared with the one that measures."""
-
-    served: Synchronized[int]
-    refused: Synchronized[int]
-    opened: Synchronized[int]
-    closed: Synchronized[int]
 
 
 class BenchCloud:
@@ -73,21 +41,13 @@ class BenchCloud:
     def __enter__(self) -> Self:
         """Start the process, and return when it listens."""
         ready = self._context.Semaphore(0)
-        self._process = self._context.Process(
-            target=_serve,
-            args=(self._load, self._socket, self.ca_file, ready, self._counters),
-            daemon=True,
-        )
+        arguments = (self._load, self._socket, self.ca_file, ready, self._counters)
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         ready.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the process."""
         if self._process is not None:
             self._process.terminate()
@@ -96,10 +56,7 @@ class BenchCloud:
         self._folder.cleanup()
 
     def hang_up(self) -> None:
-        """Let the cloud close all connections, as a gateway does with idle ones.
-
-        Returns when it has.
-        """
+        """Close all connections, as a gateway does with idle ones; return when that is done."""
         os.kill(self._pid, signal.SIGUSR1)
         deadline = time.monotonic() + PATIENCE
         while self._counters.closed.value < self._counters.opened.value:
@@ -110,22 +67,22 @@ class BenchCloud:
 
     @property
     def served(self) -> int:
-        """Requests that were answered, refused ones included."""
+        """The number of requests that were answered, refused ones included."""
         return self._counters.served.value
 
     @property
     def refused(self) -> int:
-        """Requests that were answered with 429."""
+        """The number of requests that were answered with 429."""
         return self._counters.refused.value
 
     @property
     def connections(self) -> int:
-        """Connections that were made."""
+        """The number of connections that were made."""
         return self._counters.opened.value
 
     @property
     def cpu_seconds(self) -> float:
-        """The processor time that the process used so far."""
+        """The processor time of the cloud's process."""
         stat = Path(f"/proc/{self._pid}/stat").read_text(encoding="ascii")
         fields = stat.rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -139,6 +96,14 @@ class BenchCloud:
         return pid
 
 
-def _serve(*arguments: object) -> None:
-    # Imported in the new process only: what the server needs is not to weigh on the client.
-    importlib.import_module("bench.server").serve(*arguments)
+def _serve(
+    load: Load,
+    listener: socket.socket,
+    ca_file: Path,
+    ready: multiprocessing.synchronize.Semaphore,
+    counters: Counters,
+) -> None:
+    # Imported in the new process only: the memory of the client is measured, without a server's.
+    from bench.server import serve  # noqa: PLC0415
+
+    serve(load, listener, ca_file, ready, counters)

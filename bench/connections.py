@@ -15,15 +15,16 @@ import requests
 
 from bench.bare import PAGE, BareClient
 from bench.clients import exporter, sweep_of
-from bench.cloud import PROJECT, BenchCloud, Load
+from bench.cloud import BenchCloud
+from bench.load import PROJECT, Load
 from bench.measuring import RUNS, Cost, Row, Say, measured, median_wall
 
 COLD_RUNS: Final = 11
 REPEATED: Final = 50
-"""How many connections are made in one run."""
+"""Connections in one run."""
 
 PAUSE: Final = 0.002
-"""Seconds that a hang-up takes: whoever slept so long is slower, with a new connection or not."""
+"""Seconds that a hang-up takes: a request after such a pause is slower on any connection."""
 
 
 def cold_sweep(say: Say) -> Iterator[Row]:
@@ -53,7 +54,7 @@ def cold_sweep(say: Say) -> Iterator[Row]:
 def connection_cost(say: Say) -> Iterator[Row]:
     """Measure the processor time of a new connection, ours and that of a session's default."""
     with BenchCloud(Load()) as cloud, ExitStack() as stack:
-        # What a cloud's certificate is checked with: the whole bundle, and here one more.
+        # As in real life: all certificates of the bundle, and the cloud's.
         bundle = cloud.ca_file.with_name("bundle.pem")
         bundle.write_bytes(Path(certifi.where()).read_bytes() + cloud.ca_file.read_bytes())
         cloud.ca_file = bundle
@@ -67,8 +68,8 @@ def connection_cost(say: Say) -> Iterator[Row]:
                 "default": lambda: session.get(url, verify=str(bundle)).json(),
             },
         )
-    told = f"ours {cost['ours'] * 1000:.2f} ms, default {cost['default'] * 1000:.2f} ms"
-    say(f"Processor time of a new connection: {told}")
+    text = f"ours {cost['ours'] * 1000:.2f} ms, default {cost['default'] * 1000:.2f} ms"
+    say(f"Processor time of a new connection: {text}")
     share = cost["ours"] / cost["default"]
     yield Row("processor time per new connection over a default session's", "<= 0.10", share)
 
@@ -76,7 +77,7 @@ def connection_cost(say: Say) -> Iterator[Row]:
 def _costs_of_connections(
     cloud: BenchCloud, requesters: Mapping[str, Callable[[], object]]
 ) -> Mapping[str, float]:
-    """Return by how much a request after a hang-up is dearer than one over a kept connection."""
+    """Return the extra processor time of a request after a hang-up, by requester."""
     found: dict[str, list[float]] = {name: [] for name in requesters}
     for _ in range(1 + RUNS):
         for name, request in requesters.items():
@@ -87,7 +88,7 @@ def _costs_of_connections(
 
 
 def _each(request: Callable[[], object], before: Callable[[], object]) -> float:
-    """Return the mean processor time of a request, without that of what comes before it."""
+    """Return the mean processor time of a request, without that of `before`."""
     total = 0.0
     for _ in range(REPEATED):
         before()

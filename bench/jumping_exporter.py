@@ -1,8 +1,7 @@
-"""The exporter on a machine whose clock somebody sets: by a file that says how far it is ahead.
+"""The exporter on a machine whose clock jumps; the chaos run starts it as a process.
 
-    python -m bench.jumping_exporter clock-offset --config.file=config.yml
-
-Only the wall clock is set, as `date --set` would, and before anything else is imported.
+Its first word is a file with the seconds that the wall clock is ahead, as after `date --set`; the
+others are the exporter's. The clock is replaced before anything else is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def jumping(offset: Path, true: Callable[[], float] = time.time) -> Callable[[],
 
 
 def set_clock(offset: Path, ahead: float) -> None:
-    """Write how far the clock is ahead, so that nobody reads half of it."""
+    """Write how far the clock is ahead, atomically."""
     new = offset.with_suffix(".new")
     new.write_text(str(ahead))
     new.replace(offset)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 
 ERROR_CODE: Final = b"_error_code_"
-"""What stands for the error code of the newest task, as long as what replaces it."""
+"""Placeholder of the newest task's error code, as long as its replacement."""
 
 NEWEST: Final = b"_newest_id__"
-"""What the id of the newest task begins with, as long as what replaces it."""
+"""Placeholder at the start of the newest task's id, as long as its replacement."""
 
 NODE: Final = b"_node_of_____"
-"""What is replaced by the id of the instance."""
+"""Placeholder of the instance's id."""
 
 AGE_OF_NEWEST: Final = 300.0
 """Seconds since the newest task started; it took two minutes, as all do."""
@@ -67,15 +67,15 @@ DETAILS: Final[Mapping[str, Mapping[str, object]]] = {
     "modify": {"updated_config_length": 1},
     "UpdatePort": {"old_port": 6379, "new_port": 6380},
 }
-"""What a task of each name says in its details, beside what is empty."""
+"""The details of a task by its name; the others are empty."""
 
 NAMES: Final = tuple(DETAILS)
 
 
 def task_body(tasks: int, now: float, *, active: bool = False) -> bytes:
-    """Return a listing of this many tasks, each of about 840 bytes; finished, or all but one.
+    """Return a listing of this many finished tasks; with `active` the newest has not finished.
 
-    Their details have all fields, as the API's sample has, and say what a task of its name changes.
+    A task has about 840 bytes: its details have all fields, as in the API's sample.
     """
     rows = []
     for number in range(tasks):

@@ -1,4 +1,4 @@
-"""How things are measured, side by side, and the lines of the table that come out of it."""
+"""Measuring side by side, and the rows of the table."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from bench.cloud import BenchCloud
 
 RUNS: Final = 5
 INFORMATION: Final = "for information"
-"""Stands for the bound of a row that has none."""
+"""Bound of a row that must reach nothing."""
 
 CHANGED: Final = ", each listing changed"
-"""Ends the name of what is measured where no listing is the one before."""
+"""End of a row's name where every listing differs from the one before."""
 
 RELATIONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": operator.le,
@@ -30,7 +31,7 @@ Sweep = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: what, the figure to reach as it is written, and ours."""
+    """A row of the table: its name, the bound in words, and our value."""
 
     what: str
     wanted: str
@@ -38,7 +39,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether ours, unrounded, is what is wanted."""
+        """`falls short` where our value, unrounded, misses the bound."""
         if self.wanted == INFORMATION:
             return ""
         relation, _, bound = self.wanted.rpartition(" ")
@@ -50,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one sweep over all instances took, in seconds of the clock and of the processor."""
+    """The cost of one sweep over all instances; times in seconds."""
 
     wall: float
     cpu: float
@@ -71,7 +72,7 @@ def measured(cloud: BenchCloud, sweep: Sweep) -> Cost:
 
 
 def interleaved(cloud: BenchCloud, sweeps: Mapping[str, Sweep], runs: int = RUNS) -> Costs:
-    """Run each sweep in turn, several times, after one that is not counted."""
+    """Run the sweeps in turn, several times, after a first round that is not counted."""
     for sweep in sweeps.values():
         sweep()
     costs: dict[str, list[Cost]] = {name: [] for name in sweeps}
@@ -82,15 +83,31 @@ def interleaved(cloud: BenchCloud, sweeps: Mapping[str, Sweep], runs: int = RUNS
 
 
 def median_wall(costs: list[Cost]) -> float:
-    """Return the median of the clock, in seconds."""
+    """Return the median wall time in seconds."""
     return statistics.median(cost.wall for cost in costs)
 
 
 def median_cpu(costs: list[Cost]) -> float:
-    """Return the median of the processor time, in seconds."""
+    """Return the median processor time in seconds."""
     return statistics.median(cost.cpu for cost in costs)
 
 
 def connections_of(costs: list[Cost]) -> int:
-    """Return how many connections were made in all runs."""
+    """Return the number of connections that were made in all runs."""
     return sum(cost.connections for cost in costs)
+
+
+def memory_peak(process: int | str = "self") -> float:
+    """Return the peak memory of this process, or of the one with this id, in MB."""
+    # Not by getrusage: a process inherits the peak of the one that started it.
+    return _memory("VmHWM", process)
+
+
+def memory_now() -> float:
+    """Return the memory of this process in MB."""
+    return _memory("VmRSS", "self")
+
+
+def _memory(key: str, process: int | str) -> float:
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(text.partition(f"{key}:")[2].split()[0]) / 1024

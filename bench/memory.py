@@ -1,4 +1,4 @@
-"""Memory: what the exporter holds of many tasks, against the SDK holding the same answers."""
+"""Memory of the exporter with many tasks, over that of the SDK with the same answers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ TASKS: Final = 50
 SCRAPES: Final = 1000
 CHANGING: Final = 0.01
 
+MANY: Final = ("5000", "10", "1")
+"""Instances, tasks of each, and the share of the listings that change."""
+
+PROCESS_RUNS: Final = 3
+"""Fewer than of the others: a run takes a minute, and the peaks are alike."""
+
 _SIZE: Final = (str(INSTANCES), str(TASKS))
-SCRIPTS: Final[Mapping[str, Sequence[str]]] = {
+SUBJECTS: Final[Mapping[str, Sequence[str]]] = {
     "SDK": ("memory_of_sdk", *_SIZE),
     "nothing changed": ("memory_of_exporter", "peak", *_SIZE, "0", "gzip"),
     "each listing changed": ("memory_of_exporter", "peak", *_SIZE, "1", "gzip"),
     "as text": ("memory_of_exporter", "peak", *_SIZE, "1", "text"),
 }
-"""What holds the answers; each is run by itself, so that nothing else weighs on it."""
+"""The script and its words, by the subject of the measurement."""
 
 
 def memory(say: Say) -> Iterator[Row]:
-    """Measure the most that each ever held."""
-    found: dict[str, list[float]] = {name: [] for name in SCRIPTS}
+    """Measure the peak of each subject."""
+    found: dict[str, list[float]] = {name: [] for name in SUBJECTS}
     for _ in range(RUNS):
-        for name, command in SCRIPTS.items():
+        for name, command in SUBJECTS.items():
             found[name].append(_printed_by(*command)[0])
     peaks = {name: statistics.median(peak) for name, peak in found.items()}
     told = ", ".join(f"{name} {peak:.0f} MB" for name, peak in peaks.items())
@@ -42,8 +48,16 @@ def memory(say: Say) -> Iterator[Row]:
     yield Row(f"{what}{CHANGED}, scraped as text without gzip", INFORMATION, share)
 
 
+def process_memory(say: Say) -> Iterator[Row]:
+    """Measure the peak of the whole process with many instances, scraped with and without gzip."""
+    peaks = [_printed_by("memory_of_process", *MANY)[0] for _ in range(PROCESS_RUNS)]
+    what = f"peak memory in MB of the process, {MANY[0]} instances of {MANY[1]} tasks"
+    say(f"{what}{CHANGED}: {', '.join(f'{peak:.0f}' for peak in peaks)}")
+    yield Row(f"{what}{CHANGED}", "<= 300", statistics.median(peaks))
+
+
 def memory_growth(say: Say) -> Iterator[Row]:
-    """Measure how much more is held after many scrapes, before each of which a few changed."""
+    """Measure the growth over many scrapes; a few listings change before each."""
     words = (*_SIZE, str(CHANGING), str(SCRAPES))
     *held, took = _printed_by("memory_of_exporter", "growth", *words)
     say(
@@ -55,9 +69,9 @@ def memory_growth(say: Say) -> Iterator[Row]:
     yield Row(what, "< 0.02", held[-1] / held[0] - 1)
 
 
-def _printed_by(module: str, *words: str) -> list[float]:
-    """Run a module of this folder, and return the numbers that it prints."""
-    command = [sys.executable, "-m", f"bench.{module}", *words]
+def _printed_by(script: str, *words: str) -> list[float]:
+    """Run a script of this folder, and return the numbers that it prints."""
+    command = [sys.executable, "-m", f"bench.{script}", *words]
     done = subprocess.run(  # noqa: S603 - our own program
         command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
     )

@@ -1,16 +1,19 @@
-"""Print the peak memory, in MB, of the SDK that holds its answers: ``INSTANCES TASKS``.
+"""Print the peak memory of the SDK in MB; `memory` runs this as a process of its own.
 
-A script of its own, so that nothing else that is measured weighs on it.
+    INSTANCES TASKS      the SDK holds one answer for each instance
+
+Imports no exporter, which would weigh on the SDK.
 """
 
 from __future__ import annotations
 
 import sys
 
-from bench.cloud import BenchCloud, Load
-from bench.held import memory_peak
+from bench.cloud import BenchCloud
+from bench.load import Load
+from bench.measuring import memory_peak
 from bench.sdk import sdk_client, sdk_request
-from dcs_task_exporter.commands.serve import tune_garbage_collection
+from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 
 
 def peak(instances: int, tasks: int) -> float:
@@ -22,5 +25,5 @@ def peak(instances: int, tasks: int) -> float:
 
 
 if __name__ == "__main__":
-    tune_garbage_collection()  # as the exporter does, for the same garbage
+    tune_garbage_collection()  # as in the exporter, for the same garbage
     sys.stdout.write(f"{peak(int(sys.argv[1]), int(sys.argv[2]))}\n")

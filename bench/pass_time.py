@@ -1,16 +1,12 @@
-"""Many instances and a small budget: how old the data get, and whether a scrape is ever late.
+"""Many instances at a low rate limit: the age of the data, and scrapes that come too late.
 
 The exporter runs as a process against a cloud with a latency, and a real Prometheus scrapes it
-every 15 s with a timeout of 10 s. One instance in a hundred has a task that is active for ever.
-What is printed is what Prometheus recorded after the first pass.
-
-    python -m bench.pass_time --instances 5000 --rate 50 --passes 3
+every 15 s with a timeout of 10 s. One instance in a hundred has a task that never ends. Prometheus'
+own samples after the first pass are reported.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from bench.clients import configuration
-from bench.cloud import BenchCloud, Load
-
-ROOT: Final = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from tests.support.real_prometheus import Prometheus, free_port, running_jobs  # noqa: E402 - beside the tests
+from bench.cloud import BenchCloud
+from bench.load import Load
+from dcs_task_exporter.demo.monitoring import free_port
+from tests.support.real_process import process
+from tests.support.real_prometheus import Prometheus, running_jobs
 
 INTERVAL: Final = 15
 TIMEOUT: Final = 10
@@ -38,7 +33,7 @@ ACTIVE: Final = "and on (dcs_instance_id) dcs_tasks_active > 0"
 
 @contextmanager
 def exporter_process(cloud: BenchCloud, folder: Path, instances: int, rate: float) -> Iterator[str]:
-    """Run the exporter, and return its address."""
+    """Run the exporter, and yield its address."""
     config = folder / "config.yml"
     text = configuration(
         cloud.url,
@@ -51,15 +46,8 @@ def exporter_process(cloud: BenchCloud, folder: Path, instances: int, rate: floa
     config.write_text(f"{text}state: {{path: {folder / 'state.db'}}}\n", encoding="utf-8")
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own
-            [*command, f"--web.listen-address={address}"], stdout=log, stderr=log
-        )
-        try:
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with process([*command, f"--web.listen-address={address}"], folder / "log"):
+        yield address
 
 
 def run(
@@ -79,11 +67,11 @@ def run(
             started = time.monotonic()
             while time.monotonic() - started < whole + 4 * INTERVAL:
                 time.sleep(1)
-            settled = time.monotonic()
+            warm = time.monotonic()
             served = cloud.served
-            while time.monotonic() - settled < passes * whole:
+            while time.monotonic() - warm < passes * whole:
                 time.sleep(1)
-            asked = (cloud.served - served) / (time.monotonic() - settled)
+            asked = (cloud.served - served) / (time.monotonic() - warm)
             yield f"{instances} instances, {rate:g} requests/s: a pass takes {whole:.0f} s"
             yield f"requests per second: {asked:.1f}"
             yield from _report(server, f"{passes * whole:.0f}s", whole)
@@ -124,22 +112,10 @@ def _value(server: Prometheus, expression: str) -> float:
     return float(rows[0]["value"][1]) if rows else float("nan")
 
 
-def main() -> int:
-    """Run it from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--instances", type=int, default=5000)
-    parser.add_argument("--rate", type=float, default=50)
-    parser.add_argument("--passes", type=float, default=3)
-    parser.add_argument(
-        "--prometheus", type=Path, default=ROOT / ".tools" / "prometheus-3" / "prometheus"
-    )
-    given = parser.parse_args()
+def main(instances: int, rate: float, passes: float, prometheus: Path) -> int:
+    """Run it, and print each line at once."""
     with tempfile.TemporaryDirectory() as folder:
-        for line in run(given.prometheus, Path(folder), given.instances, given.rate, given.passes):
+        for line in run(prometheus, Path(folder), instances, rate, passes):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,8 @@ from typing import Final
 import requests
 
 from bench.clients import exporter, sweep_of
-from bench.cloud import BenchCloud, Load
+from bench.cloud import BenchCloud
+from bench.load import Load
 from bench.measuring import INFORMATION, RUNS, Row, Say, Sweep
 from dcs_task_exporter.web.server import WebServer
 

@@ -1,4 +1,4 @@
-"""The official SDK, in a module of its own: what it imports weighs on no one else's memory."""
+"""The official SDK; a module of its own, because its imports weigh on the memory of a process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
 from huaweicloudsdkdcs.v2 import DcsClient, ListBackgroundTaskRequest
 
-from bench.cloud import PROJECT, BenchCloud
+from bench.cloud import BenchCloud
+from bench.load import PROJECT
 from bench.measuring import Sweep
 
 
@@ -33,14 +34,10 @@ def sdk_request(client: DcsClient, number: int) -> object:
 
 
 def sdk_sweep(client: DcsClient, instances: int, pool: ThreadPoolExecutor | None) -> Sweep:
-    """Return a sweep of the SDK: one request for each instance, nothing counted."""
+    """Return a sweep of the SDK: one request for each instance, one by one without a pool."""
 
     def sweep() -> None:
-        numbers = range(instances)
-        if pool is None:
-            for number in numbers:
-                sdk_request(client, number)
-        else:
-            list(pool.map(lambda number: sdk_request(client, number), numbers))
+        mapped = pool.map if pool else map
+        list(mapped(lambda number: sdk_request(client, number), range(instances)))
 
     return sweep

@@ -1,4 +1,4 @@
-"""The process behind `BenchCloud`: ready-made answers, as fast as asyncio gives them."""
+"""The process of `BenchCloud`: ready-made answers, as fast as asyncio gives them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import trustme
 
-from bench.cloud import Counters, Load
 from bench.listings import ERROR_CODE, NEWEST, NODE, task_body
+from bench.load import Counters, Load
 
 
 def serve(
@@ -27,7 +26,7 @@ def serve(
     ready: multiprocessing.synchronize.Semaphore,
     counters: Counters,
 ) -> None:
-    """Write the certificate to be trusted, and answer until the process is ended.
+    """Write the certificate to trust, and answer until the process ends.
 
     SIGUSR1 closes all connections.
     """
@@ -36,13 +35,20 @@ def serve(
     authority.cert_pem.write_to_path(ca_file)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     context.num_tickets = 0  # nobody resumes a session, and the server is not to be the bottleneck
-    site = _Site(load, counters)
+    answers = _Answers(load, counters)
+    connections: set[asyncio.Transport] = set()
+
+    def hang_up() -> None:
+        for transport in connections:
+            transport.abort()
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, site.hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, hang_up)
         server = await loop.create_server(
-            lambda: _Connection(loop, load.latency, site), sock=listener, ssl=context
+            lambda: _Connection(load.latency, answers, connections, counters),
+            sock=listener,
+            ssl=context,
         )
         ready.release()
         await server.serve_forever()
@@ -53,32 +59,8 @@ def serve(
     loop.run_until_complete(run())
 
 
-class _Site:
-    """What all connections share."""
-
-    def __init__(self, load: Load, counters: Counters) -> None:
-        self.answer = _Answers(load, counters)
-        self._counters = counters
-        self._open: set[asyncio.Transport] = set()
-
-    def opened(self, transport: asyncio.Transport) -> None:
-        """Note a new connection."""
-        self._open.add(transport)
-        self._counters.opened.value += 1
-
-    def closed(self, transport: asyncio.Transport) -> None:
-        """Note the end of one."""
-        self._open.discard(transport)
-        self._counters.closed.value += 1
-
-    def hang_up(self) -> None:
-        """Close all connections."""
-        for transport in self._open:
-            transport.abort()
-
-
 class _Answers:
-    """Ready-made answers, and what was answered."""
+    """Ready-made answers, and their counters."""
 
     def __init__(self, load: Load, counters: Counters) -> None:
         self._load = load
@@ -117,16 +99,16 @@ class _Answers:
         return body.replace(ERROR_CODE, version, 1)
 
     def _version(self, instance: bytes) -> int:
-        """Return how often this instance has changed: now and then, and not all at once.
+        """Return how often the listing of this instance has changed by now.
 
-        Of those that are asked for as often, the wanted share changes from one time to the next.
+        Among instances that were read equally often, the wanted share changes at each request.
         """
         asked = self._asked[instance]
         self._asked[instance] += 1
         return math.floor((int(instance[1:]) + asked) * self._load.changing)
 
     def _is_over(self, limit: int) -> bool:
-        """Whether more than `limit` requests came in this second of the clock."""
+        """Return whether more than `limit` requests came in this second."""
         second = int(time.monotonic())
         number = self._window[1] + 1 if self._window[0] == second else 1
         self._window = (second, number)
@@ -134,7 +116,7 @@ class _Answers:
 
 
 def bytes_of(version: int) -> bytes:
-    """Return a version as it is written into a listing."""
+    """Return a version in the form that a listing has room for."""
     return b"%012d" % version
 
 
@@ -149,34 +131,39 @@ def _packed(body: bytes, status: bytes = b"200 OK") -> bytes:
 class _Connection(asyncio.Protocol):
     """One connection; requests without a body, one after the other."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, latency: float, site: _Site) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        latency: float,
+        answers: _Answers,
+        connections: set[asyncio.Transport],
+        counters: Counters,
+    ) -> None:
         self._latency = latency
-        self._site = site
+        self._answers = answers
+        self._connections = connections
+        self._counters = counters
         self._head = b""
-        self._transport: asyncio.Transport | None = None
-        self._write: Callable[[bytes], None] = lambda _: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells mypy
         self._transport = transport
-        self._write = transport.write
-        self._site.opened(transport)
+        self._connections.add(transport)
+        self._counters.opened.value += 1
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Count that."""
-        del error
-        if self._transport is not None:
-            self._site.closed(self._transport)
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Count its end."""
+        self._connections.discard(self._transport)
+        self._counters.closed.value += 1
 
     def data_received(self, data: bytes) -> None:
-        """Answer each complete request when its latency is over."""
+        """Answer each complete request after the latency."""
         self._head += data
         while b"\r\n\r\n" in self._head:
             head, _, self._head = self._head.partition(b"\r\n\r\n")
-            answer = self._site.answer(head)
+            answer = self._answers(head)
             if self._latency:
-                self._loop.call_later(self._latency, self._write, answer)
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._latency, self._transport.write, answer)
             else:
-                self._write(answer)
+                self._transport.write(answer)

@@ -1,4 +1,4 @@
-"""Reading many instances over kept connections: wall time and processor time, side by side."""
+"""Sweeps over many instances on kept connections: wall time and processor time, side by side."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.bare import BareClient
-from bench.clients import exporter, sweep_of
-from bench.cloud import BenchCloud, Load
+from bench.clients import INTERVAL, LIMIT, exporter, sweep_of
+from bench.cloud import BenchCloud
+from bench.load import Load
 from bench.measuring import (
     CHANGED,
     INFORMATION,
@@ -27,16 +28,22 @@ from bench.measuring import (
     median_wall,
 )
 from bench.sdk import sdk_client, sdk_sweep
+from dcs_task_exporter.clock import Clock
 
 LATENCY: Final = 0.02
-"""Seconds that the cloud takes in the lines of the table."""
+"""Latency of the cloud, in seconds, in the rows of the table."""
 
 SERIAL_RUNS: Final = 3
+SAVING_LOADS: Final = {
+    "nothing changed": Load(latency=LATENCY),
+    # A new task in each: another error code alone would change nothing in the state file.
+    "each listing with a new finished task": Load(latency=LATENCY, changing=1.0, finishing=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many instances are read, by how many threads."""
+    """The size of a sweep."""
 
     instances: int
     threads: int
@@ -47,7 +54,7 @@ SIZES: Final = (Size(100, 16), Size(100, 32), *TABLE_SIZES)
 
 
 def all_sweeps(cloud: BenchCloud, size: Size, stack: ExitStack) -> dict[str, Sweep]:
-    """Return ours, the SDK's, and the floor; with one thread, the SDK is called in a loop."""
+    """Return the exporter's sweep, the SDK's, and the bare client's."""
     threads = size.threads
     ours = stack.enter_context(exporter(cloud, size.instances, threads))
     pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
@@ -73,7 +80,7 @@ def warm_sweeps(say: Say) -> Iterator[Row]:
 
 
 def changed_sweeps(say: Say) -> Iterator[Row]:
-    """Measure the same when no listing is the one before: all are parsed and counted anew."""
+    """Measure sweeps in which every listing changed, so that all are parsed and counted."""
     say("Sweeps, HTTPS, each listing changed")
     say(_HEAD)
     with BenchCloud(Load(latency=LATENCY, changing=1.0)) as cloud:
@@ -88,7 +95,7 @@ _HEAD: Final = (
 
 
 def _measured(cloud: BenchCloud, size: Size, latency: float, say: Say, runs: int = RUNS) -> Costs:
-    """Measure one size, and say what came out."""
+    """Measure one size, and print its line."""
     with ExitStack() as stack:
         costs = interleaved(cloud, all_sweeps(cloud, size, stack), runs)
     ideal = _ideal(size, latency)
@@ -129,14 +136,14 @@ def serial_sweeps(say: Say) -> Iterator[Row]:
 
 
 def growth(say: Say) -> Iterator[Row]:
-    """Measure the processor time per instance as their number grows."""
+    """Measure the processor time per instance at growing numbers of instances."""
     sizes = (100, 1000, 5000)
     with BenchCloud(Load(latency=0.005)) as cloud, ExitStack() as stack:
         sweeps: dict[str, Sweep] = {}
         for size in sizes:
             made = stack.enter_context(exporter(cloud, size, 16))
             sweeps[str(size)] = sweep_of(made)
-        # As much work for each, so that what is not work weighs the same.
+        # As much work in each run, so that the overhead of a run weighs the same.
         sweeps["100"] = _repeated(sweeps["100"], 10)
         costs = interleaved(cloud, sweeps)
     each = [median_cpu(costs[str(size)]) / max(size, 1000) for size in sizes]
@@ -155,8 +162,60 @@ def _repeated(sweep: Sweep, times: int) -> Sweep:
     return repeated
 
 
+def limited_sweep(say: Say) -> Iterator[Row]:
+    """Measure a sweep of 1,000 at a limit of 100 requests per second."""
+    with BenchCloud(Load(latency=LATENCY, limit=LIMIT)) as cloud, ExitStack() as stack:
+        made = stack.enter_context(exporter(cloud, 1000, 16, setup="limited"))
+        costs = interleaved(cloud, {"ours": sweep_of(made)})["ours"]
+        refused = cloud.refused
+    took = median_wall(costs)
+    say(f"1,000 instances at 93/s of 100/s: {took:.2f} s, {refused} refused")
+    ratio = took / (1000 / LIMIT)
+    yield Row("wall time over ideal, 1,000 instances at a limit of 100/s", "<= 1.10", ratio)
+    yield Row("refusals in it", "0", refused)
+
+
+def task_center_sweeps(say: Say) -> Iterator[Row]:
+    """Count the requests per scrape with the task center, a full pass every 10th scrape."""
+    instances, scrapes, moment = 1000, 20, [1_000.0]
+    clock = Clock(now=lambda: 1_750_000_000.0 + moment[0], monotonic=lambda: moment[0])
+    with BenchCloud(Load()) as cloud, ExitStack() as stack:
+        made = stack.enter_context(exporter(cloud, instances, 16, setup="center", clock=clock))
+        sweep = sweep_of(made)
+        sweep()
+        before = cloud.served
+        for _ in range(scrapes):
+            moment[0] += INTERVAL
+            sweep()
+        average = (cloud.served - before) / scrapes
+    say(f"Change detector: {average:.1f} requests per scrape of 1,000 quiet instances")
+    ratio = average / instances
+    yield Row("requests per scrape with the change detector, over N", "<= 0.12", ratio)
+
+
+def saving_sweeps(say: Say) -> Iterator[Row]:
+    """Measure sweeps with a state file, beside those without one, and the SDK."""
+    size = Size(1000, 16)
+    for what, load in SAVING_LOADS.items():
+        with BenchCloud(load) as cloud, ExitStack() as stack:
+            sweeps = all_sweeps(cloud, size, stack)
+            saving = stack.enter_context(
+                exporter(cloud, size.instances, size.threads, setup="saving")
+            )
+            sweeps = {"saving": sweep_of(saving), "plain": sweeps["ours"], "sdk": sweeps["sdk"]}
+            costs = interleaved(cloud, sweeps)
+        text = ", ".join(
+            f"{name} {median_cpu(of) / size.instances * 1e6:.0f} ({median_wall(of):.2f} s)"
+            for name, of in costs.items()
+        )
+        say(f"State file, c={size.threads}, {what}, microseconds per instance: {text}")
+        for name, setup in (("with a state file", "saving"), ("without one", "plain")):
+            share = median_cpu(costs[setup]) / median_cpu(costs["sdk"])
+            yield Row(f"processor time over the SDK's, {what}, {name}", INFORMATION, share)
+
+
 def capacity(say: Say) -> None:
-    """Show that the server is not what limits: what it serves, and what was asked of it."""
+    """Show that the cloud is no bottleneck."""
     with BenchCloud(Load(changing=1.0)) as cloud:
         bare = BareClient(cloud, 4)
         bare.sweep(1000)

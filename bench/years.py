@@ -1,33 +1,20 @@
-"""Simulated years: whole worlds, each from a seed, in which no law may break.
-
-A year is 5,000 steps. What breaks a law is shown with its seed, and with the few steps that are
-enough; the exit status is 1 then.
-
-    python -m bench.years --years 100
-"""
+"""Simulated years: whole worlds, each from a seed, in which no law may break."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import multiprocessing
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from tests.support.world_play import DAY, NOW, LawBrokenError, World, shrunk, steps_of  # noqa: E402 - found beside
-
-STEPS = 5000
+from tests.support.world_play import DAY, NOW, LawBrokenError, World, shrunk, steps_of
 
 
 @dataclass(frozen=True)
 class Year:
-    """What one world came to."""
+    """The outcome of one world."""
 
     seed: int
     steps: int
@@ -39,7 +26,7 @@ class Year:
     broken: str
 
 
-def year(seed: int, steps: int = STEPS) -> Year:
+def year(seed: int, steps: int) -> Year:
     """Play one world."""
     logging.disable(logging.CRITICAL)
     world, plan, broken = World(seed), steps_of(seed, steps), ""
@@ -59,43 +46,32 @@ def year(seed: int, steps: int = STEPS) -> Year:
     )
 
 
-def main() -> int:
-    """Play the years, and print what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--years", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--steps", type=int, default=STEPS, help="steps of a year")
-    parser.add_argument("--shrink", action="store_true", help="show the steps that are enough")
-    asked = parser.parse_args()
-    logging.disable(logging.CRITICAL)
+def main(years: int, first: int, steps: int, *, shrink: bool) -> int:
+    """Play the years from seed `first` on, and print their sums and each world that broke a law."""
     began = time.monotonic()
-    seeds = range(asked.first, asked.first + asked.years)
+    seeds = range(first, first + years)
     with multiprocessing.get_context("spawn").Pool() as pool:
-        years = pool.starmap(year, [(seed, asked.steps) for seed in seeds], chunksize=1)
+        played = pool.starmap(year, [(seed, steps) for seed in seeds], chunksize=1)
     faults, happened = Counter[str](), Counter[str]()
-    for one in years:
+    for one in played:
         faults += one.faults
         happened += one.happened
-    broken = [one for one in years if one.broken]
+    broken = [one for one in played if one.broken]
     say = sys.stdout.write
-    say(f"worlds: {len(years)}, seeds {seeds.start} to {seeds.stop - 1}\n")
-    say(f"steps: {sum(one.steps for one in years)}: {_table(happened)}\n")
-    say(f"simulated days: {sum(one.days for one in years):.0f}\n")
-    say(f"requests: {sum(one.requests for one in years)}\n")
-    say(f"readings that were said to be whole: {sum(one.claims for one in years)}\n")
+    say(f"worlds: {len(played)}, seeds {seeds.start} to {seeds.stop - 1}\n")
+    say(f"steps: {sum(one.steps for one in played)}: {_table(happened)}\n")
+    say(f"simulated days: {sum(one.days for one in played):.0f}\n")
+    say(f"requests: {sum(one.requests for one in played)}\n")
+    say(f"readings reported as whole: {sum(one.claims for one in played)}\n")
     say(f"faults: {sum(faults.values())}: {_table(faults)}\n")
     say(f"worlds in which a law broke: {len(broken)}\n")
     for one in broken:
         say(f"  {one.broken}\n")
-        if asked.shrink:
-            say(f"    enough: {shrunk(one.seed, steps_of(one.seed, asked.steps)[: one.steps])}\n")
+        if shrink:
+            say(f"    enough: {shrunk(one.seed, steps_of(one.seed, steps)[: one.steps])}\n")
     say(f"took {time.monotonic() - began:.0f} s\n")
     return 1 if broken else 0
 
 
 def _table(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in counts.most_common())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -39,10 +39,10 @@ from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     client_of,
-    detectors_of,
     discovery_of,
     operations_of,
     refresh_settings,
+    task_centers_of,
 )
 
 
@@ -95,7 +95,7 @@ class Exporter:
             refresh_settings(config),
             clock,
             journal=journal,
-            detectors=detectors_of(config, self.clients, clock, self._timekeeper),
+            task_centers=task_centers_of(config, self.clients, clock, self._timekeeper),
             timekeeper=self._timekeeper,
             observe=self._durations.observe,
         )
@@ -145,7 +145,7 @@ class Exporter:
         """Return the state of the exporter as a whole."""
         return ExporterStatus(
             self._clock.now(),
-            self.fleet.attempted(),
+            self.fleet.was_tried(),
             self.problems(),
             self._state.status if self._state is not None else None,
         )
@@ -186,10 +186,10 @@ class Exporter:
         return {project: self._timekeeper.moment(project).doubt for project in self.clients}
 
     def _state_file(self, options: Options) -> StateFile | None:
-        path, clock = self._config.state.path, options.clock
+        path = self._config.state.path
         if path is None or not options.keep_state:
             return None
-        state = StateFile(path, now=clock.now, monotonic=clock.monotonic)
+        state = StateFile(path, options.clock)
         self._own.watch_state(lambda: state.status)
         return state
 
@@ -203,7 +203,7 @@ class Exporter:
         registry.register(
             DiscoveryTelemetry(
                 lambda: [discovery.status for discovery in self.fleet.discoveries],
-                lambda: self._refresher.spared,
+                lambda: self._refresher.reads_skipped,
                 lambda: self._targets.numbers,
             )
         )

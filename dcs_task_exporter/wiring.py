@@ -15,22 +15,23 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
-    LIST_PROJECTS,
     LIST_TASKS,
     TASK_PROGRESS,
     ClientSettings,
     DcsClient,
 )
 from dcs_task_exporter.cloud.credentials import credential_source
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
-from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.tls import TlsSettings
+from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
-from dcs_task_exporter.refresh.refresher import RefreshSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.settings import RefreshSettings
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.text.redaction import proxy_secrets
@@ -62,20 +63,17 @@ def client_of(
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
         proxies=proxies,
     )
-    budget = RequestBudget(
-        collector.requests_per_second, monotonic=clock.monotonic, wait=stopping.wait
-    )
     caller = ApiCaller(
         project.name,
-        collector.retries,
         transport,
         credential_source(project.credentials, environ, _secrets_of(proxies)),
-        budget,
+        RateLimit(collector.requests_per_second, clock, stopping.wait),
         observer,
-        Surroundings(clock.now, clock.monotonic, stopping.wait, random.random),
+        Retries(collector.retries, stopping.wait, random.random),
+        clock,
     )
     settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clock.monotonic, timekeeper.latest)
+    return DcsClient(settings, caller, clock, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
@@ -90,16 +88,16 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
     return [operation for operation, wanted in used.items() if wanted]
 
 
-def detectors_of(
+def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
-) -> Mapping[str, ChangeDetector]:
-    """Return the change detectors of the projects that use the task center."""
+) -> Mapping[str, TaskCenter]:
+    """Return the task centers of the projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
 
     return {
-        project.name: ChangeDetector(
+        project.name: TaskCenter(
             project.name,
             clients[project.name].list_center_tasks,
             project.task_center.full_pass_interval,
@@ -117,16 +115,7 @@ def discovery_of(
     found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
     """Return the discovery of a project; `found` gets each new list of instances."""
-    wanted = project.discovery
-    rules = DiscoveryRules(
-        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
-    )
-    return Discovery(
-        DiscoverySettings(project.name, rules, wanted.refresh_interval),
-        client.list_instances,
-        found,
-        clock,
-    )
+    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
 
 
 def refresh_settings(config: Config) -> RefreshSettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Final
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.commands.configuration import configuration, exporter_options
+from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.web.basic_auth import BasicAuth
 from dcs_task_exporter.web.server import WebServer
@@ -21,9 +21,6 @@ from dcs_task_exporter.web.web_config import WebConfigFile
 
 HANGUP: Final = "SIGHUP"
 """A closed terminal; other exporters reload their configuration at it. Windows has none."""
-
-GC_THRESHOLDS: Final = (10_000, 20, 50)
-"""Allocations between two collections of the youngest generation; then of the next two."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +75,12 @@ def _server(
     web_config: Path | None,
     sockets: Sequence[socket.socket],
 ) -> WebServer:
-    app, addresses = exporter.app(arguments.web_telemetry_path), arguments.web_listen_address
-    if web_config is None:
-        return WebServer(app, addresses, sockets=sockets)
-    file = WebConfigFile(web_config)
-    return WebServer(
-        BasicAuth(app, file.current), addresses, tls=file.server_context(), sockets=sockets
-    )
+    app = exporter.app(arguments.web_telemetry_path)
+    config_file = WebConfigFile(web_config) if web_config else None
+    if config_file:
+        app = BasicAuth(app, config_file.current)
+    tls = config_file.server_context() if config_file else None
+    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
 
 
 @contextmanager
@@ -102,15 +98,3 @@ def _signals() -> Iterator[Iterator[str]]:
             yield iter(lambda: signal.Signals(receiver.recv(1)[0]).name, "")
         finally:
             signal.set_wakeup_fd(-1)
-
-
-def tune_garbage_collection() -> None:
-    """Exclude the objects that exist now from garbage collection, and collect less often.
-
-    Nearly all objects that an exporter keeps are immutable and without cycles. With the defaults a
-    collection stops every thread for 65 ms at 1,000 instances, every few refreshes (measured; see
-    docs/performance.md).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

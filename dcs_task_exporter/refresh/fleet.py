@@ -96,15 +96,15 @@ class Fleet:
 
     def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
         """Note that a scraper has these counters; a later answer has a higher `number`."""
-        self._refresher.witness(snapshots, number)
+        self._refresher.delivered(snapshots, number)
 
-    def attempted(self) -> bool:
+    def was_tried(self) -> bool:
         """Whether every project was searched and every instance read, or tried, once."""
         searched = all(
             discovery.status.instances is not None or discovery.status.problem
             for discovery in self.discoveries
         )
-        return searched and self._refresher.attempted()
+        return searched and self._refresher.was_tried()
 
     def start(self) -> None:
         """Begin to refresh without scrapes, if there is an interval for it."""
@@ -141,7 +141,12 @@ class Fleet:
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        return {item.project: first for item in chosen if (first := item.search()) is not None}
+        searches = {item: item.search() for item in chosen}
+        return {
+            item.project: search
+            for item, search in searches.items()
+            if search is not None and item.status.last_success is None
+        }
 
     def _found(self, project: str, instances: Sequence[Instance]) -> None:
         """Watch the instances that a search found, in place of those that it no longer finds."""

@@ -1,212 +1,298 @@
-"""What is kept of one watched instance between two refreshes."""
+"""One watched instance: its counts, and the snapshot that scrapes see.
+
+Every change happens in a method of `WatchedInstance`, under its own lock. New counts are saved
+before they are shown, and the lock is not held meanwhile: a slow disk delays no scrape.
+"""
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
 
-from dcs_task_exporter.tasks.counting import InstanceState, Series, is_settled
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.refresh.clocks import Moment
+from dcs_task_exporter.refresh.delivered import DeliveredValues
+from dcs_task_exporter.refresh.schedule import ReadSchedule
+from dcs_task_exporter.refresh.settings import RefreshSettings
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.counting import count_new, refresh_time
+from dcs_task_exporter.tasks.instance_state import (
+    InstanceState,
+    Series,
+    has_pending,
+    reveal,
+    series_of,
+)
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
-from dcs_task_exporter.tasks.snapshots import Snapshot
-
-HEAD_START: Final = 0.75
-"""The share of a pass by which an instance is read earlier where something is under way."""
-
-NEVER: Final = -1e12
-"""The moment at which an instance was read that was never read: long before all others."""
-
-
-class TaskSource(Protocol):
-    """What the refresher needs of a client."""
-
-    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
-        """Return an instance's tasks since `start`; raise `ApiError`."""
-        ...
-
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        """Return how far an active task is; raise `ApiError`."""
-        ...
+from dcs_task_exporter.tasks.snapshots import (
+    Failure,
+    Snapshot,
+    TaskMetrics,
+    least_progress,
+    task_metrics,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """One instance, and the client that reads it."""
+class Claim:
+    """A read of an instance that is due or under way; `done` ends with it.
 
-    instance: Instance
-    source: TaskSource
-
-
-class Watched:
-    """One instance: its state, its snapshot, and when it was read, in monotonic seconds.
-
-    Changed only under the refresher's lock. `in_flight` is there from the moment at which the
-    instance is due until it is read, `reading` while a thread reads it. `era` grows when the series
-    that a scrape saw end: what was counted before that must not be published after it.
-    `suspect_since` is when something was seen to change that a later read must show. `listed` is
-    what was counted last, `window` where its look-back window began, and `doubted` whether the
-    clock was in doubt.
+    The caller must queue the read if it `is_new`.
     """
 
-    def __init__(self, target: Target, state: InstanceState) -> None:
-        self.target = target
-        self.state = state
-        self.snapshot = Snapshot(target.instance)
-        self.listed: tuple[Task, ...] | None = None
-        self.window = -math.inf
-        self.doubted = False
-        self.progress: Mapping[str, Progress] = {}
-        self.witnessed: Mapping[Series, int] = {}
-        self.witnessed_since: Mapping[Series, float] = {}
-        self.witnessed_number = -1
-        self.era = 0
-        self.attempted_mono: float | None = None
-        self.refreshed_mono: float | None = None
-        self.suspect_since: float | None = None
-        self.in_flight: Future[None] | None = None
-        self.reading = False
-        self.hurried = False
+    watched: WatchedInstance
+    done: Future[None]
+    is_new: bool
+
+    def abandon(self, *, as_done: bool = False) -> bool:
+        """End the read, unless it is under way; see `ReadSchedule.abandon`."""
+        return self.watched.reads.abandon(self.done, as_done=as_done)
+
+
+class WatchedInstance:
+    """One instance, from its first refresh to its last; safe to use from several threads.
+
+    Only the thread that reads it calls `publish`, `fail` and `show_progress`. `began` is when its
+    read began, in monotonic seconds.
+    """
+
+    def __init__(
+        self, target: Target, settings: RefreshSettings, clock: Clock, journal: Journal
+    ) -> None:
+        self.reads = ReadSchedule(settings.min_refresh_interval, clock)
+        self._settings = settings
+        self._clock = clock
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._target = target
+        self._is_watched = True
+        self._state = journal.load(target.instance.id)
+        self._delivered = DeliveredValues()
+        self._snapshot = Snapshot(target.instance)
+        self._refreshed_at: float | None = None
+        self._progress: Mapping[str, Progress] = {}
+        # The listing that was counted last, with the start of its look-back window.
+        self._listed: tuple[Task, ...] | None = None
+        self._window = -math.inf
+        self._was_in_doubt = False
 
     @property
-    def id(self) -> str:
-        """The id of the instance."""
-        return self.target.instance.id
+    def target(self) -> Target:
+        """The instance, and the client that reads it."""
+        return self._target
 
     @property
-    def project(self) -> str:
-        """The project that the instance belongs to."""
-        return self.target.instance.project
+    def instance(self) -> Instance:
+        """The properties of the instance."""
+        return self._target.instance
 
     @property
-    def restless(self) -> bool:
-        """Whether it must be read although nothing is known to have changed.
+    def state(self) -> InstanceState:
+        """The counts."""
+        return self._state
 
-        That is, when the latest refresh failed, when tasks are followed, or when counts wait to be
-        shown.
+    @property
+    def failure(self) -> Failure | None:
+        """Why the latest refresh failed; None where it succeeded."""
+        return self._snapshot.failure
+
+    @property
+    def refreshed_at(self) -> float | None:
+        """When the read of the data began, in monotonic seconds; None where there are none."""
+        return self._refreshed_at
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Return what scrapes see at `now` (monotonic); too old data disappear."""
+        with self._lock:
+            shown, read = self._snapshot, self._refreshed_at
+            is_old = read is None or now - read > self._settings.max_staleness
+            if is_old and (shown.metrics is not None or shown.up):
+                self._snapshot = replace(shown, up=False, metrics=None)
+            return self._snapshot
+
+    def claim(self, *, urgent: bool = False) -> Claim | None:
+        """Return the read that is due or under way; None while the data are fresh."""
+        claimed = self.reads.claim(urgent=urgent)
+        return None if claimed is None else Claim(self, *claimed)
+
+    def publish(
+        self, listing: Listing, moment: Moment, began: float
+    ) -> Sequence[tuple[Series, float | None]]:
+        """Count a listing, save the counts, and show them.
+
+        Returns the series and the duration (seconds) of each task that was counted.
         """
-        shows_data = self.snapshot.up and self.snapshot.metrics is not None
-        return not shows_data or self.suspect_since is not None or not is_settled(self.state)
-
-    def shows(self, listing: Listing, window: float) -> bool:
-        """Whether a listing is what the snapshot shows already: the usual case, and cheap.
-
-        `window` is the Unix time at which the look-back window begins. What was counted while the
-        clock was in doubt is counted anew: something may be left to forget.
-        """
-        low, high = sorted((window, self.window))
-        return (
-            not self.doubted
-            and listing.tasks == self.listed
-            and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
-            and self.snapshot.metrics is not None
-            and self.snapshot.truncated == listing.truncated is False
-            and is_settled(self.state)
-        )
-
-    def counted(self, listing: Listing, window: float, *, doubt: str) -> None:
-        """Note what was counted, under which window, and whether the clock was in doubt."""
-        self.listed, self.window, self.doubted = listing.tasks, window, bool(doubt)
-
-    def knows(self, task_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these tasks that are this instance's, as far as it was read."""
-        state = self.state
-        return frozenset(
-            key
-            for key in task_ids
-            if key in state.counted or key in state.active or key in state.missing
-        )
-
-    def saw(self, shown: Mapping[Series, int], number: int | None = None) -> bool:
-        """Note what a scraper has; return whether its series may be others than before.
-
-        What an earlier answer showed may be confirmed after a later one, by `number`: that says
-        which values were seen, but not which series a scraper has now.
-        """
-        before = self.witnessed
-        if number is not None and number < self.witnessed_number:
-            self.witnessed = {key: max(shown.get(key, 0), before[key]) for key in before}
-            return False
-        if number is not None:
-            self.witnessed_number = number
-        if shown is before:  # usual, and cheap
-            return False
-        if all(before.get(series, 0) <= value for series, value in shown.items()):
-            self.witnessed = shown
+        rules, now, in_doubt = self._settings.rules, moment.at, bool(moment.doubt)
+        window = now - rules.lookback
+        is_unchanged = self.is_unchanged(listing, window)
+        new: Sequence[Task] = ()
+        if is_unchanged:
+            refreshed_at = refresh_time(self._state, now, in_doubt=in_doubt)
+            counted = replace(self._state, refreshed_at=refreshed_at)
         else:
-            self.witnessed = {key: max(value, before.get(key, 0)) for key, value in shown.items()}
-        return True
+            counted, new = count_new(self._state, listing, now, rules, in_doubt=in_doubt)
+        saved = self._accept(counted, shows_more=not is_unchanged)
+        with self._lock:
+            before = shown = self._snapshot.metrics
+            if shown is None or not is_unchanged:
+                shown = task_metrics(self._state, listing, now, rules, self._progress)
+            self._listed, self._window, self._was_in_doubt = listing.tasks, window, in_doubt
+            self._refreshed_at = began
+            wall = self._clock.now()  # Prometheus compares it with its own clock
+            self._snapshot = Snapshot(
+                instance=self._target.instance,
+                up=True,
+                # The same object where nothing changed: its rendered lines stay valid.
+                metrics=before if before == shown else shown,
+                refreshed_at=wall,
+                attempted_at=wall,
+                refresh_duration=self._clock.monotonic() - began,
+                truncated=listing.truncated,
+            )
+        self.reads.note(began, succeeded=True)
+        self._save_if_changed(saved)
+        return [(series_of(saved, task), task.duration) for task in new]
 
-    def take_nothing_back(self, shown: Mapping[Series, int]) -> bool:
-        """Show at least what a scraper has; return whether that is more than it was.
+    def fail(self, failure: Failure, began: float) -> None:
+        """Show that a read failed; the last data stay."""
+        saved = self._accept(self._state, shows_more=True)
+        with self._lock:
+            self._snapshot = replace(
+                self._snapshot,
+                up=False,
+                metrics=self._metrics(),
+                attempted_at=failure.at,
+                refresh_duration=self._clock.monotonic() - began,
+                failure=failure,
+            )
+        self.reads.note(began, succeeded=False)
+        self._save_if_changed(saved)
 
-        So it is where an answer was still on its way when the instance left.
+    def show_progress(self, progress: Mapping[str, Progress]) -> None:
+        """Show the progress of active tasks, by their ids."""
+        with self._lock:
+            self._progress = progress
+            shown = self._snapshot.metrics
+            least = least_progress(self._state, progress)
+            if shown is not None and shown.progress != least:
+                self._snapshot = replace(self._snapshot, metrics=replace(shown, progress=least))
+
+    def is_unchanged(self, listing: Listing, window: float) -> bool:
+        """Whether the snapshot shows this listing already, so that it need not be counted again.
+
+        `window` is the Unix time at which the look-back window begins. A listing that was counted
+        while the clock was in doubt is counted again: some tasks may be left to forget.
         """
-        own = self.state.shown
-        if shown is own or all(own.get(series, 0) >= value for series, value in shown.items()):
-            return False
-        raised = {series: max(value, own.get(series, 0)) for series, value in shown.items()}
-        self.state = replace(self.state, shown={**own, **raised})
-        self.era += 1
-        return True
+        low, high = sorted((window, self._window))
+        return (
+            not self._was_in_doubt
+            and listing.tasks == self._listed
+            and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
+            and self._snapshot.metrics is not None
+            and self._snapshot.truncated == listing.truncated is False
+            and not has_pending(self._state)
+        )
 
-    def settled(self) -> InstanceState:
-        """Return the state whose counters show what a scrape has seen."""
-        return replace(self.state, shown={**self.state.shown, **self.witnessed})
+    def delivered(self, snapshot: Snapshot, number: int | None, now: float) -> None:
+        """Note that a scraper has this snapshot, in the answer with this `number`.
+
+        From now on the counters show at least as much: the instance may have left while the answer
+        was on its way, which sets them back to the values that were delivered until then.
+        """
+        shown = snapshot.metrics.finished if snapshot.metrics else {}
+        with self._lock:
+            if not self._target.instance.shares_series(snapshot.instance):
+                return
+            own = self._state.shown
+            is_more = shown is not own and any(own.get(key, 0) < shown[key] for key in shown)
+            if is_more:
+                self._state = replace(self._state, shown=_at_least(shown, own))
+                if (known := self._snapshot.metrics) is not None:
+                    # Not those of the state, which may not be saved yet.
+                    known = replace(known, finished=_at_least(shown, known.finished))
+                    self._snapshot = replace(self._snapshot, metrics=known)
+            self._delivered.add(shown, number, now if self._is_watched else None)
+            state = self._state
+        if is_more:
+            self._save(state)
 
     def rename(self, target: Target) -> None:
-        """Take what is known newly of the instance; another name or project makes other series."""
-        renamed = not target.instance.shares_series(self.target.instance)
-        if target.instance == self.target.instance:
-            # The same object: what was rendered of it is still right.
-            target = replace(target, instance=self.target.instance)
-        self.target = target
-        if renamed:
-            self._end_series()
-        metrics = self.snapshot.metrics
-        if renamed and metrics is not None:
-            metrics = replace(metrics, finished=self.state.shown)
-        self.snapshot = replace(self.snapshot, instance=target.instance, metrics=metrics)
-
-    def expire(self) -> None:
-        """Show no data, rather than data that are too old."""
-        if self.snapshot.metrics is not None or self.snapshot.up:
-            self.snapshot = replace(self.snapshot, up=False, metrics=None)
+        """Watch it as `target` from now on; another name or project makes other series."""
+        with self._lock:
+            self._is_watched = True
+            before = self._target.instance
+            if target.instance == before:
+                # The same object: its rendered lines stay valid.
+                self._target = replace(target, instance=before)
+                return
+            self._target = target
+            self._snapshot = replace(self._snapshot, instance=target.instance)
+            if not target.instance.shares_series(before):
+                self._end_series()
+                self._snapshot = replace(self._snapshot, metrics=self._metrics())
 
     def leave(self) -> None:
-        """Keep what was counted, and nothing of what is shown: the instance is gone for now."""
-        self._end_series()
-        self.snapshot = Snapshot(self.target.instance)
-        self.listed, self.progress = None, {}
-        self.attempted_mono = self.refreshed_mono = None
+        """Stop showing the instance, and keep its counts, should it return."""
+        with self._lock:
+            self._is_watched = False
+            self._end_series()
+            self._snapshot = Snapshot(self._target.instance)
+            self._refreshed_at, self._listed, self._progress = None, None, {}
+            state = self._state
+        self.reads.reset()
+        self._save(state)
+
+    def stop(self) -> None:
+        """Save the delivered values as the shown ones, unless a read is under way.
+
+        The next process shows them first. So an instance that has another name by then, and thus
+        other series, loses no increment.
+        """
+        with self._lock:
+            if self.reads.is_claimed:
+                return
+            self._state = state = self._showing_delivered()
+        self._save(state)
+
+    def _metrics(self) -> TaskMetrics | None:
+        """Return the metrics with the counters that may be shown; the same object where equal."""
+        known = self._snapshot.metrics
+        if known is None or known.finished == self._state.shown:
+            return known
+        return replace(known, finished=self._state.shown)
 
     def _end_series(self) -> None:
-        self.state = self.settled()
-        self.witnessed, self.witnessed_since = {}, {}
-        self.era += 1
+        self._state = self._showing_delivered()
+        self._delivered.end()
 
-    def due_before(self, pass_time: float) -> float:
-        """Return the moment by which to order reads, when one pass takes `pass_time` seconds.
+    def _showing_delivered(self) -> InstanceState:
+        return replace(self._state, shown={**self._state.shown, **self._delivered.values})
 
-        Whoever was read longest ago comes first, and an instance where something is under way as if
-        it were read three quarters of a pass earlier: it overtakes, but nobody is starved.
-        """
-        if self.attempted_mono is None:
-            return NEVER
-        under_way = self.state.active or self.suspect_since is not None
-        return self.attempted_mono - (HEAD_START * pass_time if under_way else 0.0)
+    def _accept(self, counted: InstanceState, *, shows_more: bool) -> InstanceState:
+        """Take the counts, choose which may be shown, save them, and return the state."""
+        with self._lock:
+            # Answers, other names and departures change `shown` while a thread counts.
+            state = replace(counted, shown=self._state.shown)
+            if shows_more:
+                held_since = self._clock.monotonic() - self._settings.first_value_hold
+                state = reveal(state, self._delivered.series(held_since))
+            self._state = state
+        self._save(state)
+        return state
 
-    def full_pass_is_due(self, now: float, interval: float) -> bool:
-        """Whether it must be read because `interval` seconds have passed since it was.
+    def _save_if_changed(self, saved: InstanceState) -> None:
+        """Save again where `shown` changed while `saved` was being saved."""
+        if (state := self._state) is not saved:
+            self._save(state)
 
-        Each instance has moments of its own, so that not all are read at once, and twice an
-        interval apart: as many as there are intervals.
-        """
-        if self.refreshed_mono is None:
-            return True
-        phase = interval * zlib.crc32(self.id.encode()) / 2**32
-        return math.floor((now + phase) / interval) > math.floor(
-            (self.refreshed_mono + phase) / interval
-        )
+    def _save(self, state: InstanceState) -> None:
+        if state.refreshed_at is not None:
+            self._journal.save(self.instance.id, state)
+
+
+def _at_least(low: Mapping[Series, int], values: Mapping[Series, int]) -> Mapping[Series, int]:
+    return {**values, **{key: max(value, values.get(key, 0)) for key, value in low.items()}}

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from dcs_task_exporter.config.model import ProjectConfig
-from dcs_task_exporter.refresh.instance import Target, TaskSource
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.tasks.models import Instance
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress
+
+
+class TaskSource(Protocol):
+    """The part of a client that reads instances."""
+
+    def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
+        """Return an instance's tasks since `start`; raise `ApiError`."""
+        ...
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        """Return the progress of an active task; raise `ApiError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One instance, and the client that reads it."""
+
+    instance: Instance
+    source: TaskSource
 
 
 class Targets:
-    """Puts together what is configured and what each search found; used by one thread at a time.
+    """Joins the configured and the discovered instances; used by one thread at a time.
 
-    `hand_over` is told once of each instance that is another shard's.
+    `hand_over` is called once with the id of each instance that another shard reads.
     """
 
     def __init__(
@@ -35,15 +55,15 @@ class Targets:
 
     @property
     def numbers(self) -> Mapping[str, int]:
-        """How many instances of each project are watched, by this shard and all others."""
+        """The number of instances of each project, over all shards."""
         return self._numbers
 
     def found(self, project: str, instances: Sequence[Instance]) -> None:
-        """Take what a search found, instead of what the one before did."""
+        """Replace the discovered instances of a project."""
         self._discovered[project] = instances
 
     def current(self) -> list[Target]:
-        """Return what is ours; of the rest, another exporter counts what ends from now on."""
+        """Return the targets of this shard; hand over those that have become another's."""
         targets = self._all()
         others = frozenset(key for key in targets if not self._shard.has(key))
         for key in others - self._others:
@@ -54,7 +74,7 @@ class Targets:
         return [target for key, target in targets.items() if key not in others]
 
     def _all(self) -> Mapping[str, Target]:
-        """Return what is configured, with what was discovered of it, and what was discovered."""
+        """Return the targets of all shards; discovery adds what the configuration does not say."""
         targets: dict[str, Target] = {}
         for project in self._projects:
             source = self._sources[project.name]
@@ -70,7 +90,7 @@ class Targets:
 
 
 def _unknown(project: ProjectConfig, instance_id: str) -> Instance:
-    """Return an instance of which only the configuration tells."""
+    """Return an instance that only the configuration names."""
     return Instance(
         id=instance_id,
         name="",

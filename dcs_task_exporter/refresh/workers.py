@@ -1,4 +1,8 @@
-"""Daemon threads that do jobs, the most urgent first, and futures for several."""
+"""Daemon threads that do the most urgent job first, and futures for several jobs.
+
+`concurrent.futures` has neither: its threads keep the process alive until a silent cloud answers,
+its queue has no order, and its `wait` blocks instead of returning a future for an event loop.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,26 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
-from typing import Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
-Job = TypeVar("Job", bound=Callable[[], None])
-
-LONGEST_PIECE: Final = 0.5
-"""Seconds that the main thread waits without looking whether it was interrupted."""
+LONGEST_WAIT: Final = 0.5
+"""Seconds after which the main thread looks whether it was interrupted."""
 
 logger = logging.getLogger(__name__)
 
 
-class WorkerPool(Generic[Job]):
-    """Daemon threads for one project: a silent cloud must not keep the process alive.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do; `drop` is called instead where no thread will do it."""
 
-    The lowest order is done first; of the same order, first come, first served.
-    """
+    do: Callable[[], None]
+    drop: Callable[[], None]
+    order: float = 0.0
+
+
+class WorkerPool:
+    """Threads that do jobs: the lowest order first, and of the same order the oldest."""
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
@@ -34,18 +43,28 @@ class WorkerPool(Generic[Job]):
         self._idle = 0
         self._stopped = False
 
-    def submit(
-        self, jobs: Sequence[Job], order: Callable[[Job], float] = lambda _: 0.0
-    ) -> Sequence[Job]:
-        """Run `jobs`, lowest `order` first; return what will not be run, for want of a thread.
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs among those that wait already; drop them where no thread can be started."""
+        if not self._queued(jobs):
+            for job in jobs:
+                job.drop()
 
-        Jobs that wait from earlier take their place by their order too.
-        """
+    def stop(self) -> None:
+        """Start no more jobs, and drop those that wait."""
+        with self._changed:
+            self._stopped = True
+            waiting = [job for _, _, job in self._jobs]
+            self._jobs.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            job.drop()
+
+    def _queued(self, jobs: Sequence[Job]) -> bool:
         with self._changed:
             if self._stopped:
-                return jobs
+                return False
             for job in jobs:
-                heapq.heappush(self._jobs, (order(job), next(self._arrivals), job))
+                heapq.heappush(self._jobs, (job.order, next(self._arrivals), job))
             try:
                 while self._threads < self._size and self._idle < len(self._jobs):
                     self._start_thread()
@@ -53,20 +72,10 @@ class WorkerPool(Generic[Job]):
                 logger.exception(
                     "cannot start another worker thread", extra={"fields": {"pool": self._name}}
                 )
-            if self._threads:
-                self._changed.notify_all()
-                return ()
-            self._jobs.clear()
-            return jobs
-
-    def stop(self) -> Sequence[Job]:
-        """Start no more jobs, and return those that were waiting."""
-        with self._changed:
-            self._stopped = True
-            waiting = [job for _, _, job in self._jobs]
-            self._jobs.clear()
+            if not self._threads:
+                self._jobs.clear()
             self._changed.notify_all()
-        return waiting
+            return self._threads > 0
 
     def _start_thread(self) -> None:
         name = f"refresh-{self._name}-{self._threads + 1}"
@@ -83,7 +92,7 @@ class WorkerPool(Generic[Job]):
                 self._idle -= 1
                 _, _, job = heapq.heappop(self._jobs)
             try:
-                job()
+                job.do()
             except Exception:
                 logger.exception(
                     "a job of a worker thread broke", extra={"fields": {"pool": self._name}}
@@ -92,22 +101,37 @@ class WorkerPool(Generic[Job]):
                 self._idle += 1
 
 
-def uncancellable() -> Future[None]:
-    """Return a future that its waiters cannot cancel: others wait for it too."""
-    made: Future[None] = Future()
-    made.set_running_or_notify_cancel()
-    return made
+def all_of(futures: Iterable[Future[None]]) -> Future[None]:
+    """Return a future that is done when all of these are; it cannot be cancelled."""
+    pending = list(futures)
+    whole: Future[None] = Future()
+    whole.set_running_or_notify_cancel()
+    left = itertools.count(len(pending), -1)
+    lock = threading.Lock()
+
+    def one_done(_: object = None) -> None:
+        with lock:
+            is_last = next(left) <= 1
+        if is_last:
+            whole.set_result(None)
+
+    for future in pending:
+        future.add_done_callback(one_done)
+    if not pending:
+        one_done()
+    return whole
 
 
 def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[None]:
-    """Return a future of what begins when the first one is done."""
-    whole = uncancellable()
+    """Call `begin` when the first future is done; return a future for its result."""
+    whole: Future[None] = Future()
+    whole.set_running_or_notify_cancel()
 
     def begun(_: object) -> None:
         try:
             begin().add_done_callback(lambda _: whole.set_result(None))
         except Exception:
-            logger.exception("cannot start the refresh of what a search found")
+            logger.exception("cannot start the refresh of discovered instances")
             whole.set_result(None)
 
     first.add_done_callback(begun)
@@ -115,30 +139,10 @@ def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[N
 
 
 def wait_awake(futures: Iterable[Future[None]], seconds: float) -> None:
-    """Wait for all of these, and never long in one piece.
+    """Wait for the futures in short pieces, so that Ctrl-C ends the wait at once.
 
-    Ctrl-C that comes just before a wait begins does not end it, but the next one.
+    A signal just before a wait begins does not end that wait, but the next one.
     """
     left, pending = seconds, list(futures)
-    while left > 0 and wait(pending, min(left, LONGEST_PIECE)).not_done:
-        left -= LONGEST_PIECE
-
-
-def all_of(futures: Iterable[Future[None]]) -> Future[None]:
-    """Return a future that is done when all of these are."""
-    pending = list(futures)
-    whole = uncancellable()
-    left = itertools.count(len(pending), -1)
-    lock = threading.Lock()
-
-    def one_done(_: object = None) -> None:
-        with lock:
-            last = next(left) == 1
-        if last:
-            whole.set_result(None)
-
-    if not pending:
-        whole.set_result(None)
-    for future in pending:
-        future.add_done_callback(one_done)
-    return whole
+    while left > 0 and wait(pending, min(left, LONGEST_WAIT)).not_done:
+        left -= LONGEST_WAIT

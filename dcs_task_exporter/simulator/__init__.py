@@ -5,8 +5,8 @@ open (`Quirks`) and fail in every way that is known (`faults`). The official SDK
 unchanged.
 """
 
-from dcs_task_exporter.simulator.cloud import Request, SimulatedCloud
-from dcs_task_exporter.simulator.faults import FAULTS, Fault, Faults, Reply
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.faults import FAULTS, Reply
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.server import CloudServer
 from dcs_task_exporter.simulator.story import DEMO_KEY, DEMO_PROJECT_ID, DemoStory
@@ -17,10 +17,7 @@ __all__ = [
     "FAULTS",
     "CloudServer",
     "DemoStory",
-    "Fault",
-    "Faults",
     "Quirks",
     "Reply",
-    "Request",
     "SimulatedCloud",
 ]

@@ -1,4 +1,4 @@
-"""The ways in which a cloud fails, and when: scripted, counted, or drawn from a seeded chance."""
+"""The failures of the simulated cloud, and when they happen: scripted, counted, or by chance."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-Manner = Literal["whole", "silence", "drip_body", "drip_head", "cut", "reset", "close", "no_length"]
+Manner = Literal["whole", "silence", "drip_body", "drip_head", "cut", "reset", "close"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes over the wire; `manner` says how."""
+    """An answer, and the manner in which it goes over the wire."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = "whole"
+
+
+class RefusedError(Exception):
+    """The cloud refuses a request, with this answer."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(reply.status)
 
 
 def json_reply(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
@@ -30,7 +38,7 @@ def json_reply(status: int, body: object, headers: Mapping[str, str] | None = No
 
 
 def gateway_error(status: int, code: str, message: str, **headers: str) -> Reply:
-    """Return an error in the gateway's shape."""
+    """Return an error in the form of the gateway."""
     request_id = "d4e8174b8df00840aef0c6907ec0e384"
     body = {"error_msg": message, "error_code": code, "request_id": request_id}
     named = {key.replace("_", "-"): value for key, value in headers.items()}
@@ -38,7 +46,7 @@ def gateway_error(status: int, code: str, message: str, **headers: str) -> Reply
 
 
 def dcs_error(status: int, code: str, message: str) -> Reply:
-    """Return an error in the DCS API's own shape."""
+    """Return an error in the form of the DCS API."""
     body = {"error_code": code, "error_msg": message, "error_ext_msg": None}
     return json_reply(status, body, {"X-Request-Id": "7d1c0f3a5e2b4c6d8f90a1b2c3d4e5f6"})
 
@@ -114,53 +122,56 @@ FAULTS: Final[Mapping[str, Reply]] = MappingProxyType(
 
 
 @dataclass(slots=True)
-class Fault:
-    """A failure and when it happens: how many times more (None: always), to whom, how likely."""
+class _Fault:
+    """A failure, how many times more it happens (None: always), to which requests, how likely."""
 
     reply: Reply
-    times: int | None = None
-    operation: str | None = None
-    instance_id: str | None = None
-    probability: float = 1.0
+    times: int | None
+    operation: str | None
+    instance_id: str | None
+    probability: float
 
 
 class Faults:
-    """The failures that are switched on; safe to use from threads."""
+    """The failures that are switched on; safe to use from threads.
+
+    `released` ends the silence of all requests that hang.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
         self._random = random.Random(seed)
-        self._faults: list[Fault] = []
+        self._faults: list[_Fault] = []
         self.released = threading.Event()
 
     def add(
         self,
-        name: str,
+        failure: str | Reply,
         *,
         times: int | None = None,
         operation: str | None = None,
         instance_id: str | None = None,
         probability: float = 1.0,
     ) -> None:
-        """Switch on the failure `name` of `FAULTS`."""
-        fault = Fault(FAULTS[name], times, operation, instance_id, probability)
+        """Switch on a failure of `FAULTS`, or any answer."""
+        reply = FAULTS[failure] if isinstance(failure, str) else failure
         with self._lock:
-            self._faults.append(fault)
+            self._faults.append(_Fault(reply, times, operation, instance_id, probability))
 
     def clear(self) -> None:
-        """Switch all failures off; requests that hang are released, their connections closed."""
+        """Switch all failures off, and close the connections of requests that hang."""
         with self._lock:
             self._faults.clear()
             self.released.set()
             self.released = threading.Event()
 
     def drawn(self, operation: str, instance_id: str) -> Reply | None:
-        """Return the failure of this request, if it gets one."""
+        """Return the failure that this request gets, if any."""
         with self._lock:
             for fault in self._faults:
-                wanted = fault.operation in (None, operation)
-                wanted = wanted and fault.instance_id in (None, instance_id)
-                if wanted and fault.times != 0 and self._random.random() < fault.probability:
+                meant = fault.operation in (None, operation)
+                meant = meant and fault.instance_id in (None, instance_id)
+                if meant and fault.times != 0 and self._random.random() < fault.probability:
                     if fault.times is not None:
                         fault.times -= 1
                     return fault.reply

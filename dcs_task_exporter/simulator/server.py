@@ -12,12 +12,12 @@ import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from typing_extensions import Self
 
-from dcs_task_exporter.simulator.cloud import Request, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.faults import Reply
+from dcs_task_exporter.simulator.request import received
 
 DRIP_INTERVAL: Final = 0.2
 """Seconds between two bytes of a slow drip: shorter than any read timeout."""
@@ -105,7 +105,9 @@ class _CloudHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer any request."""
         cloud = self.owner.cloud
-        request, fault = cloud.begin(self._request())
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        request = received(self.command, self.path, dict(self.headers.items()), body)
+        fault = cloud.begin(request)
         try:
             self._send(fault or cloud.answer(request))
         finally:
@@ -115,18 +117,6 @@ class _CloudHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Keep quiet: the requests are recorded."""
-
-    def _request(self) -> Request:
-        parts = urlsplit(self.path)
-        length = int(self.headers.get("Content-Length") or 0)
-        return Request(
-            method=self.command,
-            path=parts.path,
-            query=dict(parse_qsl(parts.query, keep_blank_values=True)),
-            headers=dict(self.headers.items()),
-            raw_query=parts.query,
-            body=self.rfile.read(length),
-        )
 
     def _send(self, reply: Reply) -> None:
         released = self.owner.cloud.faults.released

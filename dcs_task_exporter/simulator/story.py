@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dcs_task_exporter.simulator.cloud import SimulatedCloud, timestamp
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.listing import timestamp
 
 DEMO_PROJECT_ID: Final = "a4d31cb63d724fdc8ec96e3a41e47f71"
 DEMO_KEY: Final = ("DEMOAK7Q2N5X8R4T6V9B", "demo-sk-Zk3Vn8Qw5Rt7Yp1Lm4Xc6Bd9Fg2Hj0Ks")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from bench.clients import SETUPS, exporter, sweep_of
-from bench.cloud import BenchCloud, Load
-from bench.held import memory_now, memory_peak
-from bench.measuring import INFORMATION, Row, measured
-from bench.performance import PARTS, main
+from bench.cloud import BenchCloud
+from bench.load import Load
+from bench.measuring import INFORMATION, Row, measured, memory_now, memory_peak
 from bench.rendering import refreshed, snapshot_of
 from bench.sdk import sdk_client, sdk_request
+from bench.table import PARTS, main
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 

@@ -17,6 +17,7 @@ import bcrypt
 import pytest
 import requests
 
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator import DEMO_KEY, Quirks
 from tests.support.clouds import (
@@ -30,7 +31,7 @@ from tests.support.clouds import (
     world,
 )
 from tests.support.real_parts import ROOT
-from tests.support.real_prometheus import Prometheus, free_port
+from tests.support.real_prometheus import Prometheus
 
 Center = Literal["served", "403", "404"]
 

@@ -22,12 +22,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
+from tests.support.refresh_settings import refresh_settings
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
@@ -59,7 +60,7 @@ class Increase:
     def observe(self, refresher: Refresher) -> bool:
         """Scrape once, and say whether there were data."""
         snapshots = refresher.snapshots()
-        refresher.witness(snapshots)
+        refresher.delivered(snapshots)
         for snapshot in snapshots:
             for (task, status), value in (
                 snapshot.metrics.finished.items() if snapshot.metrics else ()
@@ -168,11 +169,11 @@ class InstanceLife(RuleBasedStateMachine):
         """Start a process."""
         path = Path(self.folder.name) / "state.db"
         clock = Clock(self.now, lambda: self.steady)
-        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        file = StateFile(path, clock)
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
             [Target(Instance("i0", self.name, "prod"), self.cloud)],
-            RefreshSettings(CountingRules(self.lookback), min_refresh_interval=15.0),
+            refresh_settings(self.lookback),
             clock,
             journal=self.journal,
             timekeeper=Timekeeper(clock, file.latest_refresh()),

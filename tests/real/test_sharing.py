@@ -11,11 +11,12 @@ import pytest
 import requests
 import yaml
 
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator import SimulatedCloud
 from tests.support.clouds import PROJECT, samples
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_parts import ROOT
-from tests.support.real_prometheus import Prometheus, free_port, running_jobs
+from tests.support.real_prometheus import Prometheus, running_jobs
 
 pytestmark = pytest.mark.real
 

@@ -16,10 +16,10 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import (
     ACCESS_KEY,
@@ -32,6 +32,8 @@ from tests.support.clouds import (
     value,
     world,
 )
+from tests.support.kept_journal import KeptJournal
+from tests.support.refresh_settings import refresh_settings
 
 HOUR = 3600.0
 FAILED = {"task_name": "EXTEND", "status": "FAILED"}
@@ -327,10 +329,10 @@ def test_a_clock_behind_brings_nothing_back() -> None:
         cloud.time, ahead[0] = NOW + days * DAY, slow
         if days == 1:
             cloud.task = replace(cloud.task, status="FAILED")
-        journal = Kept(state)
+        journal = KeptJournal(state)
         refresher = Refresher(
             [Target(Instance("i0", "n0", "prod"), cloud)],
-            RefreshSettings(CountingRules(7 * DAY)),
+            refresh_settings(),
             Clock(lambda: cloud.time + ahead[0], lambda: cloud.time),
             journal=journal,
         )
@@ -341,20 +343,3 @@ def test_a_clock_behind_brings_nothing_back() -> None:
 
     assert counted == [0, 1, 2, 2, 2]
     assert cloud.starts[-2] < NOW < cloud.starts[-1]
-
-
-class Kept:
-    """A journal of one instance, in memory."""
-
-    def __init__(self, state: InstanceState) -> None:
-        self.state = state
-
-    def load(self, instance_id: str) -> InstanceState:
-        """Return what was kept."""
-        del instance_id
-        return self.state
-
-    def save(self, instance_id: str, state: InstanceState) -> None:
-        """Keep a state."""
-        del instance_id
-        self.state = state

@@ -11,13 +11,14 @@ import pytest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
-from dcs_task_exporter.refresh.instance import Target
-from dcs_task_exporter.refresh.refresher import Refresher, RefreshSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
+from tests.support.refresh_settings import refresh_settings
 
 
 class Scene:
@@ -28,7 +29,7 @@ class Scene:
         instances: int,
         *,
         journal: Journal | None = None,
-        detectors: Mapping[str, ChangeDetector] | None = None,
+        task_centers: Mapping[str, TaskCenter] | None = None,
         concurrency: int = 1,
         **more: Any,
     ) -> None:
@@ -37,10 +38,10 @@ class Scene:
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
-            RefreshSettings(CountingRules(7 * 86_400.0), concurrency=concurrency, **more),
+            refresh_settings(concurrency=concurrency, **more),
             Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
-            detectors=detectors,
+            task_centers=task_centers,
         )
 
     def scrape(self) -> dict[tuple[str, str], int] | None:
@@ -52,7 +53,7 @@ class Scene:
     def look(self) -> dict[tuple[str, str], int] | None:
         """Scrape without a refresh."""
         snapshots = self.refresher.snapshots()
-        self.refresher.witness(snapshots)
+        self.refresher.delivered(snapshots)
         metrics = snapshots[0].metrics
         return dict(metrics.finished) if metrics else None
 
@@ -263,7 +264,7 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     here.refresher.refresh().result(PATIENCE)
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
-    here.refresher.witness(on_its_way, 7)
+    here.refresher.delivered(on_its_way, 7)
     here.refresher.retarget([target])
     seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
 
@@ -357,7 +358,7 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
 
 
 def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threading.Event]:
-    """Return two instances that were read once, and what lets the task centre answer."""
+    """Return two instances that were read once, and what lets the task center answer."""
     answer = threading.Event()
 
     def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
@@ -365,8 +366,8 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
         return (), False
 
     clock = Clock(lambda: 0.0, lambda: 0.0)
-    detector = ChangeDetector("prod", listing, 3000.0, clock)
-    here = scene(2, detectors={"prod": detector}, concurrency=2)
+    center = TaskCenter("prod", listing, 3000.0, clock)
+    here = scene(2, task_centers={"prod": center}, concurrency=2)
     answer.set()
     here.scrape()
     answer.clear()
@@ -374,7 +375,7 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
 
 
 def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
-    """A read that a probe began goes on as one read when the centre spares the instance."""
+    """A read that a probe began goes on as one read when the center spares the instance."""
     here, answer = beside_a_silent_centre(scene)
     here.source.permits = threading.Semaphore(0)
     here.steady += 15
@@ -394,7 +395,7 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
 
 
 def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
-    """An answer of the centre ends nothing that became due after it was asked."""
+    """An answer of the center ends nothing that became due after it was asked."""
     here, answer = beside_a_silent_centre(scene)
     here.steady += 15
     asking = here.refresher.refresh()
@@ -466,3 +467,23 @@ def test_active_first(scene: Callable[..., Scene]) -> None:
 
     assert 12 <= latest.count("i7") <= 17
     assert all(latest.count(f"i{number}") >= 3 for number in range(100))
+
+
+def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is delivered after its instance came back is shown at once."""
+    here = scene()
+    here.scrape()
+    target = Target(Instance("i0", "n0", "prod"), here.source)
+    here.source.tasks = [failed(1)]
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.retarget([target])
+    here.steady += 15
+    here.refresher.refresh().result(PATIENCE)
+    here.refresher.delivered(on_its_way, 7)
+    seen = [found[series()] if (found := here.look()) else -1]
+    seen += [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+
+    assert seen == [1, 1, 1, 1]

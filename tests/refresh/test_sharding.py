@@ -11,7 +11,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.sharding import Shard, choose_shard
-from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.simulator.listing import timestamp
 from tests.support.clouds import scrape, value, world
 
 IDS = [f"{number:08x}-cebf-4473-95c4-d1b573c16e79" for number in range(5000)]

@@ -1,27 +1,31 @@
-"""The task centre spares reads where nothing changed, and a wrong assumption costs only delay."""
+"""The task center saves reads where nothing changed; where it is wrong, a task comes later."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.refresh.instance import Target, Watched
-from dcs_task_exporter.refresh.reader import InstanceReader, ReadSettings
-from dcs_task_exporter.refresh.task_center import ChangeDetector
+from dcs_task_exporter.refresh.clocks import Timekeeper
+from dcs_task_exporter.refresh.instance import WatchedInstance
+from dcs_task_exporter.refresh.reader import InstanceReader
+from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.simulator.cloud import timestamp
+from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.state.file import NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
 from tests.support.held_source import Source
+from tests.support.refresh_settings import refresh_settings
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
@@ -29,7 +33,7 @@ FULL_PASS = 1800
 
 @contextmanager
 def detecting(here: World) -> Iterator[Exporter]:
-    """Run an exporter that asks the task centre first."""
+    """Run an exporter that asks the task center first."""
     text = here.config_text()
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
@@ -71,7 +75,7 @@ def test_quiet_instances_are_not_read() -> None:
 
 
 def test_the_age_is_true() -> None:
-    """The time of the data is when they were read, not when the task centre was asked."""
+    """The time of the data is when they were read, not when the task center was asked."""
     with world(1) as here, detecting(here) as exporter:
         first = scrape(exporter, here.clock)
         found = scrape(exporter, here.clock)
@@ -81,7 +85,7 @@ def test_the_age_is_true() -> None:
 
 
 def test_new_task_is_seen() -> None:
-    """A task that the centre shows for the first time makes all instances be read."""
+    """A task that the center shows for the first time makes all instances be read."""
     with world(3) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
@@ -93,7 +97,7 @@ def test_new_task_is_seen() -> None:
 
 
 def test_named_instance() -> None:
-    """Where the centre says whose task it is, only that instance is read."""
+    """Where the center says whose task it is, only that instance is read."""
     with world(3, Quirks(center="named")) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
@@ -131,7 +135,7 @@ def test_active_instances_are_read() -> None:
 
 
 def test_failing_instance_is_read() -> None:
-    """An instance that could not be read is tried again, whatever the centre says."""
+    """An instance that could not be read is tried again, whatever the center says."""
     with world(3) as here, detecting(here) as exporter:
         here.cloud.faults.add("forbidden", instance_id="i1")
         scrape(exporter, here.clock)
@@ -159,7 +163,7 @@ def test_changed_while_not_due() -> None:
 
 
 def test_a_task_that_no_instance_shows_yet() -> None:
-    """What only the centre shows is looked for in all, until an instance shows it too."""
+    """What only the center shows is looked for in all, until an instance shows it too."""
     with world(2) as here, detecting(here) as exporter:
         for _ in range(2):
             scrape(exporter, here.clock)
@@ -203,7 +207,7 @@ def test_full_pass_finds_the_rest() -> None:
 
 @pytest.mark.parametrize("center", ["404", "403"])
 def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCaptureFixture) -> None:
-    """Where the centre is missing or forbidden, all are read, and that is said once."""
+    """Where the center is missing or forbidden, all are read, and that is said once."""
     with world(3, Quirks(center=center)) as here, detecting(here) as exporter:
         for _ in range(4):
             read, _ = read_by(here, exporter)
@@ -214,12 +218,12 @@ def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCapture
         for _ in range(2):
             read_by(here, exporter)
         assert here.cloud.count("list_center_tasks") == 2
-    told = [record for record in caplog.records if "task centre" in record.message]
+    told = [record for record in caplog.records if "task center" in record.message]
     assert len(told) == 1
 
 
 def test_a_centre_that_comes_back() -> None:
-    """A centre that was forbidden is tried again when a full pass is due."""
+    """A center that was forbidden is tried again when a full pass is due."""
     with world(2) as here, detecting(here) as exporter:
         here.cloud.faults.add("forbidden", operation="list_center_tasks", times=1)
         scrape(exporter, here.clock)
@@ -232,7 +236,7 @@ def test_a_centre_that_comes_back() -> None:
 
 
 def test_a_centre_with_an_error() -> None:
-    """While the centre fails otherwise, all are read; what changed meanwhile is seen."""
+    """While the center fails otherwise, all are read; what changed meanwhile is seen."""
     with world(2) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         here.cloud.faults.add("internal", operation="list_center_tasks", times=1)
@@ -242,7 +246,7 @@ def test_a_centre_with_an_error() -> None:
 
 
 def test_clocks_that_differ() -> None:
-    """The centre is asked for a quarter of an hour more than has passed: clocks may differ."""
+    """The center is asked for a quarter of an hour more than has passed: clocks may differ."""
     asked: list[float] = []
     moment = 1000.0
 
@@ -251,18 +255,18 @@ def test_clocks_that_differ() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: moment))
-    detector.changes()
+    center = TaskCenter("p", listing, 600, Clock(lambda: moment, lambda: moment))
+    center.changed([], list)
     moment = 1060.0
-    detector.changes()
+    center.changed([], list)
     moment = 1120.0
-    detector.changes()
+    center.changed([], list)
 
     assert asked == [1000 - 900, 1000 - 900, 1060 - 900]
 
 
 def test_a_clock_that_was_ahead() -> None:
-    """When the clock went back since the centre was asked, it is asked from the earlier moment."""
+    """When the clock went back since the center was asked, it is asked from the earlier moment."""
     asked: list[float] = []
     moment = 1e6
 
@@ -270,9 +274,9 @@ def test_a_clock_that_was_ahead() -> None:
         asked.append(start)
         return (), False
 
-    detector = ChangeDetector("p", listing, 600, Clock(lambda: moment, lambda: 0.0))
+    center = TaskCenter("p", listing, 600, Clock(lambda: moment, lambda: 0.0))
     moment = 1000.0
-    detector.changes()
+    center.changed([], list)
 
     assert asked == [1000 - 900]
 
@@ -281,32 +285,29 @@ def test_a_change_during_a_read() -> None:
     """A change that is seen while the instance is being read is looked for once more."""
     steady = 1000.0
     source = Source()
-    entry = Watched(Target(Instance("i0", "n0", "prod"), source), InstanceState())
+    clock = Clock(lambda: steady, lambda: steady)
+    settings = refresh_settings(FULL_PASS)
+    target = Target(Instance("i0", "n0", "prod"), source)
+    instance = WatchedInstance(target, settings, clock, NoJournal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
         nonlocal steady
         steady += 1
-        entry.suspect_since = steady
+        instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(
-        ReadSettings(CountingRules(FULL_PASS)),
-        NoJournal(),
-        threading.Lock(),
-        Clock(lambda: steady, lambda: steady),
-    )
+    reader = InstanceReader(settings, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
-    reader.read(entry)
-    during = entry.suspect_since
+    reader.read(instance)
+    during = instance.reads.expects_change
     del source.list_tasks
-    reader.read(entry)
+    reader.read(instance)
 
-    assert during == 1001
-    assert entry.suspect_since is None
+    assert (during, instance.reads.expects_change) == (True, False)
 
 
 def test_a_centre_that_is_cut() -> None:
-    """A listing of the centre that the page cap cuts makes all be read."""
+    """A listing of the center that the page cap cuts makes all be read."""
     with world(2) as here:
         text = here.config_text(collector={"page_size": 1, "max_pages": 2})
         center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
@@ -323,3 +324,32 @@ def test_a_centre_that_is_cut() -> None:
             exporter.stop()
 
     assert read == {"i0", "i1"}
+
+
+@given(
+    name=st.text("abcdef0123456789", min_size=1, max_size=36),
+    read=st.floats(0, 1e6),
+    steps=st.lists(st.floats(1, 60), min_size=1, max_size=200),
+)
+def test_full_pass(name: str, read: float, steps: Sequence[float]) -> None:
+    """However often it is looked at, a full pass is due once an interval, and never later."""
+    due, now = [read], read
+    for step in steps:
+        now += step
+        if full_pass_is_due(name, due[-1], now, 600):
+            due.append(now)
+
+    assert now - due[-1] < 600
+    assert len(due) - 1 <= (now - read) / 600 + 1
+
+
+def test_full_passes_are_spread() -> None:
+    """Of 1,000 instances that were read together, about as many are due in each tenth."""
+    names = [f"{number:08x}-cebf-4473" for number in range(1000)]
+    due = [
+        sum(full_pass_is_due(name, 1000.0, 1000 + 60 * tenth, 600) for name in names)
+        for tenth in range(11)
+    ]
+
+    assert due[-1] == 1000
+    assert all(60 <= late - early <= 140 for early, late in itertools.pairwise(due))

@@ -14,7 +14,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
-from dcs_task_exporter.simulator.faults import Fault, Reply
+from dcs_task_exporter.simulator.faults import Reply
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -117,7 +117,7 @@ def exporter_of(
 
 def answer_with(here: World, reply: Reply) -> None:
     """Answer every request to the cloud with this."""
-    here.cloud.faults._faults.append(Fault(reply))  # noqa: SLF001 - one that is in no list
+    here.cloud.faults.add(reply)
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,10 @@ from typing import Any
 
 import requests
 
+from dcs_task_exporter.demo.monitoring import free_port
 from tests.support.real_parts import ROOT
-from tests.support.real_prometheus import ATTEMPTS, PAUSE, free_port
+from tests.support.real_process import process
+from tests.support.real_prometheus import ATTEMPTS, PAUSE
 
 FOLDER = ROOT / "prometheus"
 PATIENCE = 60
@@ -134,10 +135,5 @@ def alerting(binary: Path, folder: Path, pager: Pager) -> Iterator[Alertmanager]
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a test's own
-        try:
-            yield Alertmanager(f"127.0.0.1:{port}")
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with process(command, folder / "log"):
+        yield Alertmanager(f"127.0.0.1:{port}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +11,11 @@ from typing import Any
 
 import requests
 
+from dcs_task_exporter.demo.monitoring import free_port
+from tests.support.real_process import process
+
 ATTEMPTS = 600
 PAUSE = 0.1
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Prometheus:
@@ -99,10 +94,5 @@ def running_config(
         "--log.level=warn",
         *options,
     ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a test's own
-        try:
-            yield Prometheus(f"http://127.0.0.1:{port}", process)
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with process(command, folder / "log") as server:
+        yield Prometheus(f"http://127.0.0.1:{port}", server)

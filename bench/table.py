@@ -1,7 +1,7 @@
-"""All benchmarks in one run, and the table of what must be reached: `make bench`.
+"""The table of docs/performance.md: `make bench`.
 
-Ratios, measured side by side on one machine; medians of interleaved runs. Absolute times are for
-orientation only. Name parts to run only those: `python -m bench.performance expositions`.
+Its rows are ratios, measured side by side on one machine, of medians of interleaved runs; absolute
+times are for orientation only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from bench import budgets, connections, memory, rendering, saving, scrapes, sweeps
+from bench import connections, memory, rendering, scrapes, sweeps
 from bench.measuring import Row, Say
-from dcs_task_exporter.commands.serve import tune_garbage_collection
+from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 
 Part = Callable[[Say], Iterator[Row]]
 PARTS: Final[Mapping[str, Part]] = {
@@ -27,22 +27,23 @@ PARTS: Final[Mapping[str, Part]] = {
         sweeps.serial_sweeps,
         connections.cold_sweep,
         connections.connection_cost,
-        budgets.limited_sweep,
+        sweeps.limited_sweep,
         rendering.expositions,
         scrapes.scrapes_beside_a_refresh,
-        budgets.spared,
+        sweeps.task_center_sweeps,
         memory.memory,
+        memory.process_memory,
         memory.memory_growth,
         sweeps.growth,
-        saving.saving_sweeps,
+        sweeps.saving_sweeps,
     )
 }
 HEAD: Final = "| what | must reach | ours | |\n|---|---|---|---|"
 
 
-def main(names: list[str]) -> int:
-    """Run the parts with these names, or all; print each row at once, and in the end the table."""
-    unknown = set(names) - PARTS.keys()
+def main(parts: Sequence[str]) -> int:
+    """Run these parts, or all; print each row at once, and the table at the end."""
+    unknown = set(parts) - PARTS.keys()
     if unknown:
         say(f"No such part: {', '.join(sorted(unknown))}. There are: {', '.join(PARTS)}")
         return 2
@@ -51,7 +52,7 @@ def main(names: list[str]) -> int:
     sweeps.capacity(say)
     rows: list[Row] = []
     try:
-        for name in names or PARTS:
+        for name in parts or PARTS:
             say("")
             for row in PARTS[name](say):
                 rows.append(row)
@@ -79,7 +80,3 @@ def say(text: str) -> None:
     """Print at once: a run takes minutes."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

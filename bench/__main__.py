@@ -1,0 +1,75 @@
+"""The way into the benchmarks: ``python -m bench NAME [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+PROMETHEUS: Final = Path(__file__).parent.parent / ".tools" / "prometheus-3" / "prometheus"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the names and their options, which are arguments of each `main`."""
+    made = argparse.ArgumentParser("python -m bench", description="Measure the exporter.")
+    names = made.add_subparsers(metavar="NAME", required=True)
+
+    def add(name: str, module: str, text: str) -> argparse.ArgumentParser:
+        one = names.add_parser(
+            name,
+            help=text,
+            description=text,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        one.set_defaults(module=module)
+        return one
+
+    def option(one: argparse.ArgumentParser, name: str, default: float, text: str) -> None:
+        one.add_argument(f"--{name}", type=type(default), default=default, help=text)
+
+    def prometheus(one: argparse.ArgumentParser) -> None:
+        one.add_argument("--prometheus", type=Path, default=PROMETHEUS, help="a real Prometheus")
+
+    one = add("table", "table", "sweeps, exposition and memory beside the official SDK")
+    one.add_argument("parts", nargs="*", metavar="PART", help="run only these parts")
+
+    one = add("chaos", "chaos", "kill the exporter again and again: it must count every task once")
+    option(one, "seconds", 180.0, "length of the run")
+    option(one, "kills", 20, "kills in that time")
+    option(one, "instances", 20, "instances in the cloud")
+    option(one, "seed", 1, "seed of chance")
+    prometheus(one)
+
+    one = add("clients", "bad_clients", "what clients that hang cost the others")
+    one.add_argument("rows", nargs="*", metavar="ROW", help="run only these rows")
+
+    one = add("years", "years", "simulated years in which no law may break")
+    option(one, "years", 10, "years to play")
+    option(one, "first", 0, "seed of the first year")
+    option(one, "steps", 5000, "steps of a year")
+    one.add_argument("--shrink", action="store_true", help="show the fewest steps that break a law")
+
+    one = add("pass-time", "pass_time", "age of the data with many instances at a low rate limit")
+    option(one, "instances", 5000, "instances in the cloud")
+    option(one, "rate", 50.0, "requests per second")
+    option(one, "passes", 3.0, "length of the run, in passes over all instances")
+    prometheus(one)
+
+    one = add("long-run", "long_run", "memory over thousands of scrapes with tasks that change")
+    option(one, "scrapes", 20_000, "number of scrapes")
+    return made
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the benchmark with this name, and return its exit status."""
+    given = vars(parser().parse_args(words))
+    module = importlib.import_module(f"bench.{given.pop('module')}")
+    status: int = module.main(**given)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
