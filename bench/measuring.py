@@ -97,17 +97,17 @@ def connections_of(costs: list[Cost]) -> int:
     return sum(cost.connections for cost in costs)
 
 
-def memory_peak() -> float:
-    """Return the peak memory of this process in MB."""
+def memory_peak(process: int | str = "self") -> float:
+    """Return the peak memory of this process, or of the one with this id, in MB."""
     # Not by getrusage: a process inherits the peak of the one that started it.
-    return _memory("VmHWM")
+    return _memory("VmHWM", process)
 
 
 def memory_now() -> float:
     """Return the memory of this process in MB."""
-    return _memory("VmRSS")
+    return _memory("VmRSS", "self")
 
 
-def _memory(key: str) -> float:
-    text = Path("/proc/self/status").read_text(encoding="ascii")
+def _memory(key: str, process: int | str) -> float:
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return int(text.partition(f"{key}:")[2].split()[0]) / 1024

@@ -22,7 +22,7 @@ from dcs_task_exporter.demo.run import demo
 from dcs_task_exporter.errors import ConfigError, ExporterError
 from dcs_task_exporter.flags import PROGRAM, UsageError, help_of, parse_flags
 from dcs_task_exporter.logs.formats import set_up_logging
-from dcs_task_exporter.state.file import StateLockedError
+from dcs_task_exporter.state.database import StateLockedError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 

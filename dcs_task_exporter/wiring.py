@@ -15,19 +15,20 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
-    LIST_PROJECTS,
     LIST_TASKS,
     TASK_PROGRESS,
     ClientSettings,
     DcsClient,
 )
 from dcs_task_exporter.cloud.credentials import credential_source
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
-from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.tls import TlsSettings
+from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -47,7 +48,7 @@ def client_of(
     timekeeper: Timekeeper,
     environ: Mapping[str, str],
 ) -> DcsClient:
-    """Return the client of a project, with connections, key and request budget of its own."""
+    """Return the client of a project, with its own connections, key and rate limit."""
     if project.tls.insecure_skip_verify:
         logger.warning(
             "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
@@ -62,20 +63,17 @@ def client_of(
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
         proxies=proxies,
     )
-    budget = RequestBudget(
-        collector.requests_per_second, monotonic=clock.monotonic, wait=stopping.wait
-    )
     caller = ApiCaller(
         project.name,
-        collector.retries,
         transport,
         credential_source(project.credentials, environ, _secrets_of(proxies)),
-        budget,
+        RateLimit(collector.requests_per_second, clock, stopping.wait),
         observer,
-        Surroundings(clock.now, clock.monotonic, stopping.wait, random.random),
+        Retries(collector.retries, stopping.wait, random.random),
+        clock,
     )
     settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clock.monotonic, timekeeper.latest)
+    return DcsClient(settings, caller, clock, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
@@ -93,7 +91,7 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
 def task_centers_of(
     config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
 ) -> Mapping[str, TaskCenter]:
-    """Return the task centers of those projects that use theirs."""
+    """Return the task centers of the projects that use theirs."""
 
     def time_of(project: str) -> Callable[[], float]:
         return lambda: timekeeper.moment(project).at
@@ -117,20 +115,11 @@ def discovery_of(
     found: Callable[[Sequence[Instance]], None],
 ) -> Discovery:
     """Return the discovery of a project; `found` gets each new list of instances."""
-    wanted = project.discovery
-    rules = DiscoveryRules(
-        wanted.include, wanted.exclude, wanted.tags, wanted.statuses, wanted.engines
-    )
-    return Discovery(
-        DiscoverySettings(project.name, rules, wanted.refresh_interval),
-        client.list_instances,
-        found,
-        clock,
-    )
+    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
 
 
 def refresh_settings(config: Config) -> RefreshSettings:
-    """Return how refreshes are run."""
+    """Return the settings of the refresher."""
     collector = config.collector
     return RefreshSettings(
         rules=CountingRules(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from key_descriptions import DESCRIPTIONS
 from prometheus_client.core import Metric
 
 from dcs_task_exporter.config.model import json_schema, parse_config
@@ -36,12 +37,17 @@ Field = Mapping[str, Any]
 
 def generated() -> Mapping[Path, str]:
     """Return the content of every document that has a generated table."""
-    tables = {**metrics(), "reasons": reasons(), **keys(), "flags": flags()}
+    texts = tables()
     return {
-        path: BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", path.read_text())
+        path: BLOCK.sub(lambda found: f"{found[1]}{texts[found[2]]}{found[3]}", path.read_text())
         for path in sorted(DOCS.glob("*.md"))
         if BLOCK.search(path.read_text())
     }
+
+
+def tables() -> Mapping[str, str]:
+    """Return all tables by name."""
+    return {**metrics(), "reasons": reasons(), **keys(), "flags": flags()}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -57,7 +63,9 @@ def code(words: Iterable[str]) -> str:
 
 def metrics() -> Mapping[str, str]:
     """Return the table of the metrics of an instance, and the table of all others."""
-    exporter = Exporter(parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False))
+    exporter = Exporter(
+        parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False)
+    )
     families = list(exporter.registry.collect())
     exporter.stop()
     own = [family for family in families if set(INSTANCE_LABELS) <= set(labels(family))]
@@ -86,7 +94,9 @@ def _metric(family: Metric) -> Sequence[str]:
 
 def reasons() -> str:
     """Return the table of the reasons of a failed request."""
-    rows = ((code([error.reason]), _first_line(error.__doc__)) for error in API_ERRORS)
+    rows = (
+        (code([error.reason]), _first_line(error.__doc__, error.__name__)) for error in API_ERRORS
+    )
     return table(("reason", "meaning"), rows)
 
 
@@ -118,9 +128,13 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
         # The docstring of the key, or of the section that it holds or (`type`) belongs to.
         described = [field, *(models[each] for each in references)]
         described += [section] if "const" in field else []
+        own = DESCRIPTIONS.get(section["title"], {}).get(name)
+        described[:0] = [{"description": own}] if own else []
         text = next((each["description"] for each in described if "description" in each), None)
         default = _default(field, required=name in section.get("required", ()))
-        rows.append((code([name]), _type(field), default, _first_line(text)))
+        rows.append(
+            (code([name]), _type(field), default, _first_line(text, f"{section['title']}.{name}"))
+        )
         below = f"{path}.{name}".lstrip(".") + ("[]" if "items" in field else "")
         for reference in references:
             inner += _sections(models[reference], models, below)
@@ -142,9 +156,9 @@ def _type(field: Field) -> str:
         return "section"
     if str(field.get("pattern", "")).startswith("^(0|"):
         return "duration"
-    names = {"password": "secret", "path": "path"}
-    types = {"string": "text", "integer": "number", "array": "list", "object": "map"}
-    kind = names.get(field.get("format", "")) or types.get(field["type"], field["type"])
+    words = {"password": "secret", "string": "text", "integer": "number", "array": "list"}
+    word = str(field.get("format", field["type"]))
+    kind = words.get(word, word)
     low, high = field.get("minimum"), field.get("maximum")
     limits = f", {low} to {high}" if low is not None else f", up to {high}" if high else ""
     return kind + limits
@@ -169,10 +183,10 @@ def _duration(seconds: float) -> str:
     return "0s" if not seconds else f"{seconds * 1000:g}ms"
 
 
-def _first_line(text: str | None) -> str:
-    """Return the first line of a docstring, as the cell of a table."""
+def _first_line(text: str | None, owner: str) -> str:
+    """Return the first line of the docstring of `owner`, as the cell of a table."""
     if not text:
-        message = "a key or an error has no docstring"
+        message = f"{owner} has no docstring"
         raise ValueError(message)
     return text.strip().partition("\n")[0].replace("``", "`")
 

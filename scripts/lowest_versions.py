@@ -8,8 +8,8 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 
 def main() -> int:
-    """Print them; fail where a dependency has no lower bound."""
-    # Not by tomllib: Python 3.10 has none, and it is the one to test the lowest versions with.
+    """Print the versions; return 1 if a dependency has no lower bound."""
+    # Without tomllib: Python 3.10, which tests the lowest versions, does not have it.
     found = re.search(
         r"^dependencies = \[\n(.*?)^\]", PROJECT.read_text(), re.DOTALL | re.MULTILINE
     )

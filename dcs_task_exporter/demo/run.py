@@ -23,7 +23,7 @@ from dcs_task_exporter.simulator import (
     DemoStory,
     SimulatedCloud,
 )
-from dcs_task_exporter.state.file import StateLockedError
+from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.web.listen import listen_on, url_of
 
 STATE_FILE: Final = Path("dcs-task-exporter-demo.db")

@@ -1,8 +1,8 @@
-"""What time it is, when clocks are wrong: ours jumps, and the cloud does not always tell its own.
+"""The time, although clocks can be wrong: ours may jump, and the cloud need not send its own.
 
-The cloud's time is that of the `Date` of its latest answer, and what the monotonic clock counted
-since: a machine that was suspended makes it too early, never too late. Where no answer has one, our
-clock is compared with the monotonic one, and with what the state file knows.
+The cloud's time is the `Date` of its latest answer plus the monotonic seconds since: too early
+where the machine was suspended, never too late. Without a `Date`, our clock is compared with the
+monotonic clock, and with the latest refresh in the state file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dcs_task_exporter.tasks.counting import SKEW_MARGIN
 from dcs_task_exporter.tasks.models import EARLIEST_TIME
 
 MAX_GAP: Final = 90 * 86_400.0
-"""Seconds without any refresh after which a start is rather taken for one by a wrong clock."""
+"""Seconds since the latest refresh after which our clock, not a long pause, is suspected."""
 
 _UNITS: Final = ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"))
 
@@ -26,11 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time, in Unix seconds, as far as it is known.
+    """A time, in Unix seconds.
 
-    `at` is the cloud's time, with which the times of tasks can be compared, or else the earliest
-    that it can be by our clocks: a window that is reckoned from it lacks nothing. `doubt` says what
-    is wrong with our clock, or is empty.
+    `at` is the cloud's time, to compare with the times of tasks. Where it is unknown, `at` is the
+    earliest time by our clocks: a look-back window from there misses nothing. `doubt` says what is
+    wrong with our clock; it is empty if nothing is.
     """
 
     at: float
@@ -38,17 +38,12 @@ class Moment:
 
 
 class Timekeeper:
-    """Compares the clocks, and says once when ours is not to be believed.
+    """Compares the clocks, and logs once when ours is wrong; safe to use from several threads.
 
-    `latest_refresh` is the latest time that the state file knows (Unix seconds). Safe to use from
-    threads.
+    `latest_refresh` is the time of the latest refresh in the state file (Unix seconds).
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        latest_refresh: float | None = None,
-    ) -> None:
+    def __init__(self, clock: Clock, latest_refresh: float | None = None) -> None:
         self._clock = clock
         self._latest_refresh = latest_refresh
         self._started_at = clock.now()
@@ -58,18 +53,15 @@ class Timekeeper:
         self._doubted: frozenset[str] = frozenset()
 
     def hear(self, project: str, date: float | None) -> Moment:
-        """Take note of the time that an answer of a project's cloud told, if it told one.
-
-        Returns what time it is now.
-        """
+        """Note the `Date` of an answer of a project's cloud, if it has one; return the time now."""
         if date is not None and date >= EARLIEST_TIME:
             self._heard[project] = date - self._clock.monotonic()
         moment = self.moment(project)
-        self._tell(project, moment.doubt)
+        self._log_change(project, moment.doubt)
         return moment
 
     def moment(self, project: str) -> Moment:
-        """Return what time it is, for what one project's cloud lists."""
+        """Return the time now, by the cloud of a project where it is known."""
         wall, steady, heard = self._clock.now(), self._clock.monotonic(), self._heard.get(project)
         if heard is None:
             by_start = self._started_at + steady - self._started
@@ -78,12 +70,12 @@ class Timekeeper:
         return Moment(by_cloud, _doubt(wall - by_cloud, "the cloud's"))
 
     def latest(self) -> float:
-        """Return the latest time that it may be: what is a day later still, is no time."""
+        """Return the latest time that it may be now: a task cannot be a day later still."""
         by_start = self._started_at + self._clock.monotonic() - self._started
         return max(self._clock.now(), by_start, self._latest_refresh or 0.0)
 
     def _own_doubt(self, wall: float, jump: float) -> str:
-        """Return what is wrong with our clock, as far as that shows without another's time."""
+        """Return what is wrong with our clock, where the cloud's time is unknown."""
         known = self._latest_refresh
         if known is not None and wall < known - SKEW_MARGIN:
             return f"{_span(known - wall)} behind the latest refresh in the state file"
@@ -91,7 +83,7 @@ class Timekeeper:
             return f"{_span(self._started_at - known)} ahead of the latest refresh before the start"
         return _doubt(jump, "the monotonic clock since the start")
 
-    def _tell(self, project: str, doubt: str) -> None:
+    def _log_change(self, project: str, doubt: str) -> None:
         with self._lock:
             before = project in self._doubted
             if bool(doubt) == before:

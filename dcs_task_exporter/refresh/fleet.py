@@ -141,7 +141,12 @@ class Fleet:
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        return {item.project: first for item in chosen if (first := item.search()) is not None}
+        searches = {item: item.search() for item in chosen}
+        return {
+            item.project: search
+            for item, search in searches.items()
+            if search is not None and item.status.last_success is None
+        }
 
     def _found(self, project: str, instances: Sequence[Instance]) -> None:
         """Watch the instances that a search found, in place of those that it no longer finds."""

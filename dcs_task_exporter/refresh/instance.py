@@ -19,12 +19,11 @@ from dcs_task_exporter.refresh.schedule import ReadSchedule
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal
-from dcs_task_exporter.tasks.counting import (
+from dcs_task_exporter.tasks.counting import count_new, refresh_time
+from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
-    count_new,
-    is_settled,
-    refresh_time,
+    has_pending,
     reveal,
     series_of,
 )
@@ -45,13 +44,13 @@ class Claim:
     The caller must queue the read if it `is_new`.
     """
 
-    instance: WatchedInstance
+    watched: WatchedInstance
     done: Future[None]
     is_new: bool
 
-    def abandon(self) -> None:
-        """End the read, unless it is under way."""
-        self.instance.reads.abandon(self.done)
+    def abandon(self, *, as_done: bool = False) -> bool:
+        """End the read, unless it is under way; see `ReadSchedule.abandon`."""
+        return self.watched.reads.abandon(self.done, as_done=as_done)
 
 
 class WatchedInstance:
@@ -92,11 +91,6 @@ class WatchedInstance:
         return self._target.instance
 
     @property
-    def is_watched(self) -> bool:
-        """Whether the instance has not left."""
-        return self._is_watched
-
-    @property
     def state(self) -> InstanceState:
         """The counts."""
         return self._state
@@ -105,11 +99,6 @@ class WatchedInstance:
     def failure(self) -> Failure | None:
         """Why the latest refresh failed; None where it succeeded."""
         return self._snapshot.failure
-
-    @property
-    def was_tried(self) -> bool:
-        """Whether a read succeeded or failed at least once."""
-        return self._snapshot.attempted_at is not None
 
     @property
     def refreshed_at(self) -> float | None:
@@ -124,10 +113,6 @@ class WatchedInstance:
             if is_old and (shown.metrics is not None or shown.up):
                 self._snapshot = replace(shown, up=False, metrics=None)
             return self._snapshot
-
-    def due_before(self, pass_time: float) -> float:
-        """Return the time by which to order its reads; see `ReadSchedule.due_before`."""
-        return self.reads.due_before(pass_time, is_active=bool(self._state.active))
 
     def claim(self, *, urgent: bool = False) -> Claim | None:
         """Return the read that is due or under way; None while the data are fresh."""
@@ -209,7 +194,7 @@ class WatchedInstance:
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self._snapshot.metrics is not None
             and self._snapshot.truncated == listing.truncated is False
-            and is_settled(self._state)
+            and not has_pending(self._state)
         )
 
     def delivered(self, snapshot: Snapshot, number: int | None, now: float) -> None:
@@ -225,9 +210,11 @@ class WatchedInstance:
             own = self._state.shown
             is_more = shown is not own and any(own.get(key, 0) < shown[key] for key in shown)
             if is_more:
-                raised = {key: max(value, own.get(key, 0)) for key, value in shown.items()}
-                self._state = replace(self._state, shown={**own, **raised})
-                self._snapshot = replace(self._snapshot, metrics=self._metrics())
+                self._state = replace(self._state, shown=_at_least(shown, own))
+                if (known := self._snapshot.metrics) is not None:
+                    # Not those of the state, which may not be saved yet.
+                    known = replace(known, finished=_at_least(shown, known.finished))
+                    self._snapshot = replace(self._snapshot, metrics=known)
             self._delivered.add(shown, number, now if self._is_watched else None)
             state = self._state
         if is_more:
@@ -243,11 +230,10 @@ class WatchedInstance:
                 self._target = replace(target, instance=before)
                 return
             self._target = target
+            self._snapshot = replace(self._snapshot, instance=target.instance)
             if not target.instance.shares_series(before):
                 self._end_series()
-            self._snapshot = replace(
-                self._snapshot, instance=target.instance, metrics=self._metrics()
-            )
+                self._snapshot = replace(self._snapshot, metrics=self._metrics())
 
     def leave(self) -> None:
         """Stop showing the instance, and keep its counts, should it return."""
@@ -255,8 +241,7 @@ class WatchedInstance:
             self._is_watched = False
             self._end_series()
             self._snapshot = Snapshot(self._target.instance)
-            self._refreshed_at = None
-            self._listed, self._progress = None, {}
+            self._refreshed_at, self._listed, self._progress = None, None, {}
             state = self._state
         self.reads.reset()
         self._save(state)
@@ -288,7 +273,7 @@ class WatchedInstance:
         return replace(self._state, shown={**self._state.shown, **self._delivered.values})
 
     def _accept(self, counted: InstanceState, *, shows_more: bool) -> InstanceState:
-        """Take the counts, choose which of them may be shown, save all, and return them."""
+        """Take the counts, choose which may be shown, save them, and return the state."""
         with self._lock:
             # Answers, other names and departures change `shown` while a thread counts.
             state = replace(counted, shown=self._state.shown)
@@ -301,10 +286,13 @@ class WatchedInstance:
 
     def _save_if_changed(self, saved: InstanceState) -> None:
         """Save again where `shown` changed while `saved` was being saved."""
-        state = self._state
-        if state is not saved:
+        if (state := self._state) is not saved:
             self._save(state)
 
     def _save(self, state: InstanceState) -> None:
         if state.refreshed_at is not None:
             self._journal.save(self.instance.id, state)
+
+
+def _at_least(low: Mapping[Series, int], values: Mapping[Series, int]) -> Mapping[Series, int]:
+    return {**values, **{key: max(value, values.get(key, 0)) for key, value in low.items()}}

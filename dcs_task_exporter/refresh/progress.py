@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -13,8 +12,9 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError, StoppedError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import log_fields
-from dcs_task_exporter.refresh.workers import WorkerPool
-from dcs_task_exporter.tasks.models import Outcome, Progress, StatusTable
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
+from dcs_task_exporter.tasks.models import Progress
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +28,6 @@ THREADS: Final = 2
 """Threads of each project that request progress."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """The requests for the tasks of one instance; `done` is called after them in any case."""
-
-    ask: Callable[[], None]
-    done: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Do both."""
-        try:
-            self.ask()
-        finally:
-            self.done()
-
-
 class ProgressReader:
     """Reads the progress of tasks that offer it."""
 
@@ -51,7 +36,7 @@ class ProgressReader:
         self._clock = clock
         self._threads = threads
         self._lock = threading.Lock()
-        self._pools: dict[str, WorkerPool[_Job]] = {}
+        self._pools: dict[str, WorkerPool] = {}
         self._silent_until: dict[str, float] = {}
         self._stopped = False
 
@@ -68,8 +53,7 @@ class ProgressReader:
             return
         # From now, not from when its turn comes: until then the instance is not read again.
         deadline = self._clock.monotonic() + PATIENCE
-        for job in pool.submit([_Job(partial(self._read, watched, tasks, deadline), done)]):
-            job.done()
+        pool.submit([Job(partial(self._read, watched, tasks, deadline, done), done)])
 
     def stop(self) -> None:
         """Send no more requests."""
@@ -77,10 +61,9 @@ class ProgressReader:
             self._stopped = True
             pools = list(self._pools.values())
         for pool in pools:
-            for job in pool.stop():
-                job.done()
+            pool.stop()
 
-    def _pool(self, project: str) -> WorkerPool[_Job] | None:
+    def _pool(self, project: str) -> WorkerPool | None:
         with self._lock:
             if self._stopped:
                 return None
@@ -88,11 +71,19 @@ class ProgressReader:
                 self._pools[project] = WorkerPool(f"{project}-progress", self._threads)
             return self._pools[project]
 
-    def _read(self, watched: WatchedInstance, tasks: Sequence[str], deadline: float) -> None:
+    def _read(
+        self,
+        watched: WatchedInstance,
+        tasks: Sequence[str],
+        deadline: float,
+        done: Callable[[], None],
+    ) -> None:
         try:
             watched.show_progress(self._found(watched, tasks, deadline))
         except StoppedError:
-            return
+            pass
+        finally:
+            done()
 
     def _found(
         self, watched: WatchedInstance, tasks: Sequence[str], deadline: float

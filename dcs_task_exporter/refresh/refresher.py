@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -23,7 +22,7 @@ from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
-from dcs_task_exporter.refresh.workers import WorkerPool, all_of
+from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
 from dcs_task_exporter.state.file import Journal, NoJournal
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
@@ -48,17 +47,17 @@ class Refresher:
         task_centers: Mapping[str, TaskCenter] | None = None,
         timekeeper: Timekeeper | None = None,
         observe: DurationObserver | None = None,
-        pool_of: Callable[[str, int], WorkerPool[_Job]] | None = None,
+        pool_of: Callable[[str, int], WorkerPool] | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._journal = journal or NoJournal()
         self._task_centers = task_centers or {}
-        self._pool_of = pool_of or WorkerPool[_Job]
+        self._pool_of = pool_of or WorkerPool
         self._lock = threading.Lock()
         self._watched = {target.instance.id: self._watch(target) for target in targets}
         self._former: dict[str, WatchedInstance] = {}
-        self._pools: dict[str, WorkerPool[_Job]] = {}
+        self._pools: dict[str, WorkerPool] = {}
         self._add_pools(targets)
         self._reader = InstanceReader(settings, clock, timekeeper or Timekeeper(clock), observe)
         self._progress = ProgressReader(settings.rules.statuses, clock)
@@ -109,7 +108,7 @@ class Refresher:
                 self._coalesced += 1
         for name, due in _by_project(new).items():
             if ids is not None:
-                self._submit(name, [self._read_job(claim, AT_ONCE) for claim in due])
+                self._pools[name].submit([self._job(claim, None) for claim in due])
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
@@ -159,17 +158,14 @@ class Refresher:
 
     def was_tried(self) -> bool:
         """Whether every instance was read, or could not be read, at least once."""
-        with self._lock:
-            return all(watched.was_tried for watched in self._watched.values())
+        return all(snapshot.attempted_at is not None for snapshot in self.snapshots())
 
     def stop(self) -> None:
         """Start no more reads, and save what was delivered."""
         self._stopping = True
         self._progress.stop()
         for pool in self._pools.values():
-            for job in pool.stop():
-                for claim in job.claims:
-                    claim.abandon()
+            pool.stop()
         with self._lock:
             watched = list(self._watched.values())
         for one in watched:
@@ -195,12 +191,12 @@ class Refresher:
         if center is None:
             self._submit_reads(project, due)
             return
-        quiet = [claim for claim in due if center.may_skip(claim.instance)]
+        quiet = [claim for claim in due if center.may_skip(claim.watched)]
         asked = set(map(id, quiet))
         self._submit_reads(project, [claim for claim in due if id(claim) not in asked])
         if quiet:
-            job = _Job(tuple(quiet), AT_ONCE, partial(self._ask, project, center, quiet))
-            self._submit(project, [job])
+            ask = partial(self._ask, project, center, quiet)
+            self._pools[project].submit([Job(ask, partial(self._drop, quiet), AT_ONCE)])
 
     def _ask(self, project: str, center: TaskCenter, quiet: Sequence[Claim]) -> None:
         """Read the instances that changed; runs in a worker thread."""
@@ -209,19 +205,22 @@ class Refresher:
     def _submit_reads(self, project: str, claims: Sequence[Claim]) -> None:
         """Queue reads, those first that were read longest ago."""
         pass_time = len(self._of_project(project)) / self._settings.requests_per_second
-        jobs = [self._read_job(claim, claim.instance.due_before(pass_time)) for claim in claims]
-        self._submit(project, jobs)
+        self._pools[project].submit([self._job(claim, pass_time) for claim in claims])
 
-    def _read_job(self, claim: Claim, order: float) -> _Job:
-        return _Job((claim,), order, partial(self._read, claim.instance))
+    def _job(self, claim: Claim, pass_time: float | None) -> Job:
+        """Return the job that reads an instance: at once without a `pass_time` (seconds)."""
+        watched, order = claim.watched, AT_ONCE
+        if pass_time is not None:
+            order = watched.reads.due_before(pass_time, is_active=bool(watched.state.active))
+        return Job(partial(self._read, watched), partial(self._drop, [claim]), order)
 
-    def _submit(self, project: str, jobs: Sequence[_Job]) -> None:
-        for job in self._pools[project].submit(jobs, lambda job: job.order):
-            for claim in job.claims:
-                if not self._stopping:
-                    failure = ApiError("no thread could be started")
-                    self._reader.fail(claim.instance, failure, self._clock.monotonic())
-                claim.abandon()
+    def _drop(self, claims: Sequence[Claim]) -> None:
+        """End reads that no thread will do: the exporter stops, or cannot start a thread."""
+        for claim in claims:
+            if not self._stopping:
+                failure = ApiError("no thread could be started")
+                self._reader.fail(claim.watched, failure, self._clock.monotonic())
+            claim.abandon()
 
     def _read(self, watched: WatchedInstance) -> None:
         """Read one instance, unless another job has; runs in a worker thread."""
@@ -229,7 +228,9 @@ class Refresher:
             return
         finish = watched.reads.finish
         try:
-            if not watched.is_watched or not self._reader.read(watched):
+            with self._lock:
+                has_left = self._watched.get(watched.instance.id) is not watched
+            if has_left or not self._reader.read(watched):
                 finish()
             elif self._settings.task_progress:
                 self._progress.read(watched, finish)
@@ -240,21 +241,8 @@ class Refresher:
             raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """The read of one instance, or one question about several; the lowest order comes first."""
-
-    claims: tuple[Claim, ...]
-    order: float
-    do: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Do it."""
-        self.do()
-
-
 def _by_project(claims: Iterable[Claim]) -> Mapping[str, Sequence[Claim]]:
     found: dict[str, list[Claim]] = {}
     for claim in claims:
-        found.setdefault(claim.instance.instance.project, []).append(claim)
+        found.setdefault(claim.watched.instance.project, []).append(claim)
     return found

@@ -77,24 +77,20 @@ class ReadSchedule:
         if done is not None:
             done.set_result(None)
 
-    def abandon(self, claimed: Future[None]) -> None:
-        """End a claimed read without reading; do nothing if it is under way or has ended."""
-        with self._lock:
-            if self._is_reading or self._pending is not claimed:
-                return
-            self._take_pending()
-        claimed.set_result(None)
+    def abandon(self, claimed: Future[None], *, as_done: bool = False) -> bool:
+        """End a claimed read without reading; return False if it is under way or has ended.
 
-    def skip(self, claimed: Future[None]) -> bool:
-        """Treat a claimed read that is not necessary as done: the caller may abandon it.
-
-        Returns False where the read is under way, has ended, or is to show a change.
+        `as_done` makes the next read due as late as if this one had been done, unless it was to
+        show a change.
         """
         with self._lock:
-            if self._is_reading or self._pending is not claimed or self.expects_change:
+            if self._is_reading or self._pending is not claimed:
                 return False
-            self._tried_at = self._clock.monotonic()
-            return True
+            if as_done and not self.expects_change:
+                self._tried_at = self._clock.monotonic()
+            self._take_pending()
+        claimed.set_result(None)
+        return True
 
     def note(self, began: float, *, succeeded: bool) -> None:
         """Note the result of the read that began at this time."""

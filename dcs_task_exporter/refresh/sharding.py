@@ -1,7 +1,7 @@
-"""Which instances are this exporter's, when several share them.
+"""Which instances belong to this exporter, when several share them.
 
-Each shard draws a number for each instance, and the highest has it (rendezvous hashing): every
-exporter knows by itself, the split is even, and a shard that is added takes only its own share.
+Each shard draws a number for each instance, and the highest number wins (rendezvous hashing): no
+exporter has to ask another, the split is even, and an added shard takes only its own share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHARD_FLAG: Final = "--shard"
 TOTAL_FLAG: Final = "--total-shards"
 
 POD_NAMES: Final = ("POD_NAME", "HOSTNAME")
-"""Where a pod's name is found: set by hand through the downward API, or by Kubernetes."""
+"""Environment variables with the pod's name: from the downward API, or from Kubernetes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,16 @@ class Shard:
     total: int = 1
 
     def has(self, instance_id: str) -> bool:
-        """Whether an instance is this shard's."""
+        """Whether an instance belongs to this shard."""
         if self.total == 1:
             return True
         return self.index == max(range(self.total), key=lambda shard: _draw(shard, instance_id))
 
 
 def choose_shard(index: int | None, total: int, environ: Mapping[str, str]) -> Shard:
-    """Return the shard that the flags name, or the pod's name in a StatefulSet.
+    """Return the shard from the flags, or else from the pod's name in a StatefulSet.
 
-    Raises `ConfigError` when they name none, or one that does not exist.
+    Raises `ConfigError` where neither names a shard, or where it does not exist.
     """
     if total < 1:
         raise _wrong(TOTAL_FLAG, f"must be at least 1, is {total}")

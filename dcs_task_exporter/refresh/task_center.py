@@ -26,7 +26,8 @@ from dcs_task_exporter.errors import (
     StoppedError,
 )
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, InstanceState, is_settled
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN
+from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending
 from dcs_task_exporter.tasks.models import CenterTask
 
 logger = logging.getLogger(__name__)
@@ -68,19 +69,19 @@ class TaskCenter:
         """The number of reads that were not necessary."""
         return self._skipped
 
-    def may_skip(self, instance: WatchedInstance) -> bool:
+    def may_skip(self, watched: WatchedInstance) -> bool:
         """Whether an instance need not be read unless the center shows a change.
 
         It must be read after a failed refresh, while tasks are followed or counts wait to be shown,
         while a change is expected, and when its full pass is due.
         """
         now = self._clock.monotonic()
-        shown = instance.snapshot(now)
+        shown = watched.snapshot(now)
         shows_data = shown.up and shown.metrics is not None
-        if not shows_data or instance.reads.expects_change or not is_settled(instance.state):
+        if not shows_data or watched.reads.expects_change or has_pending(watched.state):
             return False
-        read = instance.refreshed_at
-        return not full_pass_is_due(instance.instance.id, read, now, self._interval)
+        read = watched.refreshed_at
+        return not full_pass_is_due(watched.instance.id, read, now, self._interval)
 
     def changed(
         self, claims: Sequence[Claim], watched: Callable[[], Sequence[WatchedInstance]]
@@ -95,10 +96,10 @@ class TaskCenter:
             with self._lock:
                 changes = self._changes()
                 self._expect(changes, watched())
-                changed = [claim for claim in claims if claim.instance.reads.expects_change]
+                changed = [claim for claim in claims if claim.watched.reads.expects_change]
                 kept = set(map(id, changed))
                 unread = [claim for claim in claims if id(claim) not in kept]
-                self._skipped += sum(claim.instance.reads.skip(claim.done) for claim in unread)
+                self._skipped += sum(claim.abandon(as_done=True) for claim in unread)
         except StoppedError:
             return ()
         finally:
@@ -113,18 +114,29 @@ class TaskCenter:
         """
         if self._clock.monotonic() < self._silent_until:
             return None
+        fields = {"project": self._project}
         try:
             return self._compare()
         except StoppedError:
             raise
         except (NotFoundError, ForbiddenError, BadRequestError) as error:
-            self._pause(error)
+            # Refused here: ask again when the next full pass is due.
+            self._silent_until = self._clock.monotonic() + self._interval
+            level = logging.DEBUG if self._is_reported else logging.WARNING
+            self._is_reported = True
+            logger.log(
+                level,
+                "the task center cannot be used here: every instance is read at each refresh",
+                extra={"fields": {**fields, **error.fields}},
+            )
         except ApiError as error:
-            logger.debug("the task center did not answer", extra={"fields": self._fields(error)})
+            logger.debug(
+                "the task center did not answer", extra={"fields": {**fields, **error.fields}}
+            )
         except Exception:
             logger.exception(
                 "cannot ask the task center: every instance of the project is read",
-                extra={"fields": {"project": self._project}},
+                extra={"fields": fields},
             )
         return None
 
@@ -140,24 +152,14 @@ class TaskCenter:
         changed = [task for task in self._listed.values() if before.get(task.id) != task]
         return {task.id: task.instance_id for task in changed}
 
-    def _pause(self, error: ApiError) -> None:
-        """Ask again when the next full pass is due, and log that once."""
-        self._silent_until = self._clock.monotonic() + self._interval
-        if not self._is_reported:
-            self._is_reported = True
-            logger.warning(
-                "the task center cannot be used here: every instance is read at each refresh",
-                extra={"fields": self._fields(error)},
-            )
-
     def _expect(
-        self, changes: Mapping[str, str] | None, instances: Sequence[WatchedInstance]
+        self, changes: Mapping[str, str] | None, watched: Sequence[WatchedInstance]
     ) -> None:
         """Mark the instances that must be read, now or when they are due."""
         now, announced = self._clock.monotonic(), changes or {}
         new = {key: (owner, now) for key, owner in announced.items() if key not in self._searched}
         searched = {**self._searched, **new}
-        known = [_known(instance.state, searched) for instance in instances]
+        known = [_shown(one.state, searched) for one in watched]
         found = frozenset[str]().union(*known)
         self._searched = {
             key: (owner, since)
@@ -165,16 +167,13 @@ class TaskCenter:
             if key not in found and now - since < SEARCH_TIME
         }
         owners = {owner for owner, _ in self._searched.values()}
-        for instance, ids in zip(instances, known, strict=True):
-            is_searched = "" in owners or instance.instance.id in owners
+        for one, ids in zip(watched, known, strict=True):
+            is_searched = "" in owners or one.instance.id in owners
             if changes is None or is_searched or not ids.isdisjoint(announced):
-                instance.reads.expect_change()
-
-    def _fields(self, error: ApiError) -> Mapping[str, object]:
-        return {"project": self._project, **error.fields}
+                one.reads.expect_change()
 
 
-def _known(state: InstanceState, task_ids: Iterable[str]) -> frozenset[str]:
+def _shown(state: InstanceState, task_ids: Iterable[str]) -> frozenset[str]:
     """Return those of the tasks that an instance has shown."""
     return frozenset(
         key

@@ -12,9 +12,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
-from typing import Final, Generic, TypeVar
-
-Job = TypeVar("Job", bound=Callable[[], None])
+from dataclasses import dataclass
+from typing import Final
 
 LONGEST_WAIT: Final = 0.5
 """Seconds after which the main thread looks whether it was interrupted."""
@@ -22,7 +21,16 @@ LONGEST_WAIT: Final = 0.5
 logger = logging.getLogger(__name__)
 
 
-class WorkerPool(Generic[Job]):
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to do; `drop` is called instead where no thread will do it."""
+
+    do: Callable[[], None]
+    drop: Callable[[], None]
+    order: float = 0.0
+
+
+class WorkerPool:
     """Threads that do jobs: the lowest order first, and of the same order the oldest."""
 
     def __init__(self, name: str, size: int) -> None:
@@ -35,15 +43,28 @@ class WorkerPool(Generic[Job]):
         self._idle = 0
         self._stopped = False
 
-    def submit(
-        self, jobs: Sequence[Job], order: Callable[[Job], float] = lambda _: 0.0
-    ) -> Sequence[Job]:
-        """Queue `jobs` among those that wait already; return all if no thread can do them."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs among those that wait already; drop them where no thread can be started."""
+        if not self._queued(jobs):
+            for job in jobs:
+                job.drop()
+
+    def stop(self) -> None:
+        """Start no more jobs, and drop those that wait."""
+        with self._changed:
+            self._stopped = True
+            waiting = [job for _, _, job in self._jobs]
+            self._jobs.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            job.drop()
+
+    def _queued(self, jobs: Sequence[Job]) -> bool:
         with self._changed:
             if self._stopped:
-                return jobs
+                return False
             for job in jobs:
-                heapq.heappush(self._jobs, (order(job), next(self._arrivals), job))
+                heapq.heappush(self._jobs, (job.order, next(self._arrivals), job))
             try:
                 while self._threads < self._size and self._idle < len(self._jobs):
                     self._start_thread()
@@ -51,20 +72,10 @@ class WorkerPool(Generic[Job]):
                 logger.exception(
                     "cannot start another worker thread", extra={"fields": {"pool": self._name}}
                 )
-            if self._threads:
-                self._changed.notify_all()
-                return ()
-            self._jobs.clear()
-            return jobs
-
-    def stop(self) -> Sequence[Job]:
-        """Start no more jobs, and return those that were waiting."""
-        with self._changed:
-            self._stopped = True
-            waiting = [job for _, _, job in self._jobs]
-            self._jobs.clear()
+            if not self._threads:
+                self._jobs.clear()
             self._changed.notify_all()
-        return waiting
+            return self._threads > 0
 
     def _start_thread(self) -> None:
         name = f"refresh-{self._name}-{self._threads + 1}"
@@ -81,7 +92,7 @@ class WorkerPool(Generic[Job]):
                 self._idle -= 1
                 _, _, job = heapq.heappop(self._jobs)
             try:
-                job()
+                job.do()
             except Exception:
                 logger.exception(
                     "a job of a worker thread broke", extra={"fields": {"pool": self._name}}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,8 +30,8 @@ from dcs_task_exporter.metrics.exposition import (
     ScrapeRequest,
     scrape_budget,
 )
+from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
-from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.renderings import Renderings
 from dcs_task_exporter.web.settings import (
@@ -66,30 +66,11 @@ PAGE_POLICY: Final = (
 logger = logging.getLogger(__name__)
 
 
-class Instances(Protocol):
-    """The watched instances: searched for, read, and looked up."""
-
-    async def refresh(self, timeout: float, target: str | None = None) -> None:
-        """Return when all due instances, or the due `target`, are read, or after `timeout` s."""
-
-    async def discover(self, timeout: float, project: str | None = None) -> bool:
-        """Search what is due, of one project or of all; return whether its instances are known."""
-
-    def find(self, target: str) -> Sequence[Instance]:
-        """Return the watched instances with this id, or else with this name."""
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-
-    def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
-        """Note that a scraper has these counters; a later answer has a higher `number`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where the web app gets its answers; `render` is called in threads, the others are quick."""
 
-    instances: Instances
+    fleet: Fleet
     render: Callable[[ScrapeRequest], Exposition]
     observe_scrape: Callable[[float], None]
     status: Callable[[], ExporterStatus]
@@ -120,7 +101,7 @@ class _Site:
 
     def __init__(self, sources: Sources, settings: WebSettings, timer: Callable[[], float]) -> None:
         self._sources = sources
-        self._instances = sources.instances
+        self._fleet = sources.fleet
         self._settings = settings
         self._timer = timer
         self._renderings = Renderings(sources.render, timer)
@@ -138,7 +119,7 @@ class _Site:
             if INSTANCES in parts:
                 reserved = self._renderings.time_to_hand_over
                 if reserved is None:
-                    reserved = RENDERING_OF_ONE * len(self._instances.snapshots())
+                    reserved = RENDERING_OF_ONE * len(self._fleet.snapshots())
                 await self._refresh(self._budget(request, reserved))
             return await self._exposition(request, parts)
         finally:
@@ -150,10 +131,10 @@ class _Site:
         if not target:
             return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
         deadline = self._timer() + self._budget(request)
-        found = self._instances.find(target)
+        found = self._fleet.find(target)
         if not found:  # it may be new
             await self._discover(deadline - self._timer())
-            found = self._instances.find(target)
+            found = self._fleet.find(target)
         if len(found) != 1:
             return _text(_not_one(target, found), 400)
         await self._refresh(max(0.0, deadline - self._timer()), found[0].id)
@@ -168,7 +149,7 @@ class _Site:
         if not await self._discover(self._budget(request), project):
             # On an error Prometheus keeps the targets that it has; an empty list drops them.
             return _text("The instances are not known yet\n", 503)
-        instances = [snapshot.instance for snapshot in self._instances.snapshots()]
+        instances = [snapshot.instance for snapshot in self._fleet.snapshots()]
         chosen = [_target(item) for item in instances if project in (None, item.project)]
         return JSONResponse(chosen, headers=COMMON_HEADERS)
 
@@ -211,13 +192,13 @@ class _Site:
 
     async def _refresh(self, seconds: float, target: str | None = None) -> None:
         try:
-            await self._instances.refresh(seconds, target)
+            await self._fleet.refresh(seconds, target)
         except Exception:  # the data in memory are worth more than a 500
             logger.exception("the refresh for a scrape failed; the answer shows the data in memory")
 
     async def _discover(self, seconds: float, project: str | None = None) -> bool:
         try:
-            return await self._instances.discover(seconds, project)
+            return await self._fleet.discover(seconds, project)
         except Exception:
             logger.exception("the search for instances failed; those known before are shown")
             return False
@@ -241,11 +222,11 @@ class _Site:
         shown = answer.shown
         if shown is None or request.method != "GET":
             return Response(answer.body, headers=headers)
-        delivered = partial(self._instances.delivered, shown.snapshots, shown.number)
+        delivered = partial(self._fleet.delivered, shown.snapshots, shown.number)
         return DeliveredResponse(answer.body, headers, delivered)
 
     def _render_page(self, nonce: str) -> str:
-        return self._page.render(self._instances.snapshots(), self._sources.status(), nonce)
+        return self._page.render(self._fleet.snapshots(), self._sources.status(), nonce)
 
 
 def _not_one(target: str, found: Sequence[Instance]) -> str:

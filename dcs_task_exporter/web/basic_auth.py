@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.web.web_config import WebConfig
 
 NOBODY: Final = b"$2b$10$CwTycUXWue0Thq9StjUM0uJ8mjBVSzLPR8bEtqXGXVCzMlRgrrEGW"
@@ -126,7 +126,7 @@ class _Passwords:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._waiting = WaitingChecks(MOST_WAITING)
-        self._pool: WorkerPool[Callable[[], None]] = WorkerPool("web-passwords", CHECKING_THREADS)
+        self._pool = WorkerPool("web-passwords", CHECKING_THREADS)
 
     async def match(self, password: bytes, wanted: bytes, address: str) -> bool | None:
         """Return whether the password is right; None if too many others wait."""
@@ -136,8 +136,8 @@ class _Passwords:
         check = Check(password, wanted, Future())
         dropped = self._waiting.add(check, address)
         if dropped is None:
-            for job in self._pool.submit([self._check_next]):
-                job()  # no thread can be started
+            # In this thread, where none can be started.
+            self._pool.submit([Job(self._check_next, drop=self._check_next)])
         elif dropped.answer.set_running_or_notify_cancel():
             dropped.answer.set_result(None)
         right = await asyncio.wrap_future(check.answer)

@@ -19,7 +19,7 @@ from dcs_task_exporter.web.connection_limits import (
     WaitingLine,
     most_connections,
 )
-from dcs_task_exporter.web.delivery import EXTENSION, Delivery, Pieces, Wire
+from dcs_task_exporter.web.delivery import EXTENSION, Pieces, Wire
 
 ACCEPTED_AT_ONCE: Final = 16
 """Connections accepted in one turn of the event loop, before the limit is looked at again."""
@@ -85,7 +85,6 @@ class Connection(H11Protocol):
         """
         self.connections.add(self)
         self.transport = self._wire = Wire(transport, self.config.pieces)
-        self._delivery = Delivery(self._wire)
         self._follow()
         self.config.line.make_room(len(self.connections))
 
@@ -101,8 +100,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         super().connection_lost(exc)
-        self._delivery.lost(exc)
-        self._wire.lost()
+        self._wire.lost(exc)
         self.app = self.config.loaded_app  # `_answer` would keep this object alive
         self._unset_keepalive_if_required()
         self.config.line.leave(self.cut)
@@ -118,7 +116,7 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, and for the client to read this answer."""
-        self._delivery.written()  # first: the base may begin to answer a request that waits already
+        self._wire.answered()  # first: the base may begin to answer a request that waits already
         super().on_response_complete()
         if self._wire.unsent:
             self._limit_answer()
@@ -149,11 +147,9 @@ class Connection(H11Protocol):
             return
         super().resume_writing()
         self._answer_limit.stop()
-        self._delivery.check()
 
     def cut(self) -> None:
         """End the connection at once; the unsent bytes will never be sent."""
-        self._delivery.abandon()
         self.config.line.leave(self.cut)
         self._wire.abort()
 
@@ -166,7 +162,7 @@ class Connection(H11Protocol):
 
         A request that is cancelled when the server stops leaves no traceback in the log.
         """
-        extensions = {**(scope.get("extensions") or {}), EXTENSION: {"call": self._delivery.expect}}
+        extensions = {**(scope.get("extensions") or {}), EXTENSION: {"call": self._wire.expect}}
         try:
             await self.config.loaded_app({**scope, "extensions": extensions}, receive, send)
         except asyncio.CancelledError:

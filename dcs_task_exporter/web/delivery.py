@@ -83,6 +83,7 @@ class Wire(asyncio.Transport):
 
     It hands over one piece at a time. The protocol of the socket's transport hears of every byte
     that the kernel does not take, by `pause_writing`, and calls `go_on` on `resume_writing`.
+    The callbacks of answers that can no longer be delivered are dropped.
     """
 
     def __init__(self, transport: asyncio.Transport, pieces: Pieces) -> None:
@@ -92,6 +93,8 @@ class Wire(asyncio.Transport):
         self._waiting: deque[Piece] = deque()
         self._held = 0
         self._closing = False
+        self._expected: Callback | None = None
+        self._answered: list[Callback] = []
         transport.set_write_buffer_limits(high=0)  # so `pause_writing` comes with the first byte
 
     def encrypt(self, tls: asyncio.Transport) -> None:
@@ -99,55 +102,59 @@ class Wire(asyncio.Transport):
         self._upper = tls
 
     @property
-    def held(self) -> int:
-        """The number of bytes that no transport has taken yet."""
-        return self._held
-
-    @property
     def unsent(self) -> int:
         """About how many bytes have not left; 0 when all have, or never will."""
         return self._held + self._below
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the socket is neither closing nor broken."""
-        return not self._lowest.is_closing()
 
     @property
     def _below(self) -> int:
         lowest = self._lowest.get_write_buffer_size()
         # A TLS that is closing, or whose connection broke, may have been taken apart already;
         # nothing more of it will leave once the lowest transport is empty.
-        if self._upper is self._lowest or self._upper.is_closing() or not self.is_open:
+        if self._upper is self._lowest or self._upper.is_closing() or self._broken:
             return lowest
         return lowest + self._upper.get_write_buffer_size()
+
+    @property
+    def _broken(self) -> bool:
+        """Whether the socket is closing or broken."""
+        return self._lowest.is_closing()
+
+    def expect(self, delivered: Callback) -> None:
+        """Call `delivered` once all of the answer that is being written has left."""
+        self._expected = delivered
+
+    def answered(self) -> None:
+        """Note that the answer is written whole, even if only into the buffers of this process."""
+        if self._expected is not None:
+            self._answered.append(self._expected)
+            self._expected = None
+        self._check()
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send what the kernel takes, and hold the rest until it takes more."""
         if self.is_closing():
             return
         at = 0
-        while at < len(data) and not self._waiting and self._takes_more():
+        while at < len(data) and not self._waiting and self._is_free():
             self._upper.write(data[at : at + PIECE])
             at += PIECE
-        if self.is_open:
+        if not self._broken:
             for start in range(at, len(data), PIECE):
                 piece = self._pieces.of(bytes(data[start : start + PIECE]))
                 self._waiting.append(piece)
                 self._held += len(piece.data)
 
     def go_on(self) -> None:
-        """Send more of the held bytes; close after the last one if `close` was called."""
-        while self._waiting and self._takes_more():
+        """Send more of the held bytes; after the last one call back, and close if that is due."""
+        while self._waiting and self._is_free():
             piece = self._waiting.popleft()
             self._held -= len(piece.data)
             self._upper.write(piece.data)
         if self._closing and not self._waiting:
             # Not from within a transport, which closes by itself what was closed meanwhile.
             asyncio.get_running_loop().call_soon(self._close_upper)
-
-    def _takes_more(self) -> bool:
-        return self.is_open and not self._below
+        self._check()
 
     def close(self) -> None:
         """Close the connection when all is sent."""
@@ -167,16 +174,13 @@ class Wire(asyncio.Transport):
         # A closed TLS does not pass it on; aborted twice, it breaks before Python 3.11.3.
         self._lowest.abort()
 
-    def lost(self) -> None:
-        """Note the end of the connection: nothing more is sent."""
+    def lost(self, error: Exception | None) -> None:
+        """Note the end of the connection; one that ends without an error was emptied before."""
+        if error is None and not self._held:
+            self._call_back()
         self._drop()
         if self._upper is not self._lowest:
             self._close_upper()  # Python 3.10 warns of a TLS that was not closed
-
-    def _drop(self) -> None:
-        """Forget the held bytes: they will never be sent."""
-        self._waiting.clear()
-        self._held = 0
 
     def is_closing(self) -> bool:
         """Whether nothing more may be written."""
@@ -199,46 +203,20 @@ class Wire(asyncio.Transport):
         if not self._upper.is_closing():
             self._upper.close()
 
+    def _is_free(self) -> bool:
+        return not self._broken and not self._below
 
-class Delivery:
-    """The callbacks of one connection's answers, each called when its answer is delivered.
-
-    Those of an answer that can no longer be delivered are dropped.
-    """
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._next: Callback | None = None
-        self._written: list[Callback] = []
-
-    def expect(self, callback: Callback) -> None:
-        """Call `callback` once the answer that is being written is delivered."""
-        self._next = callback
-
-    def written(self) -> None:
-        """Note that the answer is written whole, even if only into the buffers of this process."""
-        if self._next is not None:
-            self._written.append(self._next)
-            self._next = None
-        self.check()
-
-    def check(self) -> None:
-        """Call back for the written answers if all bytes have left."""
-        if self._wire.is_open and not self._wire.unsent:
+    def _check(self) -> None:
+        if not self._held and self._is_free():
             self._call_back()
-
-    def lost(self, error: Exception | None) -> None:
-        """Note the end of the connection; one that ends without an error was emptied before."""
-        if error is None and not self._wire.held:
-            self._call_back()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Drop all callbacks: their answers will never be delivered."""
-        self._next = None
-        self._written.clear()
 
     def _call_back(self) -> None:
-        written, self._written = self._written, []
-        for callback in written:
-            callback()
+        answered, self._answered = self._answered, []
+        for delivered in answered:
+            delivered()
+
+    def _drop(self) -> None:
+        self._waiting.clear()
+        self._held = 0
+        self._expected = None
+        self._answered.clear()

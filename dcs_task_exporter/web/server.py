@@ -53,13 +53,8 @@ class WebServer(uvicorn.Server):
         self._thread: threading.Thread | None = None
 
     @property
-    def addresses(self) -> tuple[Address, ...]:
-        """The addresses that the server listens on, with their real ports after `start`."""
-        return self._addresses
-
-    @property
     def port(self) -> int:
-        """The port of the first address."""
+        """The port of the first address; after `start`, the real one."""
         return self._addresses[0][1]
 
     @property

@@ -1,8 +1,8 @@
 """The web configuration file, in the exporter-toolkit's format: TLS, basic auth, headers.
 
 Facts: Prometheus' exporter-toolkit, docs/web-configuration.md. Paths in the file are relative to
-its folder. The file, its certificate and its key are read again when they change; one that is
-broken then keeps the last good one, and is logged.
+its folder. The file, its certificate and its key are read again when they change. A change that
+cannot be used is logged, and the last good version stays.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CIPHERS: Final[Mapping[str, str]] = MappingProxyType(
         "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     }
 )
-"""The names of TLS 1.2 cipher suites: the file's (IANA), and OpenSSL's. TLS 1.3 has its own."""
+"""OpenSSL's names of the TLS 1.2 cipher suites, by the IANA names that the file uses."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class _Section(BaseModel):
 
 
 class TlsServerConfig(_Section):
-    """The certificate to show, and the clients to let in."""
+    """The certificate of the server, and the clients that it accepts."""
 
     cert_file: Path
     key_file: Path
@@ -94,7 +94,7 @@ class TlsServerConfig(_Section):
 
 
 class HeadersConfig(_Section):
-    """The headers that may be set, as the exporter-toolkit has them."""
+    """The headers that can be set: those of the exporter-toolkit."""
 
     csp: HeaderValue = Field(default="", alias="Content-Security-Policy")
     frame_options: Literal["", "deny", "sameorigin"] = Field(default="", alias="X-Frame-Options")
@@ -104,7 +104,7 @@ class HeadersConfig(_Section):
 
 
 class HttpServerConfig(_Section):
-    """`http2` is taken for the sake of shared files, but answers are HTTP/1.1 either way."""
+    """Settings of HTTP; `http2` is accepted for shared files, but answers are always HTTP/1.1."""
 
     http2: bool = True
     headers: HeadersConfig = HeadersConfig()
@@ -134,7 +134,7 @@ def load_web_config(path: Path) -> WebConfig:
 
 
 def tls_context(config: TlsServerConfig, source: Path) -> ssl.SSLContext:
-    """Return what the server needs to speak TLS; `source` is the file that `config` is from.
+    """Return the context of a TLS server; `source` is the file that `config` is from.
 
     Raises `ConfigError` for a certificate or key that cannot be used.
     """
@@ -170,7 +170,7 @@ class WebConfigFile:
         self._seen = self._signature(self._config)
 
     def current(self) -> WebConfig:
-        """Return the configuration as the file has it now, or the last that was good."""
+        """Return the configuration in the file now, or the last good one."""
         with self._lock:
             self._reload_if_changed()
             return self._config
@@ -260,5 +260,6 @@ def _no_password() -> str:
 
 def _unusable(source: Path, key: str, error: Exception) -> ConfigError:
     reason = getattr(error, "strerror", None) or str(error)
-    what = "it and key_file cannot be used" if key == "cert_file" else "cannot be used"
-    return ConfigError(str(source), (Problem(f"tls_server_config.{key}", f"{what}: {reason}"),))
+    files = "it and key_file " if key == "cert_file" else ""
+    message = f"{files}cannot be used: {reason}"
+    return ConfigError(str(source), (Problem(f"tls_server_config.{key}", message),))

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from dcs_task_exporter.config.model import (
-    AccessKeyCredentials,
-    CollectorConfig,
-    DiscoveryConfig,
-    InstanceConfig,
-    ProjectConfig,
-    StateConfig,
-    StatusWordsConfig,
-    TaskCenterConfig,
-    TlsConfig,
-    TokenCredentials,
-    load_config,
-)
-from dcs_task_exporter.errors import API_ERRORS
+import generate_docs
+import pytest
+
+from dcs_task_exporter.config.model import load_config
 from dcs_task_exporter.flags import parse_flags
 from dcs_task_exporter.web.web_config import (
     HeadersConfig,
@@ -25,58 +16,105 @@ from dcs_task_exporter.web.web_config import (
     TlsServerConfig,
     WebConfig,
 )
-from tests.support.clouds import world
 from tests.support.real_parts import ROOT
 
-METRICS = (ROOT / "docs" / "metrics.md").read_text()
-CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+PACKAGE = ROOT / "dcs_task_exporter"
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "grafana" / "README.md"]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+WALKS = (ROOT / "docs" / "how-it-works.md").read_text().split("\n## ")[1:]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 
 
-def test_metrics_are_documented() -> None:
-    """The table of metrics is what the exporter describes, with its types."""
-    rows = dict(re.findall(r"^\| `(dcs_\w+)` \| (\w+) \|", METRICS, re.MULTILINE))
-    described = {}
-    with world(1) as here, here.exporter() as exporter:
-        for family in exporter.registry.collect():
-            suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
-            described[family.name + suffix] = family.type.replace("info", "gauge")
-
-    assert rows == described
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-def test_reasons_are_documented() -> None:
-    """Every reason of an API error is named."""
-    assert not [error.reason for error in API_ERRORS if f"`{error.reason}`" not in METRICS]
+def test_tables_are_generated() -> None:
+    """Every table of metrics, reasons, keys and flags is the one that `make docs` writes."""
+    written = generate_docs.generated()
+
+    assert [path.name for path, text in written.items() if path.read_text() != text] == []
 
 
-def test_keys_are_documented() -> None:
-    """The tables of keys are the keys of the models."""
-    tables = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", CONFIGURATION, re.MULTILINE)
-    documented = {key for cell in tables for key in re.findall(r"`(\w+)`", cell)}
-    known: set[str] = set()
-    for model in (
-        ProjectConfig,
-        TlsConfig,
-        AccessKeyCredentials,
-        TokenCredentials,
-        InstanceConfig,
-        DiscoveryConfig,
-        TaskCenterConfig,
-        CollectorConfig,
-        StateConfig,
-        StatusWordsConfig,
-    ):
-        known |= set(model.model_fields)
+def test_tables_are_shown() -> None:
+    """Every table that the code yields has its place in a document."""
+    shown = [
+        found[2] for path in DOCUMENTS for found in generate_docs.BLOCK.finditer(path.read_text())
+    ]
 
-    assert documented == known
+    assert sorted(shown) == sorted(generate_docs.tables())
 
 
-def test_defaults_are_documented() -> None:
-    """The defaults of the collector's keys are the ones written down."""
-    section = CONFIGURATION[CONFIGURATION.index("## `collector`") :]
-    for key, default in re.findall(r"^\| `(\w+)` \| duration \| `(\w+)`", section, re.MULTILINE):
-        collector = CollectorConfig.model_validate({key: default})
-        assert collector == CollectorConfig(), key
+@each_document
+def test_links(path: Path) -> None:
+    """Every link within the repository leads to a file, and to a heading of it."""
+    broken = []
+    for target in re.findall(r"\]\(([^)#\s]*#?[^)\s]*)\)", path.read_text()):
+        if not re.match(r"https?:", target):
+            file, _, anchor = target.partition("#")
+            found = (path.parent / file).resolve() if file else path
+            if not found.exists() or (anchor and anchor not in anchors(found)):
+                broken.append(target)
+
+    assert broken == []
+
+
+@each_document
+def test_paths(path: Path) -> None:
+    """Every file that a document names exists, in the repository or in the package."""
+    named = re.findall(
+        r"(?<![\w/.<-])((?:[\w-]+/)+[\w.-]+\.(?:py|md|ya?ml|toml|html|json))\b", path.read_text()
+    )
+    roots = (ROOT, PACKAGE, path.parent)
+    missing = [name for name in named if not any((root / name).exists() for root in roots)]
+
+    assert [name for name in missing if "NAME" not in name] == []
+
+
+@each_document
+def test_make_targets(path: Path) -> None:
+    """Every target of make that a document names exists."""
+    named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", path.read_text(), re.MULTILINE))
+
+    assert named <= set(re.findall(r"^([a-z-]+):.* ## ", MAKEFILE, re.MULTILINE))
+
+
+def test_make_help_lists_every_target() -> None:
+    """Every target of the Makefile is phony, and has a line in `make help`."""
+    targets = re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+
+    assert phony
+    assert sorted(targets) == sorted(phony[1].split())
+    assert targets == re.findall(r"^([a-z-]+):.* ## ", MAKEFILE, re.MULTILINE)
+
+
+def test_the_tour_draws_every_room() -> None:
+    """The tree of CONTRIBUTING has every package, in the order in which imports go down."""
+    tree = CONTRIBUTING[CONTRIBUTING.index("```\ndcs_task_exporter/") :].split("```")[1]
+    drawn = re.findall(r"[├└]── (\w+)/", tree)
+    project = (ROOT / "pyproject.toml").read_text()
+    layers = re.search(r"^layers = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)
+
+    assert layers
+    order = re.findall(r"\w+", layers[1])
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert set(drawn) == packages
+    assert drawn == [name for name in order if name in packages]
+
+
+@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.partition("\n")[0])
+def test_walks(walk: str) -> None:
+    """Every module that a walk passes exists, and no walk passes one twice."""
+    passed = re.findall(r"^\d+\. `(\S+\.py)`", walk, re.MULTILINE)
+
+    assert len(passed) >= 3
+    assert [name for name in passed if not (PACKAGE / name).is_file()] == []
+    assert len(passed) == len(set(passed))
 
 
 def test_example_loads() -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import requests
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.logs.formats import LogfmtFormatter
 from dcs_task_exporter.logs.queue import MAX_KINDS, REPEAT_INTERVAL, LogQueue
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from tests.support.clouds import SettableClock, World, value, world
 from tests.support.clouds import samples as parsed
 
@@ -238,9 +239,9 @@ def test_jobs_that_break_are_told_once_a_minute(queue_of: Open) -> None:
         message = f"number {number}"
         raise RuntimeError(message)
 
-    pool = WorkerPool[Callable[[], None]]("prod", 1)
-    pool.submit([lambda number=number: broken(number) for number in range(100)])  # type: ignore[misc]
-    pool.submit([done.release])
+    pool = WorkerPool("prod", 1)
+    pool.submit([Job(partial(broken, number), drop=lambda: None) for number in range(100)])
+    pool.submit([Job(done.release, drop=lambda: None)])
     for _ in range(101):
         done.acquire()
     pool.stop()

@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.config.model import DiscoveryConfig, parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryRules, DiscoverySettings
+from dcs_task_exporter.refresh.discovery import Discovery, is_admitted
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
@@ -46,7 +46,8 @@ def search_again(here: World, exporter: Exporter) -> Samples:
     scrape(exporter, here.clock)
     assert here.cloud.wait_for(lambda: here.cloud.count("list_instances") > before)
     for discovery in exporter.fleet.discoveries:
-        discovery.settle()
+        if (search := discovery.search()) is not None:
+            search.result(10)
     return scrape(exporter, here.clock)
 
 
@@ -171,7 +172,8 @@ def test_nothing_is_known_before_it_is_watched() -> None:
     """A search has not succeeded before what it found is watched."""
     at_that_moment: list[float | None] = []
     discovery = Discovery(
-        DiscoverySettings("prod", DiscoveryRules()),
+        "prod",
+        DiscoveryConfig(),
         lambda _: (ORDERS,),
         lambda _: at_that_moment.append(discovery.status.last_success),
         Clock(lambda: 1.0, lambda: 1.0),
@@ -304,22 +306,22 @@ ORDERS = Instance(
 @pytest.mark.parametrize(
     ("rules", "admitted"),
     [
-        (DiscoveryRules(), True),
-        (DiscoveryRules(include="^prod-"), True),
-        (DiscoveryRules(include="^test-"), False),
-        (DiscoveryRules(exclude="orders$"), False),
-        (DiscoveryRules(tags={"team": "orders"}), True),
-        (DiscoveryRules(tags={"team": "carts"}), False),
-        (DiscoveryRules(tags={"owner": "x"}), False),
-        (DiscoveryRules(statuses=("running",)), True),
-        (DiscoveryRules(statuses=("FROZEN",)), False),
-        (DiscoveryRules(engines=("redis",)), True),
-        (DiscoveryRules(engines=("Memcached",)), False),
+        (DiscoveryConfig(), True),
+        (DiscoveryConfig(include="^prod-"), True),
+        (DiscoveryConfig(include="^test-"), False),
+        (DiscoveryConfig(exclude="orders$"), False),
+        (DiscoveryConfig(tags={"team": "orders"}), True),
+        (DiscoveryConfig(tags={"team": "carts"}), False),
+        (DiscoveryConfig(tags={"owner": "x"}), False),
+        (DiscoveryConfig(statuses=("running",)), True),
+        (DiscoveryConfig(statuses=("FROZEN",)), False),
+        (DiscoveryConfig(engines=("redis",)), True),
+        (DiscoveryConfig(engines=("Memcached",)), False),
     ],
 )
-def test_rules(rules: DiscoveryRules, admitted: object) -> None:
+def test_rules(rules: DiscoveryConfig, admitted: object) -> None:
     """Instances are chosen by name, tags, status and engine."""
-    assert rules.admit(ORDERS) is admitted
+    assert is_admitted(ORDERS, rules) is admitted
 
 
 # Nothing watched is an outage.
@@ -425,7 +427,8 @@ class Listed:
         self.steady = 1000.0
         self.numbers = range(0)
         self.discovery = Discovery(
-            DiscoverySettings("prod", DiscoveryRules()),
+            "prod",
+            DiscoveryConfig(),
             lambda _: [Instance(f"i{number}", "", "prod") for number in self.numbers],
             lambda _: None,
             Clock(lambda: self.steady, lambda: self.steady),
@@ -436,8 +439,9 @@ class Listed:
         for number in numbers:
             self.numbers = range(number)
             self.steady += seconds
-            self.discovery.search()
-            self.discovery.settle()
+            search = self.discovery.search()
+            assert search is not None
+            search.result(10)
         return self.discovery.status.warning
 
 

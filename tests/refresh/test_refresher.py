@@ -15,7 +15,7 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
 from tests.support.refresh_settings import refresh_settings
@@ -358,7 +358,7 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
 
 
 def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threading.Event]:
-    """Return two instances that were read once, and what lets the task centre answer."""
+    """Return two instances that were read once, and what lets the task center answer."""
     answer = threading.Event()
 
     def listing(_start: float, _deadline: float) -> tuple[tuple[CenterTask, ...], bool]:
@@ -375,7 +375,7 @@ def beside_a_silent_centre(scene: Callable[..., Scene]) -> tuple[Scene, threadin
 
 
 def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
-    """A read that a probe began goes on as one read when the centre spares the instance."""
+    """A read that a probe began goes on as one read when the center spares the instance."""
     here, answer = beside_a_silent_centre(scene)
     here.source.permits = threading.Semaphore(0)
     here.steady += 15
@@ -395,7 +395,7 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
 
 
 def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
-    """An answer of the centre ends nothing that became due after it was asked."""
+    """An answer of the center ends nothing that became due after it was asked."""
     here, answer = beside_a_silent_centre(scene)
     here.steady += 15
     asking = here.refresher.refresh()

@@ -1,4 +1,4 @@
-"""The task centre spares reads where nothing changed, and a wrong assumption costs only delay."""
+"""The task center saves reads where nothing changed; where it is wrong, a task comes later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FULL_PASS = 1800
 
 @contextmanager
 def detecting(here: World) -> Iterator[Exporter]:
-    """Run an exporter that asks the task centre first."""
+    """Run an exporter that asks the task center first."""
     text = here.config_text()
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
@@ -75,7 +75,7 @@ def test_quiet_instances_are_not_read() -> None:
 
 
 def test_the_age_is_true() -> None:
-    """The time of the data is when they were read, not when the task centre was asked."""
+    """The time of the data is when they were read, not when the task center was asked."""
     with world(1) as here, detecting(here) as exporter:
         first = scrape(exporter, here.clock)
         found = scrape(exporter, here.clock)
@@ -85,7 +85,7 @@ def test_the_age_is_true() -> None:
 
 
 def test_new_task_is_seen() -> None:
-    """A task that the centre shows for the first time makes all instances be read."""
+    """A task that the center shows for the first time makes all instances be read."""
     with world(3) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
@@ -97,7 +97,7 @@ def test_new_task_is_seen() -> None:
 
 
 def test_named_instance() -> None:
-    """Where the centre says whose task it is, only that instance is read."""
+    """Where the center says whose task it is, only that instance is read."""
     with world(3, Quirks(center="named")) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
@@ -135,7 +135,7 @@ def test_active_instances_are_read() -> None:
 
 
 def test_failing_instance_is_read() -> None:
-    """An instance that could not be read is tried again, whatever the centre says."""
+    """An instance that could not be read is tried again, whatever the center says."""
     with world(3) as here, detecting(here) as exporter:
         here.cloud.faults.add("forbidden", instance_id="i1")
         scrape(exporter, here.clock)
@@ -163,7 +163,7 @@ def test_changed_while_not_due() -> None:
 
 
 def test_a_task_that_no_instance_shows_yet() -> None:
-    """What only the centre shows is looked for in all, until an instance shows it too."""
+    """What only the center shows is looked for in all, until an instance shows it too."""
     with world(2) as here, detecting(here) as exporter:
         for _ in range(2):
             scrape(exporter, here.clock)
@@ -207,7 +207,7 @@ def test_full_pass_finds_the_rest() -> None:
 
 @pytest.mark.parametrize("center", ["404", "403"])
 def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCaptureFixture) -> None:
-    """Where the centre is missing or forbidden, all are read, and that is said once."""
+    """Where the center is missing or forbidden, all are read, and that is said once."""
     with world(3, Quirks(center=center)) as here, detecting(here) as exporter:
         for _ in range(4):
             read, _ = read_by(here, exporter)
@@ -223,7 +223,7 @@ def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCapture
 
 
 def test_a_centre_that_comes_back() -> None:
-    """A centre that was forbidden is tried again when a full pass is due."""
+    """A center that was forbidden is tried again when a full pass is due."""
     with world(2) as here, detecting(here) as exporter:
         here.cloud.faults.add("forbidden", operation="list_center_tasks", times=1)
         scrape(exporter, here.clock)
@@ -236,7 +236,7 @@ def test_a_centre_that_comes_back() -> None:
 
 
 def test_a_centre_with_an_error() -> None:
-    """While the centre fails otherwise, all are read; what changed meanwhile is seen."""
+    """While the center fails otherwise, all are read; what changed meanwhile is seen."""
     with world(2) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         here.cloud.faults.add("internal", operation="list_center_tasks", times=1)
@@ -246,7 +246,7 @@ def test_a_centre_with_an_error() -> None:
 
 
 def test_clocks_that_differ() -> None:
-    """The centre is asked for a quarter of an hour more than has passed: clocks may differ."""
+    """The center is asked for a quarter of an hour more than has passed: clocks may differ."""
     asked: list[float] = []
     moment = 1000.0
 
@@ -266,7 +266,7 @@ def test_clocks_that_differ() -> None:
 
 
 def test_a_clock_that_was_ahead() -> None:
-    """When the clock went back since the centre was asked, it is asked from the earlier moment."""
+    """When the clock went back since the center was asked, it is asked from the earlier moment."""
     asked: list[float] = []
     moment = 1e6
 
@@ -307,7 +307,7 @@ def test_a_change_during_a_read() -> None:
 
 
 def test_a_centre_that_is_cut() -> None:
-    """A listing of the centre that the page cap cuts makes all be read."""
+    """A listing of the center that the page cap cuts makes all be read."""
     with world(2) as here:
         text = here.config_text(collector={"page_size": 1, "max_pages": 2})
         center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"

@@ -23,15 +23,25 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile, StateLockedError
-from dcs_task_exporter.state.schema import APPLICATION_ID, MIGRATIONS
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
-from dcs_task_exporter.tasks.models import Listing, Task, TaskDetails
+from dcs_task_exporter.state.database import StateLockedError
+from dcs_task_exporter.state.encoding import encode
+from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
+from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
+from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, scrape, value, world
 from tests.support.real_parts import TESTDATA
 
+VERSION_1 = TESTDATA / "state" / "version-1.db"
 VERSION_2 = TESTDATA / "state" / "version-2.db"
-"""What the code of the second version wrote: two EXTEND that failed, and what was listed since."""
+VERSION_3 = TESTDATA / "state" / "version-3.db"
+"""Files that the code of an earlier version wrote.
+
+In the second are two EXTEND that failed, and what was listed since; in the third are `FULL` and a
+small instance.
+"""
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIMES = st.floats(0, 4e9)
@@ -97,9 +107,7 @@ class Disk:
 
     def open(self) -> StateFile:
         """Start a process."""
-        made = StateFile(
-            self.path, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady
-        )
+        made = StateFile(self.path, self.clock.clock)
         self.opened.append(made)
         return made
 
@@ -122,6 +130,45 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 SOME = InstanceState(
     baseline_at=NOW, refreshed_at=NOW, counts={("EXTEND", "FAILED"): 2}, counted={"a": NOW}
+)
+
+
+FULL = InstanceState(
+    baseline_at=NOW - 86400.123,
+    baseline_partial=True,
+    refreshed_at=NOW + 60.25,
+    forgotten_until=NOW - 604800.5,
+    listed_since=NOW - 3600,
+    names=("EXTEND", "modify", "DeleteAcl", "任务"),
+    statuses=("SUCCESS", "FAILED", "EXECUTING"),
+    counts={("EXTEND", "FAILED"): 3, ("modify", "SUCCESS"): 2, ("任务", "FAILED"): 1},
+    shown={
+        ("EXTEND", "FAILED"): 2,
+        ("modify", "SUCCESS"): 2,
+        ("任务", "FAILED"): 0,
+        ("EXTEND", "SUCCESS"): 0,
+    },
+    counted={"a": NOW - 50.125, "b": NOW - 40, "timeless": inf, "unlisted": inf},
+    unlisted=frozenset({"unlisted"}),
+    active={
+        "c": Task("c", "DeleteAcl", "EXECUTING", NOW + 50),
+        "d": Task("d", "EXTEND", "RUNNING", None),
+    },
+    missing={"m": Task("m", "modify", "WAITING", NOW + 10, NOW + 20)},
+    last_success={"modify": NOW - 500.5},
+    last_failure={"EXTEND": NOW + 40, "任务": NOW + 41},
+    failed={
+        "EXTEND": Task(
+            "a",
+            "EXTEND",
+            "FAILED",
+            NOW - 50.125,
+            NOW + 40,
+            TaskDetails(old_capacity=0.125, new_capacity=0.25),
+            error_code="DCS.4003",
+        ),
+        "other": Task("z", "任务", "FAIL", None, NOW + 41),
+    },
 )
 
 
@@ -211,18 +258,7 @@ def test_a_clock_that_went_back_is_saved(disk: Disk) -> None:
 
 def test_file_of_the_first_version(disk: Disk) -> None:
     """A file of the first version of the schema goes on, and nothing in it is old."""
-    disk.open().close()
-    disk.path.unlink()
-    connection = sqlite3.connect(disk.path)
-    connection.executescript(MIGRATIONS[0])
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute("PRAGMA user_version = 1")
-    connection.execute(
-        "INSERT INTO instance VALUES ('i0', 1, 0, 1, NULL, ?)", ('{"names": [], "statuses": []}',)
-    )
-    connection.execute("INSERT INTO counter VALUES ('i0', 'EXTEND', 'FAILED', 2, 2)")
-    connection.commit()
-    connection.close()
+    shutil.copy(VERSION_1, disk.path)
 
     assert disk.open().load("i0").counts == SOME.counts
 
@@ -252,6 +288,92 @@ def test_file_of_the_second_version_is_added_to(disk: Disk) -> None:
     file.close()
 
     assert disk.open().load("i0") == replace(before, failed={"EXTEND": failed})
+
+
+def test_file_of_the_third_version(disk: Disk) -> None:
+    """A file that the third version wrote goes on with everything in it, of each instance."""
+    shutil.copy(VERSION_3, disk.path)
+    file = disk.open()
+
+    assert file.load("full") == FULL
+    assert file.load("small") == replace(
+        SOME, shown=SOME.counts, counted={"x": NOW}, names=KNOWN_TASK_NAMES
+    )
+    assert file.latest_refresh() == NOW + 60.25
+
+
+def test_a_migrated_file_is_of_this_version(disk: Disk) -> None:
+    """A file is migrated once: the next start finds this version, and the same states."""
+    shutil.copy(VERSION_3, disk.path)
+    disk.open().close()
+    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert {name for (name,) in tables} == {"instance_state", "counted"}
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+    assert disk.open().load("full") == FULL
+
+
+def test_the_age_of_an_instance_survives_the_migration(disk: Disk) -> None:
+    """Of a file of the third version, the instance that is not read for 90 days is forgotten."""
+    shutil.copy(VERSION_3, disk.path)
+    file = disk.open()
+    disk.clock.steady += 90 * 86_400 - 1800  # `full` was saved an hour before `small`
+    file.save("new", SOME)
+    file.close()
+    again = disk.open()
+
+    assert (again.load("full"), again.load("small").counts) == (InstanceState(), SOME.counts)
+
+
+KILLED_IN_A_MIGRATION = """
+    import os, sqlite3, sys
+
+    from dcs_task_exporter.state.database import prepare
+
+    def die(statement):
+        if statement.lstrip().startswith(sys.argv[2]):
+            os._exit(9)
+
+    connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+    connection.set_trace_callback(die)
+    prepare(connection)
+"""
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT", "UPDATE", "DROP", "PRAGMA user_version =", "COMMIT"]
+)
+def test_killed_in_a_migration(disk: Disk, statement: str) -> None:
+    """A process that is killed while it migrates a file loses nothing: the next one does it."""
+    shutil.copy(VERSION_3, disk.path)
+    script = textwrap.dedent(KILLED_IN_A_MIGRATION)
+    command = [sys.executable, "-c", script, str(disk.path), statement]
+    done = subprocess.run(command, check=False)  # noqa: S603 - a test's own
+
+    assert done.returncode == 9
+    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert disk.open().load("full") == FULL
+
+
+def test_a_file_that_cannot_be_migrated(disk: Disk) -> None:
+    """A file of the third version whose rows make no sense is set aside, as it was."""
+    shutil.copy(VERSION_3, disk.path)
+    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
+        connection.execute("UPDATE instance SET labels = '[' WHERE id = 'small'")
+        connection.commit()
+    file = disk.open()
+
+    assert file.load("full") == InstanceState()
+    (aside,) = [name for name in disk.aside() if not name.endswith(("-wal", "-shm"))]
+    with contextlib.closing(sqlite3.connect(disk.path.with_name(aside))) as connection:
+        assert connection.execute("SELECT count(*) FROM instance").fetchone() == (2,)
+
+
+def test_text_of_a_state() -> None:
+    """The text of a state is what the files of this version hold: another text is a new version."""
+    assert encode(FULL) == (TESTDATA / "state" / "version-4.json").read_text().strip()
 
 
 def test_no_address_is_saved(disk: Disk) -> None:
@@ -324,7 +446,7 @@ def later(disk: Disk) -> None:
     """Put a file of a later version in its place."""
     disk.open().close()
     with sqlite3.connect(disk.path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
     connection.close()
 
 
@@ -340,7 +462,7 @@ def foreign(disk: Disk) -> None:
     [
         (truncated, "malformed"),
         (text, "file is not a database"),
-        (later, f"is of a later version ({len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)})"),
+        (later, f"is of a later version ({VERSION + 1}, this one knows {VERSION})"),
         (foreign, "is a database of another program"),
     ],
 )
@@ -364,14 +486,17 @@ def test_unusable_file(
     assert disk.open().load("i0").counts == SOME.counts
 
 
-@pytest.mark.parametrize("labels", ["{", "[]", '{"names": 3, "statuses": []}', "{}"])
-def test_rows_without_sense(disk: Disk, labels: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", encode(SOME).replace('"statuses":[', '"statuses":3,"x":['), b"\xff"],
+)
+def test_rows_without_sense(disk: Disk, text: str | bytes) -> None:
     """A file that SQLite can read, but whose rows make no sense, is set aside as well."""
     file = disk.open()
     file.save("i0", SOME)
     file.close()
     connection = sqlite3.connect(disk.path)
-    connection.execute("UPDATE instance SET labels = ?", (labels,))
+    connection.execute("UPDATE instance_state SET state = ?", (text,))
     connection.commit()
     connection.close()
 
@@ -815,10 +940,11 @@ KILLED = """
     import sys, time
     from dataclasses import replace
     from pathlib import Path
-    from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
+    from dcs_task_exporter.clock import Clock
     from dcs_task_exporter.state.file import StateFile
+    from dcs_task_exporter.tasks.instance_state import InstanceState
 
-    file = StateFile(Path(sys.argv[1]), now=time.time, monotonic=time.monotonic)
+    file = StateFile(Path(sys.argv[1]), Clock())
     state = InstanceState(baseline_at=1.0, refreshed_at=time.time())
     number = file.load("i0").counts.get(("EXTEND", "FAILED"), 0)
     while True:
@@ -853,6 +979,19 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
     number = state.counts["EXTEND", "FAILED"]
     assert number in (told[-1], told[-1] + 1)
     assert set(state.counted) == {f"{number}-{at}" for at in range(200)}
+
+
+def test_bytes_of_a_save(disk: Disk) -> None:
+    """One new task among 5,000 takes a few pages of the file, not all of them."""
+    file = disk.open()
+    ids = {f"{number:032x}": NOW for number in range(5000)}
+    file.save("i0", replace(SOME, counted=ids))
+    file.close()
+    file = disk.open()
+    before = file.load("i0")
+    file.save("i0", replace(before, counted={**ids, "new": NOW}))
+
+    assert disk.path.with_name("state.db-wal").stat().st_size < 50_000
 
 
 def test_header(disk: Disk) -> None:

@@ -1,12 +1,14 @@
-"""A source for the web part that answers everything with as little as possible."""
+"""A fleet, a renderer and a status for the web app: as little of each as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, render
+from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources
@@ -22,7 +24,7 @@ class QuietSource:
     @property
     def sources(self) -> Sources:
         """All of it, as the web app takes it."""
-        return Sources(self, self.exposition, self.observe_scrape, self.status)
+        return Sources(cast("Fleet", self), self.exposition, self.observe_scrape, self.status)
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing."""

@@ -21,17 +21,17 @@ from prometheus_client import CollectorRegistry
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Rendering
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.refresh.workers import WorkerPool
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
 from tests.support.refresh_settings import refresh_settings
@@ -101,21 +101,17 @@ def steps_of(seed: int, number: int) -> list[Step]:
     return [(kind, chance.getrandbits(32)) for kind in chance.choices(kinds, weights, k=number)]
 
 
-class SerialPool(WorkerPool):  # type: ignore[type-arg] # the jobs are the refresher's own
+class SerialPool(WorkerPool):
     """Runs jobs at once, whole, in an order that the chance chooses."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__("serial", 1)
         self._chance = chance
 
-    def submit(
-        self, jobs: Sequence[Callable[[], None]], order: object = None
-    ) -> Sequence[Callable[[], None]]:
+    def submit(self, jobs: Sequence[Job]) -> None:
         """Run the jobs now."""
-        del order
         for job in self._chance.sample(list(jobs), len(jobs)):
-            job()
-        return ()
+            job.do()
 
 
 @dataclass(slots=True)
@@ -277,16 +273,16 @@ class World:
     def live(self) -> None:
         """Start a process."""
         semantics, chance = self.semantics, self.chance
-        around = Surroundings(self.now, lambda: self.steady, self.wait, lambda: 0.5)
+        clock = Clock(self.now, lambda: self.steady)
         self.telemetry = ApiTelemetry()
         caller = ApiCaller(
             "prod",
-            1,
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
             Key(),
-            RequestBudget(1000.0, monotonic=lambda: self.steady, wait=self.wait),
+            RateLimit(1000.0, clock, self.wait),
             self.telemetry,
-            around,
+            Retries(1, self.wait, lambda: 0.5),
+            clock,
         )
         settings = ClientSettings(
             "prod",
@@ -298,11 +294,10 @@ class World:
             max_pages=semantics.max_pages,
         )
         path = Path(self.folder.name) / "state.db"
-        clock = Clock(self.now, lambda: self.steady)
-        file = StateFile(path, now=self.now, monotonic=lambda: self.steady)
+        file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
-        self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
+        self.client = DcsClient(settings, caller, clock, timekeeper.latest)
         self.refresher = Refresher(
             [
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)

@@ -19,7 +19,7 @@ from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, rend
 from dcs_task_exporter.web import renderings
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.connection_limits import ConnectionLimits, most_connections
-from dcs_task_exporter.web.listen import Address, parse_listen_address
+from dcs_task_exporter.web.listen import Address, listen_on, parse_listen_address
 from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
@@ -62,10 +62,10 @@ def serve(source: FakeSource) -> Iterator[Serve]:
     """Return a function that starts a server on loopback."""
     with ExitStack() as stack:
 
-        def start(app: ASGIApp | None = None, listening: int = 1, **more: object) -> WebServer:
+        def start(app: ASGIApp | None = None, **more: object) -> WebServer:
             chosen = app or create_app(source.sources, WebSettings())
-            addresses = [("127.0.0.1", 0)] * listening
-            server = WebServer(chosen, addresses, **more)  # type: ignore[arg-type]
+            given = {"addresses": [("127.0.0.1", 0)], **more}
+            server = WebServer(chosen, **given)  # type: ignore[arg-type]
             server.start()
             stack.callback(server.stop)
             return server
@@ -364,10 +364,12 @@ def test_unknown_host(source: FakeSource) -> None:
 
 def test_several_addresses(serve: Serve) -> None:
     """A server can listen on more than one address."""
-    server = serve(listening=2)
+    addresses = [("127.0.0.1", 0)] * 2
+    sockets = listen_on(addresses)
+    ports = [sock.getsockname()[1] for sock in sockets]
+    serve(addresses=addresses, sockets=sockets)
     answers = [
-        requests.get(f"http://{host}:{port}/-/healthy", timeout=PATIENCE)
-        for host, port in server.addresses
+        requests.get(f"http://127.0.0.1:{port}/-/healthy", timeout=PATIENCE) for port in ports
     ]
     assert [answer.status_code for answer in answers] == [200, 200]
 

@@ -11,8 +11,10 @@ import pytest
 from starlette.types import Message
 
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Instance, Outcome, StatusTable, Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Instance, Task
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
@@ -208,7 +210,7 @@ def test_partial_outage_is_named() -> None:
 
 def test_old_data_are_marked() -> None:
     """Data from before an outage are shown as such."""
-    assert "What follows was true 2 h 0 min ago" in page(down(metrics(task())))
+    assert "The data below were read 2 h 0 min ago" in page(down(metrics(task())))
 
 
 def test_not_read_yet() -> None:
@@ -324,8 +326,8 @@ def test_links(path: str) -> None:
 
 
 def test_counts_in_memory() -> None:
-    """Without a state file the page says that a restart begins anew."""
-    assert "Counts are kept in memory: a restart begins anew." in ask([], WebSettings()).text
+    """Without a state file the page says that a restart begins at 0."""
+    assert "Counts are kept in memory: a restart begins at 0." in ask([], WebSettings()).text
 
 
 def test_counts_on_disk() -> None:

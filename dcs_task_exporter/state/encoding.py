@@ -1,0 +1,76 @@
+"""An instance's state as the JSON text of its row in the state file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import Task
+
+
+def encode(state: InstanceState) -> str:
+    """Return all of a state but `refreshed_at` and `counted`, which are saved beside it."""
+    row = {
+        "baseline_at": state.baseline_at,
+        "baseline_partial": state.baseline_partial,
+        "forgotten_until": state.forgotten_until,
+        "listed_since": state.listed_since,
+        "names": state.names,
+        "statuses": state.statuses,
+        "counts": [[*series, number] for series, number in state.counts.items()],
+        "shown": [[*series, number] for series, number in state.shown.items()],
+        "unlisted": sorted(state.unlisted),
+        "active": [_followed(task) for task in state.active.values()],
+        "missing": [_followed(task) for task in state.missing.values()],
+        "last_success": state.last_success,
+        "last_failure": state.last_failure,
+        "failed": {label: _failed(task) for label, task in state.failed.items()},
+    }
+    return json.dumps(row, separators=(",", ":"))
+
+
+def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float]) -> InstanceState:
+    """Return the state that `encode` turned into text.
+
+    Raises `LookupError`, `TypeError` or `ValueError` for any other text.
+    """
+    row = json.loads(text)
+    active, missing = ([Task(*item) for item in row[key]] for key in ("active", "missing"))
+    return InstanceState(
+        baseline_at=row["baseline_at"],
+        baseline_partial=bool(row["baseline_partial"]),
+        refreshed_at=refreshed_at,
+        forgotten_until=row["forgotten_until"],
+        listed_since=row["listed_since"],
+        names=tuple(row["names"]),
+        statuses=tuple(row["statuses"]),
+        counts={(name, status): number for name, status, number in row["counts"]},
+        shown={(name, status): number for name, status, number in row["shown"]},
+        counted=counted,
+        unlisted=frozenset(row["unlisted"]),
+        active={task.id: task for task in active},
+        missing={task.id: task for task in missing},
+        last_success={name: float(at) for name, at in row["last_success"].items()},
+        last_failure={name: float(at) for name, at in row["last_failure"].items()},
+        failed={label: _failed_task(item) for label, item in row["failed"].items()},
+    )
+
+
+def _followed(task: Task) -> list[object]:
+    return [task.id, task.name, task.status, task.created_at, task.updated_at]
+
+
+def _failed(task: Task) -> list[object]:
+    return [*_followed(task), task.error_code, task.details.to_json()]
+
+
+def _failed_task(row: list[Any]) -> Task:
+    *own, error_code, details = row
+    known: dict[str, Any] = {
+        key: tuple(it) if isinstance(it, list) else it for key, it in details.items()
+    }
+    return replace(Task(*own), details=TaskDetails(**known), error_code=error_code)
