@@ -186,10 +186,10 @@ class Exporter:
         return {project: self._timekeeper.moment(project).doubt for project in self.clients}
 
     def _state_file(self, options: Options) -> StateFile | None:
-        path, clock = self._config.state.path, options.clock
+        path = self._config.state.path
         if path is None or not options.keep_state:
             return None
-        state = StateFile(path, clock)
+        state = StateFile(path, options.clock)
         self._own.watch_state(lambda: state.status)
         return state
 

@@ -38,13 +38,8 @@ from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
 from dcs_task_exporter.metrics.blocks import END, InstanceBlocks
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import choose_format
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
-    InstanceState,
-    count,
-    listing_start,
-    reveal,
-)
+from dcs_task_exporter.tasks.counting import CountingRules, count, listing_start
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from dcs_task_exporter.text.times import parse_time

@@ -1,11 +1,12 @@
-"""Mistakes of a configuration that no single key shows.
+"""Mistakes that no single key of a configuration shows.
 
-They are found in the plain data, so that they are reported even where another key is wrong too.
-The data may be of any shape: what does not fit is the schema's to report.
+They are found in the plain data, so that they are reported even if another key is wrong. The data
+may be of any shape: a value that does not fit is reported by the schema.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,32 +55,24 @@ def cross_check(data: object) -> list[Problem]:
 
 
 def _full_passes(data: object) -> Iterator[Problem]:
-    """Keep what the task centre spared a read from being too old before the next full pass."""
-    collector = _section(data, "collector")
+    """Report a full pass so seldom that data are too old before the next one."""
+    longest = _seconds(_section(data, "collector"), "max_staleness", 3600.0)
     for at, project in _sections(data, "projects"):
         center = _section(project, "task_center")
-        if not _enabled(center):
-            continue
-        try:
-            longest = _seconds(collector, "max_staleness", 3600.0)
-            interval = _seconds(center, "full_pass_interval", 600.0)
-        except ValueError:
-            continue  # the schema reports it
-        if interval >= longest:
+        interval = _seconds(center, "full_pass_interval", 600.0)
+        if _enabled(center) and interval >= longest:
             path = f"projects[{at}].task_center.full_pass_interval"
             yield Problem(path, "must be shorter than collector.max_staleness")
 
 
 def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
     tags = collector.get("tag_labels")
-    first: dict[str, str] = {}
-    for at, tag in enumerate(tags if isinstance(tags, list) else ()):
-        if not (isinstance(tag, str) and tag):
-            continue
-        path, label = f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag)
-        if label in first:
-            yield Problem(path, f"makes the same label as {first[label]}")
-        first.setdefault(label, path)
+    labels = [
+        (f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag))
+        for at, tag in enumerate(tags if isinstance(tags, list) else ())
+        if isinstance(tag, str)
+    ]
+    return _repeated(labels, "makes the same label as {first}")
 
 
 def unusable_files(data: object) -> list[Problem]:
@@ -101,7 +94,7 @@ def unusable_files(data: object) -> list[Problem]:
 
 
 def _of_certificates(path: str) -> Iterator[str]:
-    """Say why a file of certificates cannot be used; it is named by its key alone."""
+    """Yield why a file of certificates cannot be used, without its path."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
@@ -133,9 +126,7 @@ def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
 
 
 def _enabled(section: Mapping[object, object]) -> bool | None:
-    """Whether a section is switched on, by what the schema takes for true; None if it is no
-    boolean.
-    """
+    """Whether a section is switched on, as the schema reads it; None if that is no boolean."""
     try:
         return _BOOLEAN.validate_python(section.get("enabled", False))
     except ValidationError:
@@ -157,11 +148,8 @@ def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Proble
 
 def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
     for longer, longer_default, shorter, shorter_default in _PAIRS:
-        try:
-            most = _seconds(section, longer, longer_default)
-            least = _seconds(section, shorter, shorter_default)
-        except ValueError:
-            continue  # the schema reports it
+        most = _seconds(section, longer, longer_default)
+        least = _seconds(section, shorter, shorter_default)
         if least >= most > 0:
             key = shorter if shorter in section else longer
             relation = "shorter" if key == shorter else "longer"
@@ -170,7 +158,11 @@ def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
 
 
 def _seconds(section: Mapping[object, object], key: str, default: float) -> float:
-    return parse_duration(section[key]) if key in section else default
+    """Return a duration; NaN, which compares with nothing, where the schema reports it."""
+    try:
+        return parse_duration(section[key]) if key in section else default
+    except ValueError:
+        return math.nan
 
 
 def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
@@ -187,12 +179,14 @@ def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
                 yield Problem(f"status_words.{meaning}[{at}]", message)
 
 
-def _repeated(values: Iterable[tuple[str, object]]) -> Iterator[Problem]:
+def _repeated(
+    values: Iterable[tuple[str, object]], message: str = "is the same as {first}: it must be unique"
+) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for path, value in values:
         if isinstance(value, str) and value:
             if value in first:
-                yield Problem(path, f"is the same as {first[value]}: it must be unique")
+                yield Problem(path, message.format(first=first[value]))
             first.setdefault(value, path)
 
 

@@ -1,7 +1,7 @@
 """From the text of a YAML file to a pydantic model, with every mistake reported at once.
 
-It knows nothing of the keys: the model tells them. No message shows a value, nor what the YAML or
-the schema library says of one: it could be a secret, in its own key or in a wrong one.
+Only the model knows the keys. No message shows a value: it could be a secret, in its own key or in
+a wrong one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dcs_task_exporter.config.yaml_text import KEY_NAME, join_path, read_yaml
 from dcs_task_exporter.errors import ConfigError, Problem
 
 MISSING: Final = "is missing"
-"""How each message begins that says that a key is not there."""
+"""The beginning of each message about a key that is not there."""
 
 TAG_OF_LATER: Final = "union_tag_later"
-"""The kind of error of a section whose type, its `tag`, a later version will take."""
+"""The kind of error of a section whose type (its `tag`) comes with a later version."""
 
 CrossCheck = Callable[[object], list[Problem]]
 """Finds mistakes in the expanded data that no single key shows; the data may be of any shape."""
@@ -34,7 +34,7 @@ _Loc = tuple[int | str, ...]
 
 
 class _Unset:
-    """Stands for a value whose variable is not set: of no type that a key takes."""
+    """A value whose variable is not set: of no type that a key takes."""
 
 
 def read_text(path: Path) -> str:
@@ -65,7 +65,7 @@ def parse(
         raise ConfigError(source, tuple(problems))
     config, items = _validate(model, data)
     found = [_problem(model, item) for item in items] + check(data)
-    # A misspelt key is not missing as well, nor is one whose variable is not set wrong.
+    # Report a misspelt key only once, not as missing too, and an unset variable not as wrong too.
     misspelt = {_meant(model, item) for item in items}
     unset = {problem.path for problem in problems}
     problems += [
@@ -75,19 +75,19 @@ def parse(
         and not (problem.message.startswith(MISSING) and problem.path in misspelt)
     ]
     if config is None or problems:
-        # Not raised where it is caught: the schema library's error would go along, with the values.
+        # Raised outside the handler, else pydantic's error with the values would be its context.
         raise ConfigError(source, tuple(dict.fromkeys(problems)))
     return config
 
 
 _VARIABLE_NAME: Final = re.compile(r"[A-Z]{1,16}|(?=.{1,64}$)[A-Z0-9]+(?:_[A-Z0-9]+)+")
-"""What a variable's name looks like; anything else could be a secret in its place."""
+"""The usual form of a variable's name; anything else could be a secret in its place."""
 
 _VARIABLE: Final = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 
 
 def _expand(value: object, path: str, environ: Mapping[str, str], found: list[Problem]) -> object:
-    """Return `value` with its variables replaced, `_Unset` where that cannot be; note why."""
+    """Return `value` with its variables replaced, or `_Unset`; add the reason to `found`."""
     if isinstance(value, dict):
         return {
             key: _expand(item, join_path(path, key), environ, found) for key, item in value.items()
@@ -150,12 +150,12 @@ def _validate(model: type[_Model], data: object) -> tuple[_Model | None, list[Er
         return model.model_validate(data), []
     except ValidationError as error:
         items = error.errors(include_url=False)
-    # A list whose every item is wrong counts as empty too.
+    # pydantic counts a list whose every item is wrong as empty too.
     return None, [item for item in items if not (item["type"] == "too_short" and item["input"])]
 
 
 def _meant(model: type[BaseModel], item: ErrorDetails) -> str | None:
-    """Return the path of the key that an unknown one is meant to be."""
+    """Return the path of the key that an unknown one is probably meant to be."""
     if item["type"] not in _UNKNOWN_KEY:
         return None
     path, section, _ = _walk(model, item["loc"][:-1])
@@ -190,7 +190,7 @@ def _message(item: ErrorDetails, field: FieldInfo | None) -> str:
 def _walk(
     model: type[BaseModel], loc: _Loc
 ) -> tuple[str, type[BaseModel] | None, FieldInfo | None]:
-    """Return the path of a location as the file has it, and its section or field, if it is one."""
+    """Return the path of a location in the file, and the section or field that is there."""
     path, section, field = "", model, None
     parts = iter(loc)
     here: type[BaseModel] | None = section
@@ -225,7 +225,7 @@ def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
 
 def _unknown_key(key: str, section: type[BaseModel] | None) -> str:
     near = _nearest(key, section)
-    # In ``{type: token, hunter2}`` the secret is a key, like no other.
+    # In ``{type: token, hunter2}`` a secret stands as a key.
     shown = f" `{key}`" if KEY_NAME.fullmatch(key) and (near or not _is_secret(section)) else ""
     known = ", ".join(sorted(_keys(section)))
     hint = f"did you mean `{near}`?" if near else f"known here: {known}"
@@ -233,7 +233,7 @@ def _unknown_key(key: str, section: type[BaseModel] | None) -> str:
 
 
 def _is_secret(section: type[BaseModel] | None) -> bool:
-    """Whether a section holds secrets, or may: nobody knows what one without a type is."""
+    """Whether a section may hold secrets: one without a type may be of any type."""
     fields = section.model_fields.values() if section else ()
     return section is None or any("Secret" in str(field.annotation) for field in fields)
 

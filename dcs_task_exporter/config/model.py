@@ -1,4 +1,4 @@
-"""The configuration: frozen values, and what each key of the file takes.
+"""The configuration: its sections and keys as frozen values.
 
 Unknown keys are errors; durations are written as Prometheus writes them; every string may hold
 ``${ENV_VAR}``, expanded after the YAML is parsed so that a value cannot inject structure.
@@ -7,35 +7,40 @@ Unknown keys are errors; durations are written as Prometheus writes them; every 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import SplitResult, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from dcs_task_exporter.config.checks import cross_check, unusable_files
-from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
 from dcs_task_exporter.config.loader import TAG_OF_LATER, parse, read_text
 from dcs_task_exporter.config.regions import doubt_of_region
+from dcs_task_exporter.config.types import (
+    Count,
+    Domain,
+    Duration,
+    Label,
+    LongDuration,
+    Moment,
+    ProjectId,
+    ProxyUrl,
+    Rate,
+    RefreshInterval,
+    Regex,
+    Region,
+    SearchInterval,
+    Secret,
+    Segment,
+    StatePath,
+    Url,
+)
 from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
 from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
-from dcs_task_exporter.text.times import parse_time
 
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 ENVIRONMENT: Final = "environment"
-"""What names the environment as the source of a configuration."""
+"""The name of the environment as the source of a configuration."""
 
 REGION_NAMES: Final = ("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME", "OS_REGION_NAME")
 """The variables that name the region where there is no file."""
@@ -49,161 +54,12 @@ _ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
 _LATER: Final = ("password", "metadata", "profile")
 
 
-def _url(value: str) -> str:
-    parts = _split(value)
-    if parts is None or parts.scheme not in ("http", "https"):
-        message = "is no URL: write it like https://dcs.cn-north-4.myhuaweicloud.com"
-        raise ValueError(message)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        message = "a URL of scheme, host, port and path only: no user, password, ? or #"
-        raise ValueError(message)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        message = "http would send what is signed in the clear: use https (http: loopback only)"
-        raise ValueError(message)
-    return value.rstrip("/")
-
-
-def _proxy(value: SecretStr) -> SecretStr:
-    parts = _split(value.get_secret_value())
-    if parts is None or parts.scheme not in ("http", "https"):
-        message = "is no HTTP proxy: write it like http://proxy.example.com:3128"
-        raise ValueError(message)
-    return value
-
-
-def _split(value: str) -> SplitResult | None:
-    """Return the parts of a URL that has a host, and a port that is a number, if any."""
-    try:
-        parts = urlsplit(value)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable and not re.search(r"\s", value) else None
-
-
-def _label(value: str) -> str:
-    if not value or value != value.strip() or len(value) > MAX_LABEL_LENGTH:
-        message = "1 to 128 characters, without blanks around them"
-        raise ValueError(message)
-    return value
-
-
-def _segment(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", value) or value in (".", ".."):
-        message = "letters, digits, '-', '_' and '.' only, as the console shows the id"
-        raise ValueError(message)
-    return value
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        message = "must not be empty"
-        raise ValueError(message)
-    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        message = "must be printable ASCII without blanks: was it cut or wrapped?"
-        raise ValueError(message)
-    return value
-
-
-def _moment(value: str) -> str:
-    if value and parse_time(value) is None:
-        message = "is no time: write it like 2026-01-31T12:00:00Z"
-        raise ValueError(message)
-    return value
-
-
-def _state_path(value: Path) -> Path:
-    if not value.name or value.is_dir():
-        message = "is a folder: name a file in it, such as state.db"
-        raise ValueError(message)
-    return value
-
-
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        message = "a number is expected"
-        raise ValueError(message)  # noqa: TRY004 - what pydantic collects
-    return value
-
-
-def _positive(value: float) -> float:
-    if value <= 0:
-        message = "must be longer than 0s"
-        raise ValueError(message)
-    return value
-
-
-def _at_least_a_second(value: float) -> float:
-    if value < 1:
-        message = "must be at least 1s"
-        raise ValueError(message)
-    return value
-
-
-def _zero_or_a_second(value: float) -> float:
-    if 0 < value < 1:
-        message = "must be 0s, or at least 1s"
-        raise ValueError(message)
-    return value
-
-
 def _not_later(value: object) -> object:
-    """Tell a type that a later version will take from one that is only misspelt."""
+    """Refuse a type of a later version with a message of its own."""
     tag = value.get("type") if isinstance(value, Mapping) else None
     if tag in _LATER:
         raise PydanticCustomError(TAG_OF_LATER, "not yet", {"tag": tag})
     return value
-
-
-def _regex(value: str) -> str:
-    message = "is no regular expression"
-    try:
-        re.compile(value)
-    except re.error as error:
-        # What is wrong there the library says only together with parts of the value.
-        if error.pos is not None:
-            message += f": see character {error.pos + 1} of it"
-    except (OverflowError, RecursionError):
-        message += " that can be used: it repeats too often, or is nested too deeply"
-    else:
-        return value
-    raise ValueError(message)
-
-
-def _matching(pattern: str, message: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(message)
-        return value
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(0|{DURATION_PATTERN})$"}),
-]
-LongDuration = Annotated[Duration, AfterValidator(_positive)]
-SearchInterval = Annotated[Duration, AfterValidator(_at_least_a_second)]
-RefreshInterval = Annotated[Duration, AfterValidator(_zero_or_a_second)]
-Count = Annotated[int, BeforeValidator(_no_boolean)]
-Rate = Annotated[float, BeforeValidator(_no_boolean)]
-Url = Annotated[str, AfterValidator(_url)]
-Label = Annotated[str, AfterValidator(_label)]
-Segment = Annotated[str, AfterValidator(_segment)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Moment = Annotated[str, AfterValidator(_moment)]
-Region = Annotated[
-    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, such as cn-north-4")
-]
-ProjectId = Annotated[
-    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, as the console shows it")
-]
-Domain = Annotated[
-    str, _matching(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
-]
-Regex = Annotated[str, AfterValidator(_regex)]
 
 
 class _Section(BaseModel):
@@ -291,7 +147,7 @@ class ProjectConfig(_Section):
     iam_endpoint: Url | None = None
     cloud: Domain = ""
     tls: TlsConfig = TlsConfig()
-    proxy_url: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
+    proxy_url: ProxyUrl | None = None
     credentials: Credentials
     instances: tuple[InstanceConfig, ...] = ()
     discovery: DiscoveryConfig = DiscoveryConfig()
@@ -309,7 +165,7 @@ class ProjectConfig(_Section):
 
     @property
     def region_doubt(self) -> str:
-        """Why the region is probably misspelt; empty where it is known, or is another cloud's."""
+        """Why the region is probably misspelt; empty if it is known or another cloud's."""
         if self.endpoint or self.cloud:
             return ""
         doubt = doubt_of_region(self.region)
@@ -348,7 +204,7 @@ class CollectorConfig(_Section):
 class StateConfig(_Section):
     """Where counts are kept between two starts; in memory only without a path."""
 
-    path: Annotated[Path, AfterValidator(_state_path)] | None = None
+    path: StatePath | None = None
 
 
 class StatusWordsConfig(_Section):
@@ -421,7 +277,7 @@ def config_of_environment(environ: Mapping[str, str]) -> Config:
         names = " or ".join(REGION_NAMES)
         problem = Problem("region", f"is missing: set {names}, or write a configuration file")
         raise ConfigError(ENVIRONMENT, (problem,))
-    # JSON is YAML; what could be a variable in a value is none.
+    # JSON is YAML; a ${...} in a value of the environment is plain text.
     text = json.dumps({"projects": [project]}).replace("${", "$${")
     return parse_config(text, ENVIRONMENT, environ)
 

@@ -1,4 +1,4 @@
-"""Reading secrets from files, and refusing those that no header can carry."""
+"""Read secrets from files, and refuse those that no header can carry."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _name(path: Path) -> str:
 
 
 def sendable(secret: str, where: str) -> str:
-    """Return a secret that a header can carry: the HTTP library's errors would show another.
+    """Return a secret that a header can carry; raise `CredentialsError`, which names it `where`.
 
-    `where` names it in the `CredentialsError` that is raised otherwise.
+    The HTTP library's error about a bad header would show the secret.
     """
     if not re.fullmatch(r"[!-~]*", secret):
         message = f"{where} must hold printable ASCII without blanks: was it cut or wrapped?"

@@ -27,7 +27,7 @@ from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.refresh.discovery import DiscoveryStatus
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.counting import MAX_STATUSES, OTHER, Series
+from dcs_task_exporter.tasks.instance_state import MAX_STATUSES, OTHER, Series
 
 TASK_BUCKETS: Final = (
     *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),

@@ -19,12 +19,11 @@ from dcs_task_exporter.refresh.schedule import ReadSchedule
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal
-from dcs_task_exporter.tasks.counting import (
+from dcs_task_exporter.tasks.counting import count_new, refresh_time
+from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
-    count_new,
-    is_settled,
-    refresh_time,
+    has_pending,
     reveal,
     series_of,
 )
@@ -195,7 +194,7 @@ class WatchedInstance:
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self._snapshot.metrics is not None
             and self._snapshot.truncated == listing.truncated is False
-            and is_settled(self._state)
+            and not has_pending(self._state)
         )
 
     def delivered(self, snapshot: Snapshot, number: int | None, now: float) -> None:

@@ -13,7 +13,8 @@ from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.settings import RefreshSettings
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, Series, listing_start
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN, listing_start
+from dcs_task_exporter.tasks.instance_state import Series
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Failure
 from dcs_task_exporter.tasks.statuses import Outcome

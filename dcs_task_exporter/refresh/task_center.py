@@ -26,7 +26,8 @@ from dcs_task_exporter.errors import (
     StoppedError,
 )
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, InstanceState, is_settled
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN
+from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending
 from dcs_task_exporter.tasks.models import CenterTask
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class TaskCenter:
         now = self._clock.monotonic()
         shown = watched.snapshot(now)
         shows_data = shown.up and shown.metrics is not None
-        if not shows_data or watched.reads.expects_change or not is_settled(watched.state):
+        if not shows_data or watched.reads.expects_change or has_pending(watched.state):
             return False
         read = watched.refreshed_at
         return not full_pass_is_due(watched.instance.id, read, now, self._interval)

@@ -11,7 +11,7 @@ from typing import Final
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.state.encoding import decode, encode
 from dcs_task_exporter.state.schema import APPLICATION_ID, CREATE, MIGRATIONS, VERSION
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 
 FORGET_AFTER: Final = 90 * 86_400.0
 """Seconds of the file's age after which an instance that was not saved is forgotten."""

@@ -30,7 +30,7 @@ from dcs_task_exporter.state.database import (
     write_changes,
 )
 from dcs_task_exporter.state.files import DatabaseFiles
-from dcs_task_exporter.tasks.counting import InstanceState, handed_over
+from dcs_task_exporter.tasks.instance_state import InstanceState, handed_over
 
 RETRY_INTERVAL: Final = 10.0
 """Seconds after which a file that could not be used is tried again."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
     label_of,
@@ -22,7 +22,7 @@ RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
 """The name of a resize, and the one it had in 2021."""
 
 SHOWN_TASKS: Final = 20
-"""How many of the latest tasks a snapshot keeps to be looked at."""
+"""Most tasks of a snapshot, for the status page: the latest."""
 
 Key = TypeVar("Key", str, tuple[str, str])
 
@@ -31,11 +31,11 @@ Key = TypeVar("Key", str, tuple[str, str])
 class TaskMetrics:
     """The metrics of one instance's tasks, ready to be exposed.
 
-    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
-    after the cap; but for `finished`, only those that the instance has had. `listed` is how many
-    tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
-    `token` is that of this very object: who keeps it knows the
-    object again without keeping it alive.
+    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, within the
+    cap, of the tasks that the instance has had; `finished` has the known series too. `listed` is
+    the number of tasks in the look-back window; `failed` has the latest failed task of each name,
+    in the window or not. The `token` is unique to this object: it identifies the object without
+    keeping it alive.
     """
 
     finished: Mapping[Series, int]
@@ -143,7 +143,7 @@ def task_metrics(
 def least_progress(
     state: InstanceState, progress: Mapping[str, Progress]
 ) -> Mapping[str, Progress]:
-    """Return the progress of each name's slowest task: the one that is waited for longest."""
+    """Return the progress of the slowest task of each name."""
     known = [
         (label_of(state, task), progress[key])
         for key, task in state.active.items()
@@ -163,12 +163,12 @@ def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
 
 
 def _recency(task: Task) -> tuple[float, str]:
-    """Order tasks by start; one without a readable start never passes for the latest."""
+    """Return a key that sorts tasks by start; one without a start is never the latest."""
     return (0.0 if task.created_at is None else task.created_at, task.id)
 
 
 def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
-    """Return the last task of each key; `tasks` are in the order of their recency."""
+    """Return the last task of each key; `tasks` are sorted by `_recency`."""
     return {key(task): task for task in tasks}
 
 

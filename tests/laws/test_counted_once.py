@@ -25,7 +25,7 @@ from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
 from tests.support.refresh_settings import refresh_settings

@@ -11,7 +11,8 @@ import pytest
 
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
+from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Listing, Task
 from tests.support.clouds import DAY, NOW, Samples, scrape, world
 

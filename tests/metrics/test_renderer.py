@@ -15,7 +15,8 @@ from dcs_task_exporter.metrics.blocks import InstanceBlocks
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import choose_format
 from dcs_task_exporter.metrics.gzip_parts import Part, parts_of, stream
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
+from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 

@@ -19,7 +19,7 @@ from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import (
     ACCESS_KEY,

@@ -13,14 +13,8 @@ from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
-    InstanceState,
-    count,
-    is_settled,
-    reveal,
-    series_of,
-)
+from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.held_source import Source
@@ -88,7 +82,7 @@ def test_settled(tasks: Sequence[Task]) -> None:
     state = reveal(count(state, Listing(tuple(tasks), NOW - WEEK), NOW, RULES), ())
 
     waits = any(state.shown[series] != number for series, number in state.counts.items())
-    assert is_settled(state) == (not state.active and not waits)
+    assert has_pending(state) == bool(state.active or waits)
 
 
 def test_a_new_task_takes_the_long_way() -> None:

@@ -12,7 +12,7 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, Task
 from dcs_task_exporter.tasks.statuses import StatusTable
 from tests.support.clouds import samples, scrape, value, world

@@ -15,7 +15,7 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
 from tests.support.refresh_settings import refresh_settings

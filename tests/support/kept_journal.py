@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 
 
 class KeptJournal:

@@ -31,7 +31,7 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
 from tests.support.refresh_settings import refresh_settings
