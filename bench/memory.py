@@ -16,6 +16,12 @@ TASKS: Final = 50
 SCRAPES: Final = 1000
 CHANGING: Final = 0.01
 
+MANY: Final = ("5000", "10", "1")
+"""Instances, tasks of each, and the share of the listings that change."""
+
+PROCESS_RUNS: Final = 3
+"""Fewer than of the others: a run takes a minute, and the peaks are alike."""
+
 _SIZE: Final = (str(INSTANCES), str(TASKS))
 SUBJECTS: Final[Mapping[str, Sequence[str]]] = {
     "SDK": ("memory_of_sdk", *_SIZE),
@@ -40,6 +46,14 @@ def memory(say: Say) -> Iterator[Row]:
     yield Row(f"{what}{CHANGED}", "<= 0.65", peaks["each listing changed"] / peaks["SDK"])
     share = peaks["as text"] / peaks["SDK"]
     yield Row(f"{what}{CHANGED}, scraped as text without gzip", INFORMATION, share)
+
+
+def process_memory(say: Say) -> Iterator[Row]:
+    """Measure the peak of the whole process with many instances, scraped with and without gzip."""
+    peaks = [_printed_by("memory_of_process", *MANY)[0] for _ in range(PROCESS_RUNS)]
+    what = f"peak memory in MB of the process, {MANY[0]} instances of {MANY[1]} tasks"
+    say(f"{what}{CHANGED}: {', '.join(f'{peak:.0f}' for peak in peaks)}")
+    yield Row(f"{what}{CHANGED}", "<= 300", statistics.median(peaks))
 
 
 def memory_growth(say: Say) -> Iterator[Row]:

@@ -1,19 +1,17 @@
-"""Print the most memory, in MB, that the exporter held as a process of its own.
+"""Print the peak memory, in MB, of the exporter as a process; `process_memory` runs this.
 
-``INSTANCES TASKS CHANGING`` say how many instances it reads, how many tasks each has, and which
-share of the listings changes from one refresh to the next. After each refresh it is scraped twice:
-as Prometheus does, with gzip, and as text without.
+    INSTANCES TASKS CHANGING
+
+CHANGING is the share of the listings that change from one refresh to the next. After each refresh
+the exporter is scraped twice: as Prometheus does, with gzip, and as text without.
 """
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,77 +21,73 @@ from bench.clients import configuration
 from bench.cloud import BenchCloud
 from bench.load import Load
 from bench.measuring import memory_peak
+from dcs_task_exporter.demo.monitoring import free_port
+from tests.support.real_process import process
 
 SCRAPES: Final[tuple[Mapping[str, str], ...]] = (
     {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"},
     {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"},
 )
-ROUNDS: Final = 5
+ROUNDS: Final = 4
 INTERVAL: Final = 5.0
-"""Seconds within which no second refresh is made: the scrapes of one round show the same data."""
+"""Seconds within which no instance is read again: the scrapes of a round show the same data."""
 
-TIMEOUT: Final = {"X-Prometheus-Scrape-Timeout-Seconds": "300"}
-PATIENCE: Final = 60.0
-"""Seconds that the exporter may take to listen, and to end."""
-
-
-@contextmanager
-def serving(config: str) -> Iterator[tuple[int, str]]:
-    """Run the exporter as a process; yield its process id and its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yml"
-        path.write_text(config, encoding="utf-8")
-        command = [
-            *(sys.executable, "-m", "dcs_task_exporter", f"--config.file={path}"),
-            *(f"--web.listen-address={address}", "--log.level=error"),
-        ]
-        process = subprocess.Popen(command, cwd=Path(__file__).parent.parent)  # noqa: S603 - ours
-        try:
-            _wait_for(address)
-            yield process.pid, f"http://{address}"
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
+TIMEOUT: Final = 300
+START: Final = 60.0
+"""Seconds that the exporter has to listen."""
 
 
-def _wait_for(address: str) -> None:
-    host, _, port = address.partition(":")
-    deadline = time.monotonic() + PATIENCE
+def scrape(session: requests.Session, url: str, headers: Mapping[str, str]) -> None:
+    """Read a whole answer, without unpacking it."""
+    patience = {"X-Prometheus-Scrape-Timeout-Seconds": str(TIMEOUT)}
+    answer = session.get(
+        f"{url}/metrics", headers={**headers, **patience}, timeout=TIMEOUT, stream=True
+    )
+    answer.raise_for_status()
+    answer.raw.read(decode_content=False)
+
+
+def wait_until_healthy(session: requests.Session, url: str) -> None:
+    """Block until the exporter listens."""
+    deadline = time.monotonic() + START
     while True:
         try:
-            socket.create_connection((host, int(port))).close()
-        except ConnectionRefusedError:
+            session.get(f"{url}/-/healthy", timeout=TIMEOUT)
+        except requests.ConnectionError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.05)
+            time.sleep(0.1)
         else:
             return
 
 
-def main(instances: str, tasks: str, changing: str) -> float:
-    """Measure, and return the peak."""
-    with BenchCloud(Load(tasks=int(tasks), changing=float(changing))) as cloud:
-        config = configuration(
+def main(instances: str, tasks: str, changing: str) -> None:
+    """Measure, and print the peak."""
+    load = Load(tasks=int(tasks), changing=float(changing))
+    with tempfile.TemporaryDirectory() as name, BenchCloud(load) as cloud:
+        folder, port = Path(name), free_port()
+        text = configuration(
             cloud.url,
             cloud.ca_file,
             int(instances),
             min_refresh_interval=f"{INTERVAL:.0f}s",
-            default_scrape_timeout="300s",
         )
-        with serving(config) as (pid, url), requests.Session() as session:
+        config = folder / "config.yml"
+        config.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"]
+        address = f"127.0.0.1:{port}"
+        with (
+            process([*command, f"--web.listen-address={address}"], folder / "log") as exporter,
+            requests.Session() as session,
+        ):
             session.trust_env = False
+            wait_until_healthy(session, f"http://{address}")
             for _ in range(ROUNDS):
                 for headers in SCRAPES:
-                    answer = session.get(
-                        f"{url}/metrics", headers={**headers, **TIMEOUT}, timeout=300, stream=True
-                    )
-                    size = len(answer.raw.read(decode_content=False))
-                    sys.stderr.write(f"{size}\n")
+                    scrape(session, f"http://{address}", headers)
                 time.sleep(INTERVAL)
-            return memory_peak(pid)
+            sys.stdout.write(f"{memory_peak(exporter.pid)}\n")
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{main(*sys.argv[1:])}\n")
+    main(*sys.argv[1:])

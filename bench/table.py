@@ -32,6 +32,7 @@ PARTS: Final[Mapping[str, Part]] = {
         scrapes.scrapes_beside_a_refresh,
         sweeps.task_center_sweeps,
         memory.memory,
+        memory.process_memory,
         memory.memory_growth,
         sweeps.growth,
         sweeps.saving_sweeps,

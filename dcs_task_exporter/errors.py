@@ -13,7 +13,7 @@ The tree, to see which one to catch::
         BadRequestError           other 4xx: the API refuses the request
         ThrottledError            429: too many requests
           ThrottledEarlierError   it was throttled a moment ago; no request was sent
-          BudgetExhaustedError    our own rate limit has no slot in time; no request was sent
+          NoSlotError             our own rate limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
@@ -158,7 +158,7 @@ class ThrottledEarlierError(ThrottledError):
     retryable = False
 
 
-class BudgetExhaustedError(ThrottledError):
+class NoSlotError(ThrottledError):
     """Our own rate limit has no slot in time; no request was sent."""
 
     retryable = False

@@ -15,16 +15,17 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
-    LIST_PROJECTS,
     LIST_TASKS,
     TASK_PROGRESS,
     ClientSettings,
     DcsClient,
 )
 from dcs_task_exporter.cloud.credentials import credential_source
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
-from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.tls import TlsSettings
+from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.discovery import Discovery
@@ -62,20 +63,17 @@ def client_of(
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
         proxies=proxies,
     )
-    budget = RequestBudget(
-        collector.requests_per_second, monotonic=clock.monotonic, wait=stopping.wait
-    )
     caller = ApiCaller(
         project.name,
-        collector.retries,
         transport,
         credential_source(project.credentials, environ, _secrets_of(proxies)),
-        budget,
+        RateLimit(collector.requests_per_second, clock, stopping.wait),
         observer,
-        Surroundings(clock.now, clock.monotonic, stopping.wait, random.random),
+        Retries(collector.retries, stopping.wait, random.random),
+        clock,
     )
     settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clock.monotonic, timekeeper.latest)
+    return DcsClient(settings, caller, clock, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:

@@ -26,10 +26,12 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from requests.auth import AuthBase
 
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.cloud import values
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
@@ -40,7 +42,7 @@ from dcs_task_exporter.tasks.counting import CountingRules, count, listing_start
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
-from dcs_task_exporter.text import json_values
+from dcs_task_exporter.text.times import parse_time
 
 NOW: Final = 1_592_381_900.0
 """When each input is read (Unix seconds): a little after the tasks of the API page's sample."""
@@ -108,14 +110,14 @@ class _Clock:
     """Time that only waiting makes pass."""
 
     def __init__(self) -> None:
-        self.monotonic = 1000.0
+        self.passed = 1000.0
 
     def wait(self, seconds: float) -> bool:
         """Pass a pause, which must be one that a thread can sleep."""
         if not 0 <= seconds <= TIME_LIMIT:
             message = f"a pause of {seconds} s"
             raise UnsoundError(message)
-        self.monotonic += seconds
+        self.passed += seconds
         return False
 
 
@@ -203,15 +205,16 @@ def _documented() -> Iterator[None]:
 
 
 def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> DcsClient:
-    clock = _Clock()
+    time = _Clock()
+    clock = Clock(lambda: NOW, lambda: time.passed)
     caller = ApiCaller(
         "p",
-        1,
         transport,
         _Fixed(),
-        RequestBudget(1000.0, monotonic=lambda: clock.monotonic, wait=clock.wait),
+        RateLimit(1000.0, clock, time.wait),
         _Silent(),
-        Surroundings(lambda: NOW, lambda: clock.monotonic, clock.wait, lambda: 0.5),
+        Retries(1, time.wait, lambda: 0.5),
+        clock,
     )
     settings = ClientSettings(
         project="p",
@@ -222,11 +225,11 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
         max_pages=4,
         personal=True,
     )
-    return DcsClient(settings, caller, lambda: clock.monotonic, lambda: NOW)
+    return DcsClient(settings, caller, clock, lambda: NOW)
 
 
 def _deadline() -> float:
-    return _Clock().monotonic + TIME_LIMIT
+    return _Clock().passed + TIME_LIMIT
 
 
 @dataclass(slots=True)
@@ -343,23 +346,23 @@ def _wire() -> Transport:
 
 
 def _read_as_each_kind(value: object) -> None:
-    number = json_values.number_of(value)
+    number = values.number_of(value)
     _expect(number is None or math.isfinite(number), f"a number that is {number}")
-    moment = json_values.parse_time(value)
+    moment = parse_time(value)
     _expect(moment is None or math.isfinite(moment), f"a time that is {moment}")
-    json_values.integer_of(value)
-    json_values.boolean_of(value)
-    tags = json_values.tags_of(value)
+    values.integer_of(value)
+    values.boolean_of(value)
+    tags = values.tags_of(value)
     texts = (
-        json_values.text_of(value),
-        json_values.word_of(value),
-        *json_values.texts_of(value),
+        values.text_of(value),
+        values.word_of(value),
+        *values.texts_of(value),
         *tags,
         *tags.values(),
     )
     "".join(texts).encode()
     with _documented():
-        json_values.required(json_values.object_of(value, "a row"), "id", "a row")
+        values.required(values.object_of(value, "a row"), "id", "a row")
 
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence

@@ -19,8 +19,8 @@ from dcs_task_exporter.config.model import (
 )
 from dcs_task_exporter.config.secrets import read_secret, sendable
 from dcs_task_exporter.errors import CredentialsError
-from dcs_task_exporter.text.json_values import parse_time
 from dcs_task_exporter.text.redaction import Redactor
+from dcs_task_exporter.text.times import parse_time
 
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),

@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
-from dcs_task_exporter.tasks.models import StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from dcs_task_exporter.config.durations import parse_duration
 from dcs_task_exporter.config.secrets import read_secret
 from dcs_task_exporter.errors import CredentialsError, Problem
-from dcs_task_exporter.tasks.models import STATUS_WORDS
+from dcs_task_exporter.tasks.statuses import STATUS_WORDS
 
 _SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
     "access_key": ("access_key", "secret_key"),

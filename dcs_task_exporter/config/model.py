@@ -37,7 +37,7 @@ from dcs_task_exporter.config.types import (
     Url,
 )
 from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.tasks.models import Outcome, StatusTable
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 ENVIRONMENT: Final = "environment"
 """The name of the environment as the source of a configuration."""

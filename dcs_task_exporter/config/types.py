@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
-from dcs_task_exporter.text.json_values import parse_time
+from dcs_task_exporter.text.times import parse_time
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 

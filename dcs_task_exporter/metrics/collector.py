@@ -19,8 +19,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.tasks.models import StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, TaskMetrics
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 INSTANCE_LABELS: Final = ("project", "dcs_instance_id", "dcs_instance_name")
 INFO_LABELS: Final = (

@@ -25,8 +25,8 @@ from dcs_task_exporter.metrics.exposition import (
     takes_gzip,
 )
 from dcs_task_exporter.metrics.gzip_parts import Part
-from dcs_task_exporter.tasks.models import StatusTable
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 
 class Rendering:

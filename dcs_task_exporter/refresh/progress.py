@@ -13,7 +13,8 @@ from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutErr
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import log_fields
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from dcs_task_exporter.tasks.models import Outcome, Progress, StatusTable
+from dcs_task_exporter.tasks.models import Progress
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 logger = logging.getLogger(__name__)
 

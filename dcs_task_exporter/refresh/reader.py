@@ -15,8 +15,9 @@ from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN, listing_start
 from dcs_task_exporter.tasks.instance_state import Series
-from dcs_task_exporter.tasks.models import Instance, Listing, Outcome
+from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Failure
+from dcs_task_exporter.tasks.statuses import Outcome
 
 logger = logging.getLogger(__name__)
 

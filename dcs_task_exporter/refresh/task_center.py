@@ -114,19 +114,29 @@ class TaskCenter:
         """
         if self._clock.monotonic() < self._silent_until:
             return None
+        fields = {"project": self._project}
         try:
             return self._compare()
         except StoppedError:
             raise
         except (NotFoundError, ForbiddenError, BadRequestError) as error:
-            self._pause(error)
+            # Refused here: ask again when the next full pass is due.
+            self._silent_until = self._clock.monotonic() + self._interval
+            level = logging.DEBUG if self._is_reported else logging.WARNING
+            self._is_reported = True
+            logger.log(
+                level,
+                "the task center cannot be used here: every instance is read at each refresh",
+                extra={"fields": {**fields, **error.fields}},
+            )
         except ApiError as error:
-            fields = {"project": self._project, **error.fields}
-            logger.debug("the task center did not answer", extra={"fields": fields})
+            logger.debug(
+                "the task center did not answer", extra={"fields": {**fields, **error.fields}}
+            )
         except Exception:
             logger.exception(
                 "cannot ask the task center: every instance of the project is read",
-                extra={"fields": {"project": self._project}},
+                extra={"fields": fields},
             )
         return None
 
@@ -141,16 +151,6 @@ class TaskCenter:
             return None
         changed = [task for task in self._listed.values() if before.get(task.id) != task]
         return {task.id: task.instance_id for task in changed}
-
-    def _pause(self, error: ApiError) -> None:
-        """Ask again when the next full pass is due, and log that once."""
-        self._silent_until = self._clock.monotonic() + self._interval
-        if not self._is_reported:
-            self._is_reported = True
-            logger.warning(
-                "the task center cannot be used here: every instance is read at each refresh",
-                extra={"fields": {"project": self._project, **error.fields}},
-            )
 
     def _expect(
         self, changes: Mapping[str, str] | None, watched: Sequence[WatchedInstance]

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Task, TaskDetails
+from dcs_task_exporter.tasks.models import Task
 
 
 def encode(state: InstanceState) -> str:

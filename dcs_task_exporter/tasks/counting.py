@@ -23,10 +23,9 @@ from dcs_task_exporter.tasks.models import (
     EARLIEST_TIME,
     LATEST_AHEAD,
     Listing,
-    Outcome,
-    StatusTable,
     Task,
 )
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 SKEW_MARGIN: Final = 900.0
 """Seconds by which the cloud's clock may differ from ours: its gateway refuses more."""

@@ -15,7 +15,8 @@ from dcs_task_exporter.tasks.instance_state import (
     names_had,
     series_of,
 )
-from dcs_task_exporter.tasks.models import Instance, Listing, Outcome, Progress, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.statuses import Outcome
 
 RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
 """The name of a resize, and the one it had in 2021."""

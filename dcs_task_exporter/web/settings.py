@@ -7,7 +7,7 @@ from typing import Final
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.config.model import Config
-from dcs_task_exporter.tasks.models import StatusTable
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"

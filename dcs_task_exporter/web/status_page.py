@@ -10,8 +10,9 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Outcome, StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.text.display import shown
 from dcs_task_exporter.web.settings import HEALTHY_PATH, READY_PATH, WebSettings
 

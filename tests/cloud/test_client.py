@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.cloud.parsing import parse_details, parse_page, parse_task
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Task, TaskDetails, TaskPage
-from dcs_task_exporter.text.json_values import parse_time
+from dcs_task_exporter.tasks.models import Task
+from dcs_task_exporter.text.times import parse_time
 from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
 from tests.support.real_parts import TESTDATA
 
@@ -247,7 +249,7 @@ SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())
 
 def test_every_detail_is_read() -> None:
     """All 26 fields of the details are read, as numbers or as text."""
-    details = TaskDetails.from_json(
+    details = parse_details(
         {**SEED["tasks"][0]["details"], "enable_public_ip": "true", "enable_ssl": True}
         | {"public_ip_id": "id", "public_ip_address": "192.0.2.1", "rename_commands": ["KEYS"]}
     )
@@ -312,7 +314,7 @@ def test_any_json_is_a_page_or_a_clear_error() -> None:
         }
         body = {"tasks": [row, chance.choice(leaves)][: chance.randint(0, 2)]}
         try:
-            page = TaskPage.from_json(body, Task.from_json)
+            page = parse_page(body, parse_task)
         except InvalidResponseError:
             continue
         else:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, STATUS_WORDS, Outcome
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES
+from dcs_task_exporter.tasks.statuses import STATUS_WORDS, Outcome
 from tests.support import promql
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import running

@@ -24,15 +24,16 @@ from prometheus_client import generate_latest
 
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.cloud import responses
+from dcs_task_exporter.cloud.parsing import parse_details
 from dcs_task_exporter.cloud.responses import date_of
+from dcs_task_exporter.cloud.values import id_of, integer_of, number_of, text_of
 from dcs_task_exporter.config.model import load_config
 from dcs_task_exporter.errors import ApiError, InvalidResponseError, ThrottledError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, traceback_of
 from dcs_task_exporter.simulator.faults import Reply, gateway_error, json_reply
-from dcs_task_exporter.tasks.models import TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.text.display import MAX_LABEL, MAX_TEXT, identifier, shown
-from dcs_task_exporter.text.json_values import id_of, integer_of, number_of, text_of
 from dcs_task_exporter.text.redaction import REDACTED, Redactor
 from tests.support.clouds import (
     ACCESS_KEY,
@@ -118,7 +119,7 @@ def test_odd_numbers_are_unknown(value: str) -> None:
 @pytest.mark.parametrize("value", ["1e400", "Infinity", float("inf"), float("nan"), 1e300, 10**300])
 def test_infinity_is_no_capacity(value: object) -> None:
     """Infinity, and what a byte count of it would be, is no capacity."""
-    assert TaskDetails.from_json({"old_capacity": value}).old_capacity is None
+    assert parse_details({"old_capacity": value}).old_capacity is None
     assert number_of(value) is None
     assert integer_of(value) is None
 

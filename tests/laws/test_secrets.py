@@ -25,7 +25,8 @@ from dcs_task_exporter.errors import ApiError, ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, set_up_logging
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from dcs_task_exporter.tasks.models import StatusTable, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.statuses import StatusTable
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import PROJECT, SettableClock
 

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import generate_latest
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Instance, Progress, StatusTable, Task
+from dcs_task_exporter.tasks.models import Instance, Progress, Task
+from dcs_task_exporter.tasks.statuses import StatusTable
 from tests.support.clouds import samples, scrape, value, world
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
@@ -142,24 +142,3 @@ def test_a_question_that_comes_too_late_is_not_asked() -> None:
 def test_nothing_is_asked_after_the_end() -> None:
     """A read that ends after the exporter was stopped asks nothing more."""
     assert asked_after(1.0, stopped=True) == ([], ["i0", "i1"])
-
-
-@pytest.mark.parametrize(
-    ("body", "progress"),
-    [
-        ({"progress": 30, "remain_time": 100}, Progress(0.3, 100)),
-        ({"progress": "100", "remain_time": None}, Progress(1, None)),
-        ({"progress": 140, "remain_time": -1}, Progress(1, 0)),
-        ({"remain_time": 5}, Progress(None, 5)),
-    ],
-)
-def test_parsing(body: object, progress: Progress) -> None:
-    """Numbers may be text; what is out of range is cut to it."""
-    assert Progress.from_json(body) == progress
-
-
-@pytest.mark.parametrize("body", [{}, {"progress": "soon"}, [], None, {"error_code": "DCS.4802"}])
-def test_no_progress_in_it(body: object) -> None:
-    """A body without either number is an invalid answer."""
-    with pytest.raises(InvalidResponseError):
-        Progress.from_json(body)

@@ -28,8 +28,9 @@ from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
 from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task, TaskDetails
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, scrape, value, world
 from tests.support.real_parts import TESTDATA
 

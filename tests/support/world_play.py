@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Rendering
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
@@ -273,16 +273,16 @@ class World:
     def live(self) -> None:
         """Start a process."""
         semantics, chance = self.semantics, self.chance
-        around = Surroundings(self.now, lambda: self.steady, self.wait, lambda: 0.5)
+        clock = Clock(self.now, lambda: self.steady)
         self.telemetry = ApiTelemetry()
         caller = ApiCaller(
             "prod",
-            1,
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
             Key(),
-            RequestBudget(1000.0, monotonic=lambda: self.steady, wait=self.wait),
+            RateLimit(1000.0, clock, self.wait),
             self.telemetry,
-            around,
+            Retries(1, self.wait, lambda: 0.5),
+            clock,
         )
         settings = ClientSettings(
             "prod",
@@ -294,11 +294,10 @@ class World:
             max_pages=semantics.max_pages,
         )
         path = Path(self.folder.name) / "state.db"
-        clock = Clock(self.now, lambda: self.steady)
         file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
-        self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
+        self.client = DcsClient(settings, caller, clock, timekeeper.latest)
         self.refresher = Refresher(
             [
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)

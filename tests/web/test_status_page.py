@@ -11,8 +11,10 @@ import pytest
 from starlette.types import Message
 
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Instance, Outcome, StatusTable, Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Instance, Task
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus

@@ -1,0 +1,94 @@
+"""Parsing at the edge: what odd answers become."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from dcs_task_exporter.cloud.parsing import parse_page, parse_progress, parse_task
+from dcs_task_exporter.errors import InvalidResponseError
+from dcs_task_exporter.tasks.models import Progress
+
+
+def test_half_a_surrogate_pair() -> None:
+    """A text that is valid JSON but no valid Unicode does not cost the whole exposition."""
+    task = parse_task(json.loads('{"id": "a", "name": "EX\\ud83d", "error_code": "\\udc80"}'))
+
+    class Shown(Collector):
+        def collect(self) -> list[GaugeMetricFamily]:
+            family = GaugeMetricFamily("x", "X.", labels=["a", "b"])
+            family.add_metric([task.name, task.error_code], 1)
+            return [family]
+
+    registry = CollectorRegistry()
+    registry.register(Shown())
+
+    assert b'a="EX?"' in generate_latest(registry)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"task_count": 3, "tasks": None},
+        {"task_count": "3"},
+        {"tasks": None, "error_code": "DCS.5000"},
+    ],
+)
+def test_contradiction(body: object) -> None:
+    """An answer that counts tasks, or errs, but lists none, is not taken for "no tasks"."""
+    with pytest.raises(InvalidResponseError):
+        parse_page(body, parse_task)
+
+
+@pytest.mark.parametrize("body", [{"task_count": 0}, {"tasks": []}, {"task_count": 5, "tasks": []}])
+def test_no_tasks(body: object) -> None:
+    """An answer without tasks is one: beyond the last page a total may stand beside it."""
+    assert parse_page(body, parse_task).tasks == ()
+
+
+def test_nothing_personal_is_kept() -> None:
+    """Unless it is wanted, neither the user nor an account nor an address is kept."""
+    row = {
+        "id": "a",
+        "user_name": "alice",
+        "details": {
+            "account_name": "bob",
+            "source_ip": "192.0.2.1",
+            "target_ip": "192.0.2.2",
+            "node_name": "node-192.0.2.3",
+            "replica_ip": "192.0.2.4",
+            "public_ip_address": "192.0.2.5",
+            "new_port": 6380,
+        },
+    }
+    kept = parse_task(row, personal=False)
+
+    assert not re.search(r"alice|bob|192\.0\.2", repr(kept))
+    assert kept.details.new_port == 6380
+    assert len(re.findall(r"192\.0\.2", repr(parse_task(row)))) == 5
+
+
+@pytest.mark.parametrize(
+    ("body", "progress"),
+    [
+        ({"progress": 30, "remain_time": 100}, Progress(0.3, 100)),
+        ({"progress": "100", "remain_time": None}, Progress(1, None)),
+        ({"progress": 140, "remain_time": -1}, Progress(1, 0)),
+        ({"remain_time": 5}, Progress(None, 5)),
+    ],
+)
+def test_parsing(body: object, progress: Progress) -> None:
+    """Numbers may be text; what is out of range is cut to it."""
+    assert parse_progress(body) == progress
+
+
+@pytest.mark.parametrize("body", [{}, {"progress": "soon"}, [], None, {"error_code": "DCS.4802"}])
+def test_no_progress_in_it(body: object) -> None:
+    """A body without either number is an invalid answer."""
+    with pytest.raises(InvalidResponseError):
+        parse_progress(body)
