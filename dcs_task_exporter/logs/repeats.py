@@ -71,7 +71,7 @@ class Repeats:
             if held.number:
                 if not forget:
                     self._hold(kind, held.record)
-                yield _with_fields(held.record, {REPEATED: held.number})
+                yield _with_number(held.record, held.number)
 
     def until_next(self) -> float | None:
         """Return the seconds until a minute ends, or None if no line is held."""
@@ -102,12 +102,12 @@ def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
     """Return a record that keeps no traceback, and with it none of the objects in its frames."""
     if not record.exc_info:
         return record
-    texts = {key: str(value) for key, value in getattr(record, "fields", {}).items()}
-    kept = _with_fields(record, {**texts, "error": str(record.exc_info[1])})
-    kept.exc_info = kept.exc_text = None
-    return kept
+    fields = {**getattr(record, "fields", {}), "error": record.exc_info[1]}
+    texts = {key: str(value) for key, value in fields.items()}
+    kept = {**record.__dict__, "exc_info": None, "exc_text": None, "fields": texts}
+    return logging.makeLogRecord(kept)
 
 
-def _with_fields(record: logging.LogRecord, fields: dict[str, object]) -> logging.LogRecord:
-    own = getattr(record, "fields", {})
-    return logging.makeLogRecord({**record.__dict__, "fields": {**own, **fields}})
+def _with_number(record: logging.LogRecord, number: int) -> logging.LogRecord:
+    fields = {**getattr(record, "fields", {}), REPEATED: number}
+    return logging.makeLogRecord({**record.__dict__, "fields": fields})

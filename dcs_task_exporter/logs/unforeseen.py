@@ -23,7 +23,7 @@ class UnforeseenErrors:
         self._lock = threading.Lock()
         self._logged: set[tuple[type, tuple[str, int] | None]] = set()
 
-    def tell(
+    def log(
         self,
         message: str,
         error: BaseException,
