@@ -38,7 +38,7 @@ from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
-from dcs_task_exporter.tasks.counting import CountingRules, count, listing_start
+from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
@@ -249,7 +249,7 @@ def _tasks_shown(transport: Transport) -> bytes:
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
         told = listing.answered_at
         _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
-        state = reveal(count(state, listing, now, RULES), state.shown)
+        state = reveal(count_new(state, listing, now, RULES)[0], state.shown)
     shown = task_metrics(state, listing, NOW + 60, RULES)
     return _page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
 

@@ -92,7 +92,7 @@ def task_metrics(
     rules: CountingRules,
     progress: Mapping[str, Progress] | None = None,
 ) -> TaskMetrics:
-    """Return the metrics of an instance after `count` and `reveal`.
+    """Return the metrics of an instance after `count_new` and `reveal`.
 
     `progress` is that of active tasks, by their ids.
     """
