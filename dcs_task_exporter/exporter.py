@@ -18,13 +18,13 @@ from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.logs.queue import lines_lost
+from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Rendering
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
-    TaskDurations,
     register_process_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper

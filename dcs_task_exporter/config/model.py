@@ -130,7 +130,7 @@ class DiscoveryConfig(_Section):
 
 
 class TaskCenterConfig(_Section):
-    """Whether the task centre of the project decides which instances need to be read."""
+    """Whether the task center of the project decides which instances need to be read."""
 
     enabled: bool = False
     full_pass_interval: LongDuration = 600.0
@@ -208,7 +208,7 @@ class StateConfig(_Section):
 
 
 class StatusWordsConfig(_Section):
-    """More status words than those that are known, by what they mean."""
+    """More status words than the known ones, by their meaning."""
 
     success: tuple[str, ...] = ()
     failure: tuple[str, ...] = ()
@@ -235,6 +235,13 @@ class Config(_Section):
     status_words: StatusWordsConfig = StatusWordsConfig()
 
 
+_DEFAULTS: Final[Mapping[str, float]] = {
+    **CollectorConfig().model_dump(),
+    **TaskCenterConfig().model_dump(),
+}
+"""The defaults, by key, of the durations that `cross_check` compares."""
+
+
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """Read and check a configuration file, and the files that it names.
 
@@ -242,7 +249,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """
 
     def check(data: object) -> list[Problem]:
-        return cross_check(data) + unusable_files(data)
+        return cross_check(data, _DEFAULTS) + unusable_files(data)
 
     return parse(Config, read_text(path), str(path), environ, check)
 
@@ -252,13 +259,13 @@ def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
 
     Raises `ConfigError` with every mistake in it.
     """
-    return parse(Config, text, source, environ, cross_check)
+    return parse(Config, text, source, environ, lambda data: cross_check(data, _DEFAULTS))
 
 
 def config_of_environment(environ: Mapping[str, str]) -> Config:
     """Return the configuration of an exporter without a file: all instances of one project.
 
-    Raises `ConfigError` when the environment names no region or holds what is no region.
+    Raises `ConfigError` when the environment names no region, or an impossible one.
     """
     found = {
         key: next((environ[name].strip() for name in names if environ.get(name, "").strip()), "")

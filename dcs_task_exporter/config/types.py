@@ -116,7 +116,7 @@ Url = Annotated[
         _has_only_a_path, "a URL of scheme, host, port and path only: no user, password, ? or #"
     ),
     _needs(
-        _is_private, "http would send what is signed in the clear: use https (http: loopback only)"
+        _is_private, "http would send signed requests in the clear: use https (http: loopback only)"
     ),
     AfterValidator(lambda url: url.rstrip("/")),
 ]

@@ -128,7 +128,7 @@ class Discovery:
         except ApiError as error:
             self._fail(f"{error.reason}: {error.message}")
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this search
-            self._unforeseen.tell("discovery broke", error, {"project": self.project})
+            self._unforeseen.log("discovery broke", error, {"project": self.project})
             self._fail(f"{InternalError.reason}: {type(error).__name__}, see the log")
         finally:
             self._finish()

@@ -25,8 +25,6 @@ LIBRARY_OBJECTS: Final[Mapping[str, str]] = {
     "cloud/transport.py: request": "requests' own way to send a prepared request elsewhere",
     "flags.py: parser": "argparse writes its help from these attributes",
     "logs/formats.py: root": "the root logger gets one handler, in place of those it had",
-    "logs/queue.py: made": "a LogRecord is filled as `extra` fills it",
-    "logs/queue.py: told": "a LogRecord is filled as `extra` fills it",
     "web/app.py: app.router": "Starlette has no parameter for it",
     "web/web_config.py: context": "an SSLContext is configured by its attributes",
     "web/web_config.py: handshake": "the ssl module changes a handshake's context that way",
