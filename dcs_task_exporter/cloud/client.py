@@ -28,12 +28,12 @@ from dcs_task_exporter.cloud.parsing import (
     InstancePage,
     Row,
     TaskPage,
+    TaskParser,
     parse_center_task,
     parse_instance,
     parse_instances,
     parse_page,
     parse_progress,
-    parse_task,
 )
 from dcs_task_exporter.cloud.project import ProjectId
 from dcs_task_exporter.cloud.request import ApiCaller
@@ -97,7 +97,7 @@ class DcsClient:
         self._tasks: ListingReader[Task] = self._reader(LIST_TASKS)
         self._center_memory = ListingMemory[CenterTask]()
         self._center_tasks: ListingReader[CenterTask] = self._reader(LIST_CENTER_TASKS)
-        self._parse_task = partial(parse_task, personal=settings.personal)
+        self._parser = TaskParser(personal=settings.personal)
         self._warned: set[str] = set()
 
     def project_id(self, deadline: float) -> str:
@@ -115,7 +115,7 @@ class DcsClient:
         memory.begin()
         path = f"/instances/{quote(instance_id, safe='')}/tasks"
         pages = self._pages(
-            LIST_TASKS, path, start, deadline, self._parse_task, memory, instance_id
+            LIST_TASKS, path, start, deadline, self._parser.task, memory, instance_id
         )
 
         def fetch(place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Task]]:
@@ -200,8 +200,9 @@ class DcsClient:
         """Return a function that fetches the pages of a listing of tasks."""
         moment = datetime.fromtimestamp(max(0.0, start), tz=timezone.utc)
         since = moment.strftime("%Y%m%d%H%M%S")
-        first = self._call(operation, path, deadline, partial(parse_page, parse=parse), subject)
-        later = replace(first, parse=partial(parse_page, parse=parse, is_first=False))
+        page = partial(parse_page, parse=parse, known=memory.rows or ())
+        first = self._call(operation, path, deadline, page, subject)
+        later = replace(first, parse=partial(page, is_first=False))
         first = replace(first, memory=memory.first_page)
 
         def fetch(place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Row]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dcs_task_exporter.errors import InvalidResponseError
-from dcs_task_exporter.text.display import identifier, label
+from dcs_task_exporter.text.display import MAX_LABEL, identifier, label
 
 MAX_NUMBER: Final = 1e15
 """Largest number that is read: beyond it, infinity too, is no capacity, port or progress."""
@@ -39,6 +39,8 @@ def required(row: Mapping[str, Any], key: str, subject: str) -> str:
 
 def text_of(value: object) -> str:
     """Return a text, a number or a boolean as a label, and anything else as the empty text."""
+    if type(value) is str and len(value) <= MAX_LABEL and value.isprintable():
+        return value.strip()  # nearly always
     return label(_plain(value))
 
 
@@ -71,12 +73,16 @@ def number_of(value: object) -> float | None:
 
 def integer_of(value: object) -> int | None:
     """Return a whole number of a sensible size, also one that is written as text, or None."""
+    if type(value) is int and abs(value) <= MAX_NUMBER:
+        return value
     number = number_of(value)
     return None if number is None else int(number)
 
 
 def boolean_of(value: object) -> bool | None:
     """Return a boolean, also one that is written as text, or None."""
+    if isinstance(value, bool):
+        return value
     word = text_of(value).lower()
     return word == "true" if word in ("true", "false") else None
 
