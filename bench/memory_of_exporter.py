@@ -52,9 +52,9 @@ def growth(instances: int, load: Load, scrapes: int) -> Sequence[float]:
 
 
 def _scrape(made: Exporter, scrape: ScrapeRequest) -> None:
-    shown = made.renderer.exposition(scrape).shown
-    if shown is not None:
-        made.fleet.delivered(shown.snapshots, shown.number)
+    counters = made.renderer.exposition(scrape).counters
+    if counters is not None:
+        made.fleet.delivered(counters.snapshots, counters.number)
 
 
 def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> None:

@@ -18,13 +18,13 @@ from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.logs.queue import lines_lost
-from dcs_task_exporter.metrics.renderer import Rendering
+from dcs_task_exporter.metrics.durations import TaskDurations
+from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ClockTelemetry,
     DiscoveryTelemetry,
     ExporterTelemetry,
-    TaskDurations,
     register_process_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
@@ -111,7 +111,7 @@ class Exporter:
             requests_per_second=config.collector.requests_per_second,
             interval=config.collector.refresh_interval,
         )
-        self.renderer = Rendering(
+        self.renderer = Renderer(
             self._scraped,
             self._own_metrics(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
@@ -218,5 +218,4 @@ class Exporter:
 
     def _keep_only(self, project: str, instance_ids: Collection[str]) -> None:
         """Forget the instances of a project that are no longer watched."""
-        self.renderer.forget_all_but(instance_ids)
         self.clients[project].forget_all_but(instance_ids)

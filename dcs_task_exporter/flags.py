@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
@@ -23,6 +23,8 @@ from dcs_task_exporter.web.settings import WebSettings
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
 DEFAULT_COMMAND: Final = "serve"
+
+Value = TypeVar("Value")
 
 
 class UsageError(ExporterError):
@@ -52,36 +54,36 @@ class Command:
     epilog: str = ""
 
 
-def _listen_address(text: str) -> tuple[str, int]:
-    try:
-        return parse_listen_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _checked(parse: Callable[[str], Value], hint: str = "") -> Callable[[str], Value]:
+    """Return a parser whose `ValueError` becomes an error of the flag, with `hint` as its text."""
+
+    def parse_word(word: str) -> Value:
+        try:
+            return parse(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(hint.format(word) or str(error)) from None
+
+    return parse_word
 
 
-def _url_path(text: str) -> str:
-    message = f"not a path for metrics: {text!r}; write it like /metrics"
-    if text == "/":
-        raise argparse.ArgumentTypeError(message)
-    try:
-        return WebSettings(telemetry_path=text).telemetry_path
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
+def _path_of_metrics(word: str) -> str:
+    if word == "/":  # the status page
+        raise ValueError
+    return WebSettings(telemetry_path=word).telemetry_path
 
 
-def _file(text: str) -> Path:
-    if not text:
-        message = "expected the name of a file, not an empty text"
-        raise argparse.ArgumentTypeError(message)
-    return Path(text)
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError
+    return Path(word)
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        message = f"expected a whole number, not {text!r}"
-        raise argparse.ArgumentTypeError(message) from None
+_FILE: Final = _checked(_path, "expected the name of a file, not an empty text")
+_NUMBER: Final = _checked(int, "expected a whole number, not {!r}")
+_ADDRESS: Final = _checked(parse_listen_address)
+_URL_PATH: Final = _checked(
+    _path_of_metrics, "not a path for metrics: {!r}; write it like /metrics"
+)
 
 
 def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Flag:
@@ -101,34 +103,34 @@ def _value(name: str, type_: object, metavar: str, text: str, default: object = 
 def _web(address: str) -> tuple[Flag, ...]:
     listen = {
         "action": "append",
-        "type": _listen_address,
+        "type": _ADDRESS,
         "metavar": "HOST:PORT",
         "help": f"address to listen on; may be repeated (default: {address})",
     }
     path = "path of the metrics (default: /metrics)"
     return (
         Flag("--web.listen-address", [parse_listen_address(address)], listen),
-        _value("--web.telemetry-path", _url_path, "PATH", path, "/metrics"),
+        _value("--web.telemetry-path", _URL_PATH, "PATH", path, "/metrics"),
     )
 
 
 _CONFIG: Final = (
     _value(
         "--config.file",
-        _file,
+        _FILE,
         "PATH",
         f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
     ),
     _value(
         "--total-shards",
-        _number,
+        _NUMBER,
         "N",
         "number of exporters that share the instances (default: 1)",
         1,
     ),
     _value(
         "--shard",
-        _number,
+        _NUMBER,
         "I",
         "number of this exporter among them, from 0 (default: the number of the StatefulSet's pod)",
     ),
@@ -139,7 +141,7 @@ _LOG: Final = (
 )
 _WEB_CONFIG: Final = _value(
     "--web.config.file",
-    _file,
+    _FILE,
     "PATH",
     "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
 )

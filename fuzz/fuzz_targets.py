@@ -15,13 +15,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 from unittest import mock
 
 import urllib3
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from requests.auth import AuthBase
@@ -35,10 +36,9 @@ from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
-from dcs_task_exporter.metrics.blocks import END, InstanceBlocks
-from dcs_task_exporter.metrics.collector import TaskCollector
-from dcs_task_exporter.metrics.exposition import choose_format
-from dcs_task_exporter.tasks.counting import CountingRules, count, listing_start
+from dcs_task_exporter.metrics.exposition import ScrapeRequest
+from dcs_task_exporter.metrics.renderer import Renderer
+from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
@@ -232,27 +232,12 @@ def _deadline() -> float:
     return _Clock().passed + TIME_LIMIT
 
 
-@dataclass(slots=True)
-class _Page:
-    """Renders snapshots as a scrape gets them."""
-
-    blocks: InstanceBlocks = field(
-        default_factory=lambda: InstanceBlocks(
-            TaskCollector(tuple, personal=True, tags=("key1", "key2"))
-        )
+def _page(snapshots: Sequence[Snapshot]) -> bytes:
+    """Render snapshots as a scrape gets them."""
+    renderer = Renderer(
+        lambda _: snapshots, CollectorRegistry(), personal=True, tags=("key1", "key2")
     )
-
-    def of(self, snapshots: Sequence[Snapshot]) -> bytes:
-        """Return the whole text, and remember nothing of it."""
-        encoder, content_type = choose_format("application/openmetrics-text;version=1.0.0")
-        text = self.blocks.render(snapshots, encoder, content_type)
-        self.blocks.forget_all_but(())
-        return text + END
-
-
-@cache
-def _page() -> _Page:
-    return _Page()
+    return renderer.exposition(ScrapeRequest("application/openmetrics-text;version=1.0.0")).body
 
 
 def _tasks_shown(transport: Transport) -> bytes:
@@ -264,9 +249,9 @@ def _tasks_shown(transport: Transport) -> bytes:
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
         told = listing.answered_at
         _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
-        state = reveal(count(state, listing, now, RULES), state.shown)
+        state = reveal(count_new(state, listing, now, RULES)[0], state.shown)
     shown = task_metrics(state, listing, NOW + 60, RULES)
-    return _page().of([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
+    return _page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
 
 
 def error_answers(data: bytes) -> Sequence[bytes]:
@@ -289,7 +274,7 @@ def instances(data: bytes) -> Sequence[bytes]:
     texts: list[bytes] = []
     with _documented():
         found = _client(_Canned(answers_in(data))).list_instances(_deadline())
-        texts.append(_page().of([Snapshot(instance) for instance in found]))
+        texts.append(_page([Snapshot(instance) for instance in found]))
     return texts
 
 

@@ -246,7 +246,7 @@ class ApiCaller:
     ) -> ApiError:
         """Log an unforeseen error once; return the error that its answer stands for even so."""
         fields = {"project": self._project, "operation": operation}
-        self._unforeseen.tell(message, error, fields, redact)
+        self._unforeseen.log(message, error, fields, redact)
         text = f"internal error ({type(error).__name__}): see the log"
         status = None if answer is None else answer.status
         if status is None or status < HTTPStatus.MULTIPLE_CHOICES:

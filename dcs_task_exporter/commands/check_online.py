@@ -5,6 +5,7 @@ Its last line is the verdict.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -54,7 +55,9 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
         warn_of_problems(exporter)
     finally:
         exporter.stop()
-    # After the last line of the log.
+    # The log is written by a thread; the verdict comes after its last line.
+    for handler in logging.getLogger().handlers:
+        handler.close()
     if failures:
         say(f"FAILED: {'; '.join(failures)}")
     else:

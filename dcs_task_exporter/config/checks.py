@@ -25,17 +25,20 @@ _SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
     "token": ("token",),
 }
 _PAIRS: Final = (
-    ("max_staleness", 3600.0, "min_refresh_interval", 15.0),
-    ("max_staleness", 3600.0, "refresh_interval", 0.0),
-    ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
+    ("max_staleness", "min_refresh_interval"),
+    ("max_staleness", "refresh_interval"),
+    ("default_scrape_timeout", "scrape_timeout_offset"),
 )
-"""Of each pair the first must not be shorter; with their defaults."""
+"""Keys of `collector`: the first of each pair must be longer than the second."""
 
 _BOOLEAN: Final = TypeAdapter(bool)
 
 
-def cross_check(data: object) -> list[Problem]:
-    """Return the mistakes that only several keys together show."""
+def cross_check(data: object, defaults: Mapping[str, float]) -> list[Problem]:
+    """Return the mistakes that only several keys together show.
+
+    `defaults` has the seconds of the durations, by key.
+    """
     projects = list(_sections(data, "projects"))
     names = [(f"projects[{at}].name", project.get("name")) for at, project in projects]
     ids = [
@@ -47,19 +50,19 @@ def cross_check(data: object) -> list[Problem]:
         *_repeated(names),
         *(problem for at, project in projects for problem in _project(f"projects[{at}]", project)),
         *_repeated(ids),
-        *_durations(_section(data, "collector")),
+        *_durations(_section(data, "collector"), defaults),
         *_tag_labels(_section(data, "collector")),
-        *_full_passes(data),
+        *_full_passes(data, defaults),
         *_status_words(_section(data, "status_words")),
     ]
 
 
-def _full_passes(data: object) -> Iterator[Problem]:
+def _full_passes(data: object, defaults: Mapping[str, float]) -> Iterator[Problem]:
     """Report a full pass so seldom that data are too old before the next one."""
-    longest = _seconds(_section(data, "collector"), "max_staleness", 3600.0)
+    longest = _seconds(_section(data, "collector"), "max_staleness", defaults)
     for at, project in _sections(data, "projects"):
         center = _section(project, "task_center")
-        interval = _seconds(center, "full_pass_interval", 600.0)
+        interval = _seconds(center, "full_pass_interval", defaults)
         if _enabled(center) and interval >= longest:
             path = f"projects[{at}].task_center.full_pass_interval"
             yield Problem(path, "must be shorter than collector.max_staleness")
@@ -146,10 +149,11 @@ def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Proble
         yield Problem(f"{path}.security_token", message)
 
 
-def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
-    for longer, longer_default, shorter, shorter_default in _PAIRS:
-        most = _seconds(section, longer, longer_default)
-        least = _seconds(section, shorter, shorter_default)
+def _durations(
+    section: Mapping[object, object], defaults: Mapping[str, float]
+) -> Iterator[Problem]:
+    for longer, shorter in _PAIRS:
+        most, least = (_seconds(section, key, defaults) for key in (longer, shorter))
         if least >= most > 0:
             key = shorter if shorter in section else longer
             relation = "shorter" if key == shorter else "longer"
@@ -157,10 +161,10 @@ def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
             yield Problem(f"collector.{key}", f"must be {relation} than {other}")
 
 
-def _seconds(section: Mapping[object, object], key: str, default: float) -> float:
-    """Return a duration; NaN, which compares with nothing, where the schema reports it."""
+def _seconds(section: Mapping[object, object], key: str, defaults: Mapping[str, float]) -> float:
+    """Return a duration, or NaN, which compares with nothing, if the schema reports it."""
     try:
-        return parse_duration(section[key]) if key in section else default
+        return parse_duration(section[key]) if key in section else defaults[key]
     except ValueError:
         return math.nan
 
@@ -174,8 +178,8 @@ def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
             known = STATUS_WORDS.get(word.upper())
             before = known.value if known else meanings.setdefault(word.upper(), str(meaning))
             if before != meaning:
-                what = "known to the exporter" if known else "in this file already"
-                message = f"is {what} as {before}: it can have one meaning"
+                where = "known to the exporter" if known else "in this file already"
+                message = f"is {where} as {before}: it can have one meaning"
                 yield Problem(f"status_words.{meaning}[{at}]", message)
 
 

@@ -12,7 +12,7 @@ _UNITS: Final[Mapping[str, float]] = MappingProxyType(
     {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
 )
 DURATION_PATTERN: Final = r"(?=\d)" + "".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNITS)
-"""A regular expression of what Prometheus takes for a duration, less the bare 0."""
+"""A regular expression for the durations of Prometheus, except the bare 0."""
 
 _LONGEST: Final = 10 * _UNITS["y"]
 _LONGEST_AS_NUMBER: Final = 999_999  # a number of more digits could be a secret in a wrong key
@@ -21,7 +21,7 @@ _LONGEST_AS_NUMBER: Final = 999_999  # a number of more digits could be a secret
 def parse_duration(value: object) -> float:
     """Return the seconds of a duration as Prometheus writes it: ``30s``, ``1h30m``, ``500ms``, 0.
 
-    Raises `ValueError` with what to write instead.
+    Raises `ValueError` with a suggestion.
     """
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     if text == "0":
@@ -41,7 +41,7 @@ def parse_duration(value: object) -> float:
 
 
 def _needs_unit(value: object) -> str:
-    """Say which unit to add, with the number if it is a short one."""
+    """Return a suggestion of a unit, with the number if it is short."""
     if isinstance(value, int) and 0 < value <= _LONGEST_AS_NUMBER:
         return f"needs a unit: write {value}s for seconds, or as in 500ms, 5m, 1h30m, 7d"
     return "needs a unit, as in 500ms, 30s, 5m, 1h30m, 7d"

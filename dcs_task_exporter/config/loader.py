@@ -183,7 +183,7 @@ def _message(item: ErrorDetails, field: FieldInfo | None) -> str:
         return f"{later}must be one of {', '.join(_members(field))}"
     if item["input"] is None and kind != "missing":
         return "has no value: give it one, or remove the key"
-    text = _EXPECTED.get(kind) or _EXPECTED.get(kind.split("_")[0], "is not what is expected here")
+    text = _EXPECTED.get(kind) or _EXPECTED.get(kind.split("_")[0], "is of the wrong type")
     return text.format_map(context)
 
 

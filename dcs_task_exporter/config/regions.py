@@ -11,7 +11,7 @@ REGIONS: Final = """
     cn-north-2 cn-north-4 cn-north-9 cn-south-1 cn-south-2 cn-south-4 cn-southwest-2
     cn-southwest-3 eu-west-0 eu-west-101 la-north-2 la-south-2 me-east-1 my-kualalumpur-1
     na-mexico-1 ru-moscow-1 ru-northwest-2 sa-brazil-1 tr-west-1
-""".split()  # noqa: SIM905 - a list of 34 lines tells no more
+""".split()  # noqa: SIM905 - as a list it is 34 lines
 """The regions in the official SDK's table for DCS; a new region may be missing."""
 
 

@@ -55,8 +55,8 @@ def read_yaml(text: str) -> tuple[object, list[Problem]]:
         return None, [Problem("", "not YAML: a value that does not fit its tag")]
     if problems or isinstance(data, dict):
         return data, problems
-    what = "is empty" if data is None else "is no mapping of keys to values"
-    return None, [Problem("", what)]
+    message = "is empty" if data is None else "is no mapping of keys to values"
+    return None, [Problem("", message)]
 
 
 def _construct(text: str) -> tuple[object, list[Problem]]:

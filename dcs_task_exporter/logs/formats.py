@@ -1,6 +1,6 @@
 """Log lines in logfmt or JSON, from the standard library's logging.
 
-A message is a constant text; what varies is in ``extra={"fields": {...}}``, so that lines can be
+A message is a constant text; its values are in ``extra={"fields": {...}}``, so that lines can be
 searched by field.
 """
 
@@ -23,18 +23,16 @@ LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
 
 TRACEBACK: Final = "exception"
-"""The field that holds what `traceback_of` returns, which is bounded already."""
-
-_NOTHING: Final = (None, "")
+"""The field of a traceback, which `traceback_of` has bounded already."""
 
 MAX_FRAMES: Final = 20
-"""Most frames of a traceback that are logged, the innermost."""
+"""Most frames of a traceback that are logged: the innermost."""
 
 _LEVEL_NAMES: Final = {"WARNING": "warn", "CRITICAL": "error"}
 
 
 class _FieldFormatter(logging.Formatter):
-    """Turns a record into its fields: time, level, message, then those of the call."""
+    """Turns a record into its fields: time, level, message, then the fields of the call."""
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
@@ -43,23 +41,23 @@ class _FieldFormatter(logging.Formatter):
             "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
             "msg": shown(record.getMessage()),
         }
-        given = getattr(record, "fields", {})
-        found.update(
-            {key: _bounded(key, item) for key, item in given.items() if item not in _NOTHING}
-        )
+        for key, value in getattr(record, "fields", {}).items():
+            if value not in (None, ""):
+                is_bounded = key == TRACEBACK or isinstance(value, int | float)
+                found[key] = value if is_bounded else shown(str(value))
         if record.exc_info and record.exc_info[1]:
             found[TRACEBACK] = traceback_of(record.exc_info[1])
         return found
 
 
 def traceback_of(error: BaseException, redact: Callable[[str], str] = str) -> str:
-    """Return the innermost frames of an error and of its causes; no variables, and each line cut.
+    """Return the innermost frames of an error and of its causes, without variables.
 
-    `redact` takes the secrets out of it.
+    `redact` removes the secrets.
     """
-    told = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES)
-    # What an error says may be whole bodies: each line of it counts as one text.
-    lines = [redact(part).rstrip("\n") for part in told.format()]
+    formatted = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES).format()
+    # The text of an error may be a whole body: each of its lines is bounded.
+    lines = [redact(part).rstrip("\n") for part in formatted]
     return "\n".join(_shown_lines(part) for part in lines[-3 * MAX_FRAMES :])
 
 
@@ -84,12 +82,10 @@ class JsonFormatter(_FieldFormatter):
 
 
 def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
-    """Send the log of this process to `stream`, until what is returned is closed.
+    """Send the log of this process to `stream`, until the returned handler is closed.
 
-    Libraries are heard only from warnings on.
-
-    Warnings of Python are logged too, but for the one of each connection whose certificate is not
-    checked: the exporter says that once.
+    Of libraries, only warnings and errors are logged. Python's warnings are logged too, except the
+    one for each connection without a check of the certificate: the exporter says that once.
     """
     handler = LogQueue(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
@@ -98,17 +94,11 @@ def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
     root.setLevel(logging.WARNING)
     number = logging.WARNING if level == "warn" else logging.getLevelName(level.upper())
     logging.getLogger("dcs_task_exporter").setLevel(number)
-    # Its warnings quote what it could not parse of an answer: a secret may be echoed there.
+    # Its warnings quote an answer that it could not parse, and an answer may echo a secret.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("ignore", InsecureRequestWarning)
     return handler
-
-
-def _bounded(key: str, value: object) -> object:
-    if key == TRACEBACK or isinstance(value, int | float):
-        return value
-    return shown(str(value))
 
 
 def _logfmt(value: object) -> str:

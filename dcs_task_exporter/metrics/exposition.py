@@ -5,15 +5,17 @@ Pure but for the registry that is rendered: no clock, no network, no framework.
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
-from dcs_task_exporter.metrics.gzip_parts import Part, stream
 from dcs_task_exporter.tasks.snapshots import Snapshot
 
 MAX_SCRAPE_TIMEOUT: Final = 300.0
@@ -30,6 +32,12 @@ RENDER_MARGIN: Final = 2.0
 
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
+
+GZIP_LEVEL: Final = 1
+"""Higher levels take three times as long and save few bytes: lines are much alike."""
+
+GZIP_FORMAT: Final = zlib.MAX_WBITS | 16
+"""Makes zlib write gzip's head and end."""
 
 OPENMETRICS: Final = "application/openmetrics-text"
 VERSIONS: Final = {
@@ -48,12 +56,12 @@ PARTS: Final = (INSTANCES, EXPORTER)
 COUNTER_NAME: Final = "dcs_tasks_finished_total"
 """The metric whose values a scraper must have seen before they may grow."""
 
-Encoder = Callable[[CollectorRegistry], bytes]
+Encoder = Callable[[Collector], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """The instances whose counters an answer shows; `number` grows from answer to answer."""
+class InstanceCounters:
+    """The snapshots whose counters an answer shows; a later answer has a higher `number`."""
 
     snapshots: Sequence[Snapshot]
     number: int
@@ -63,14 +71,14 @@ class Shown:
 class Exposition:
     """The body of one answer, and the headers that describe it.
 
-    `size` is that of the body before compression, in bytes; `shown` is None where the answer has
-    no counters that must be seen before they grow.
+    `size` is that of the body before compression, in bytes. `counters` are those that the scraper
+    has once the answer is delivered; None if it shows none.
     """
 
     body: bytes
     headers: dict[str, str]
     size: int
-    shown: Shown | None = None
+    counters: InstanceCounters | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,33 +121,26 @@ def time_to_hand_over(rendering: float, size: int) -> float:
 
 
 def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
-    """Render a registry the way that a scrape asks for it."""
+    """Render a registry as a scrape asks for it."""
     encoder, content_type = choose_format(request.accept)
-    # A restricted registry has all that an encoder uses, though it is no CollectorRegistry.
-    chosen = (
-        cast("CollectorRegistry", registry.restricted_registry(request.names))
-        if request.names
-        else registry
-    )
-    return packed(encoder(chosen), content_type, request)
+    chosen = registry.restricted_registry(request.names) if request.names else registry
+    body = encoder(chosen)
+    compress = len(body) > GZIP_MINIMUM and takes_gzip(request)
+    return answer([body], content_type, compress=compress)
 
 
-def packed(
-    body: bytes,
-    content_type: str,
-    request: ScrapeRequest,
-    beginning: Sequence[Part] = (),
-) -> Exposition:
-    """Return the answer with this body, compressed if that is asked for and pays.
-
-    A `beginning` is compressed already, and the body goes on from there.
-    """
+def answer(pieces: Iterable[bytes], content_type: str, *, compress: bool) -> Exposition:
+    """Return the answer with these pieces as its body."""
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    size = len(body) + sum(part.size for part in beginning)
-    if beginning or (len(body) > GZIP_MINIMUM and takes_gzip(request)):
-        body = stream(beginning, body)
+    deflate = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT)
+    body, size = io.BytesIO(), 0
+    for piece in pieces:  # piece by piece: the text of many instances is large
+        size += len(piece)
+        body.write(deflate.compress(piece) if compress else piece)
+    if compress:
+        body.write(deflate.flush())
         headers["Content-Encoding"] = "gzip"
-    return Exposition(body, headers, size)
+    return Exposition(body.getvalue(), headers, size)
 
 
 def _positive(text: str | None) -> float | None:
@@ -151,10 +152,14 @@ def _positive(text: str | None) -> float | None:
 
 
 def choose_format(accept: str) -> tuple[Encoder, str]:
-    """Return the encoder and the content type that the client likes best of those there are."""
+    """Return the encoder and the content type that the client prefers.
+
+    The library's own choice ignores weights, answers in versions that it does not have
+    (``version=2.0.0-rc0``), and fails at a version that is no number.
+    """
     offers = [(_quality(part), part) for part in accept.split(",") if _is_known(part)]
     best = max(offers, key=lambda offer: offer[0], default=(0.0, ""))
-    return cast("tuple[Encoder, str]", choose_encoder(best[1] if best[0] > 0 else ""))
+    return choose_encoder(best[1] if best[0] > 0 else "")
 
 
 def _is_known(part: str) -> bool:
@@ -163,7 +168,7 @@ def _is_known(part: str) -> bool:
 
 
 def takes_gzip(request: ScrapeRequest) -> bool:
-    """Whether the client can read a compressed answer."""
+    """Return whether the client takes gzip; for the library, ``gzip;q=0`` would say so too."""
     codings = request.accept_encoding.split(",")
     parts = [part for part in codings if part.split(";")[0].strip() == "gzip"]
     return any(_quality(part) > 0 for part in parts)

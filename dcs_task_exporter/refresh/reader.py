@@ -59,7 +59,7 @@ class InstanceReader:
             self.fail(watched, error, began)
             return False
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this read
-            self._unforeseen.tell(
+            self._unforeseen.log(
                 "the refresh of an instance broke", error, log_fields(watched.instance)
             )
             message = f"internal error ({type(error).__name__}): see the log"

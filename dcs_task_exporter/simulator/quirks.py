@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How this cloud decides what the documents do not say; the defaults are the likely ones."""
+    """The behavior that the documents leave open; the defaults are the likely ones."""
 
     start_parameter: Literal["start_time", "begin_time", "both", "neither"] = "start_time"
     order: Literal["newest", "oldest", "shuffled"] = "newest"

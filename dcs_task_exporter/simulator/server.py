@@ -30,7 +30,6 @@ class CloudServer:
         self, cloud: SimulatedCloud, port: int = 0, tls: ssl.SSLContext | None = None
     ) -> None:
         self.cloud = cloud
-        self.stopping = threading.Event()
         self._tls = tls
         self._server = _Server(("127.0.0.1", port), _handler(self), tls)
         self._thread = threading.Thread(
@@ -49,8 +48,7 @@ class CloudServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release what hangs, and stop."""
-        self.stopping.set()
+        """End all requests, and stop."""
         self.cloud.faults.clear()
         self._server.shutdown()
         self._server.server_close()
@@ -80,10 +78,10 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._open.discard(request)
 
     def handle_error(self, *_: Any) -> None:
-        """Be silent about clients that go away: that is what they do in tests."""
+        """Ignore clients that go away, as they do in tests."""
 
     def close_connections(self) -> None:
-        """Close what keep-alive holds open."""
+        """Close the connections that keep-alive holds open."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -3,7 +3,7 @@
 A state is committed before its counts are exposed, so the file is never behind the metrics. Where
 that cannot be kept, because the disk is full, the file is removed: the next start then begins anew
 instead of exposing counters that fall. All that was saved is in memory as well, so a file that is
-deleted, replaced or cut is written anew. `docs/counting.md` says what users may rely on.
+deleted, replaced or cut is written anew. `docs/counting.md` has the promises to users.
 """
 
 from __future__ import annotations

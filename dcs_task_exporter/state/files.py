@@ -49,7 +49,7 @@ class DatabaseFiles:
         self._noted = self._traces()
 
     def change(self) -> str:
-        """Return what happened to the files since they were noted, or the empty text."""
+        """Return how the files changed since they were noted, or the empty text."""
         names = ("", "its latest part, the -wal file, ")
         for name, before, now in zip(names, self._noted, self._traces(), strict=True):
             if before == now or before is None:

@@ -58,18 +58,6 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
     return min([now - lookback, *(at for at in (*read, *starts) if at >= EARLIEST_TIME)])
 
 
-def count(
-    state: InstanceState,
-    listing: Listing,
-    now: float,
-    rules: CountingRules,
-    *,
-    in_doubt: bool = False,
-) -> InstanceState:
-    """Return the state after a listing at `now` (Unix seconds), as `count_new` does."""
-    return count_new(state, listing, now, rules, in_doubt=in_doubt)[0]
-
-
 def count_new(
     state: InstanceState,
     listing: Listing,

@@ -72,7 +72,7 @@ class Snapshot:
     """What is known of one instance at one moment; immutable, published as a whole.
 
     `refreshed_at` is the Unix time of the data in `metrics`; `metrics` is None when nothing was
-    read yet, or when the data are too old to be shown. The `token` is as that of the metrics.
+    read yet, or when the data are too old to be shown.
     """
 
     instance: Instance
@@ -83,7 +83,6 @@ class Snapshot:
     refresh_duration: float | None = None
     truncated: bool = False
     failure: Failure | None = None
-    token: object = field(init=False, default_factory=object, compare=False, repr=False)
 
 
 def task_metrics(
@@ -93,7 +92,7 @@ def task_metrics(
     rules: CountingRules,
     progress: Mapping[str, Progress] | None = None,
 ) -> TaskMetrics:
-    """Return the metrics of an instance after `count` and `reveal`.
+    """Return the metrics of an instance after `count_new` and `reveal`.
 
     `progress` is that of active tasks, by their ids.
     """

@@ -219,10 +219,10 @@ class _Site:
             logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
         headers = {**COMMON_HEADERS, **answer.headers}
-        shown = answer.shown
-        if shown is None or request.method != "GET":
+        counters = answer.counters
+        if counters is None or request.method != "GET":
             return Response(answer.body, headers=headers)
-        delivered = partial(self._fleet.delivered, shown.snapshots, shown.number)
+        delivered = partial(self._fleet.delivered, counters.snapshots, counters.number)
         return DeliveredResponse(answer.body, headers, delivered)
 
     def _render_page(self, nonce: str) -> str:

@@ -29,7 +29,7 @@ TLS_BUFFER: Final = 16 * 1024
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's settings, and what the connections of one server share."""
+    """uvicorn's settings, and the objects that the connections of one server share."""
 
     def __init__(self, app: ASGIApp, limits: ConnectionLimits, tls: SSLContext | None) -> None:
         super().__init__(
@@ -200,7 +200,7 @@ class TlsDoor(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        assert config.tls is not None  # noqa: S101 - tells mypy
+        assert config.tls is not None  # noqa: S101 - for mypy
         self.connection = Connection(config, server_state, app_state, _loop)
         self._tls = _Tls(self.connection, config.tls)
 
@@ -212,7 +212,7 @@ class TlsDoor(asyncio.Protocol):
 
 
 class _Tls(SSLProtocol):
-    """asyncio's TLS with a smaller buffer; its connection learns what asyncio's keeps to itself.
+    """asyncio's TLS with a smaller buffer; it passes on events that asyncio's keeps to itself.
 
     Some versions of Python pass on some of these events: the connection may learn of one twice.
     """
@@ -220,8 +220,8 @@ class _Tls(SSLProtocol):
     max_size = TLS_BUFFER
 
     def __init__(self, connection: Connection, context: SSLContext) -> None:
-        nobody_waits: Any = None
-        super().__init__(connection.loop, connection, context, nobody_waits, server_side=True)
+        waiter: Any = None
+        super().__init__(connection.loop, connection, context, waiter, server_side=True)
         self._connection = connection
 
     def connection_lost(self, exc: Exception | None) -> None:  # type: ignore[override] # as the base's base

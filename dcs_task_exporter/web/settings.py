@@ -1,4 +1,4 @@
-"""The paths that are served, and what the command line and the configuration say about them."""
+"""The paths that are served, and the settings of the web app."""
 
 from __future__ import annotations
 

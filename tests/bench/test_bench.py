@@ -74,9 +74,9 @@ def test_finishing() -> None:
 
 
 def seen_scrape(made: Exporter) -> None:
-    shown = made.renderer.exposition(ScrapeRequest()).shown
-    assert shown is not None
-    made.fleet.delivered(shown.snapshots, shown.number)
+    counters = made.renderer.exposition(ScrapeRequest()).counters
+    assert counters is not None
+    made.fleet.delivered(counters.snapshots, counters.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from dcs_task_exporter.cloud.parsing import parse_details, parse_page, parse_task
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.text.times import parse_time
 from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
+from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
 
 CHOICES: dict[str, tuple[Any, ...]] = {

@@ -21,7 +21,8 @@ import requests
 
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.logs.formats import LogfmtFormatter
-from dcs_task_exporter.logs.queue import MAX_KINDS, REPEAT_INTERVAL, LogQueue
+from dcs_task_exporter.logs.queue import LogQueue
+from dcs_task_exporter.logs.repeats import MAX_KINDS, REPEAT_INTERVAL
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from tests.support.clouds import SettableClock, World, value, world
 from tests.support.clouds import samples as parsed

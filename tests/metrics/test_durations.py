@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dcs_task_exporter.metrics.telemetry import TaskDurations
+from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.simulator.listing import timestamp
 from tests.support.clouds import SettableClock, World, scrape, value, world
 from tests.support.served import get, served

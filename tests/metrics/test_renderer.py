@@ -1,24 +1,26 @@
-"""What is kept of an exposition is byte for byte what the library would write anew."""
+"""An exposition is byte for byte the one that the client library would write anew."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import Metric
 
-from dcs_task_exporter.metrics.blocks import InstanceBlocks
 from dcs_task_exporter.metrics.collector import TaskCollector
-from dcs_task_exporter.metrics.exposition import choose_format
-from dcs_task_exporter.metrics.gzip_parts import Part, parts_of, stream
-from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.metrics.exposition import ScrapeRequest, choose_format
+from dcs_task_exporter.metrics.renderer import Renderer
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
+from tests.support.counting import count
 
 NOW = 1_750_000_000.0
 RULES = CountingRules(7 * 86_400.0)
@@ -27,6 +29,8 @@ FORMATS = [
     "text/plain;version=1.0.0;escaping=allow-utf-8",
     "application/openmetrics-text;version=1.0.0",
     "application/openmetrics-text;version=1.0.0;escaping=underscores",
+    "application/openmetrics-text;version=1.0.0;escaping=dots",
+    "text/plain;version=1.0.0;escaping=values",
 ]
 NASTY = st.sampled_from(
     [
@@ -77,12 +81,25 @@ SNAPSHOTS = st.lists(
 )
 
 
-def library(snapshots: Sequence[Snapshot], accept: str) -> bytes:
-    """Return what the library writes of these."""
-    registry = CollectorRegistry(support_collectors_without_names=True)
-    registry.register(TaskCollector(lambda: snapshots))
-    encoder, _ = choose_format(accept)
-    return encoder(registry).removesuffix(b"# EOF\n")
+class Source:
+    """Snapshots, and a renderer of them beside one metric of the exporter itself."""
+
+    def __init__(self, snapshots: Sequence[Snapshot] = ()) -> None:
+        self.snapshots = snapshots
+        own = CollectorRegistry()
+        Gauge("dcs_own", "Own.", registry=own).set(1)
+        self.renderer = Renderer(
+            lambda _: self.snapshots, own, personal=True, tags=("a-b", "\u00e9")
+        )
+
+    def scrape(self, accept: str, encoding: str = "") -> bytes:
+        """Return the body of an answer."""
+        return self.renderer.exposition(ScrapeRequest(accept, encoding)).body
+
+    def library(self, accept: str) -> bytes:
+        """Return what the library writes."""
+        encoder, _ = choose_format(accept)
+        return encoder(self.renderer.registry)
 
 
 @pytest.mark.parametrize("accept", FORMATS)
@@ -90,113 +107,122 @@ def library(snapshots: Sequence[Snapshot], accept: str) -> bytes:
 @settings(max_examples=60, deadline=None)
 def test_byte_for_byte(accept: str, scrapes: list[list[Snapshot]]) -> None:
     """Whatever comes, changes and goes between scrapes, the bytes are the library's."""
-    blocks = InstanceBlocks(TaskCollector(lambda: ()))
-    encoder, content_type = choose_format(accept)
+    source = Source()
     for number, snapshots in enumerate(scrapes):
-        again = [*snapshots, *scrapes[number - 1][:2]]
+        source.snapshots = [*snapshots, *scrapes[number - 1][:2]]
 
-        assert blocks.render(again, encoder, content_type) == library(again, accept)
-        blocks.forget_all_but({one.instance.id for one in again})
+        assert source.scrape(accept) == source.library(accept)
 
 
 def test_formats_do_not_mix() -> None:
     """Clients that want different formats get each its own, in turn."""
     task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW)
-    snapshots = [snapshot_of(Instance("a", "a", "prod"), [task], NOW)]
-    blocks = InstanceBlocks(TaskCollector(lambda: ()))
+    source = Source([snapshot_of(Instance("a", "a", "prod"), [task], NOW)])
     for accept in FORMATS * 2:
-        encoder, content_type = choose_format(accept)
-        assert blocks.render(snapshots, encoder, content_type) == library(snapshots, accept)
+        assert source.scrape(accept) == source.library(accept)
 
 
-def test_unchanged_is_not_written_again() -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the ids of the instances whose lines are written, as it happens."""
+    ids: list[str] = []
+    task_families = TaskCollector.task_families
+
+    def noting(self: TaskCollector, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
+        ids.extend(snapshot.instance.id for snapshot in snapshots)
+        return task_families(self, snapshots)
+
+    monkeypatch.setattr(TaskCollector, "task_families", noting)
+    return ids
+
+
+def test_unchanged_is_not_written_again(written: list[str]) -> None:
     """An instance that shows the same is taken from memory; a changed one is written anew."""
     task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW)
     kept = snapshot_of(Instance("a", "a", "prod"), [task], NOW)
     other = snapshot_of(Instance("b", "b", "prod"), [task], NOW)
-    written: list[Sequence[str]] = []
-
-    class Noting(TaskCollector):
-        def steady(self, snapshots: Sequence[Snapshot]) -> list[object]:  # type: ignore[override]
-            written.append([snapshot.instance.id for snapshot in snapshots])
-            return list(super().steady(snapshots))
-
-    blocks = InstanceBlocks(Noting(lambda: ()))
-    encoder, content_type = choose_format("")
-    blocks.render([kept, other], encoder, content_type)
+    source = Source([kept, other])
+    source.scrape("")
     written.clear()
-    blocks.render([kept, replace(other, refreshed_at=NOW + 1)], encoder, content_type)
-    blocks.render([kept, replace(other, metrics=None)], encoder, content_type)
+    source.snapshots = [kept, replace(other, refreshed_at=NOW + 1)]
+    source.scrape("")
+    source.snapshots = [kept, replace(other, metrics=None)]
+    source.scrape("")
 
-    assert written == [["b"]]
+    assert written == ["b"]
 
 
-def test_what_left_is_forgotten() -> None:
+def test_what_left_is_forgotten(written: list[str]) -> None:
     """Of an instance that left nothing is kept: when it returns it is written anew."""
     kept = snapshot_of(Instance("a", "a", "prod"), [], NOW)
-    written: list[int] = []
+    source = Source([kept])
+    source.scrape("")
+    source.scrape("")
+    assert written == ["a"]
+    source.snapshots = []
+    source.scrape("")
+    source.snapshots = [kept]
+    source.scrape("")
 
-    class Noting(TaskCollector):
-        def steady(self, snapshots: Sequence[Snapshot]) -> list[object]:  # type: ignore[override]
-            written.append(len(snapshots))
-            return list(super().steady(snapshots))
-
-    blocks = InstanceBlocks(Noting(lambda: ()))
-    encoder, content_type = choose_format("")
-    blocks.render([kept], encoder, content_type)
-    written.clear()
-    blocks.forget_all_but({"a"})
-    blocks.render([kept], encoder, content_type)
-    assert written == []
-    blocks.forget_all_but(set())
-    blocks.render([kept], encoder, content_type)
-
-    assert written == [1]
+    assert written == ["a", "a"]
 
 
-def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the groups only the one with a change is compressed, and only the families in it."""
-    compressed: list[int] = []
+def test_a_probe_forgets_no_other(written: list[str]) -> None:
+    """A probe of one instance leaves the lines of the others in memory."""
+    shown = [snapshot_of(Instance(name, name, "prod"), [], NOW) for name in ("a", "b")]
+    source = Source(shown)
+    source.scrape("")
+    source.snapshots = shown[:1]
+    source.renderer.exposition(ScrapeRequest(target="a"))
+    source.snapshots = shown
+    source.scrape("")
 
-    def noting(texts: Iterable[bytes]) -> tuple[Part, ...]:
-        made = parts_of(texts)
-        compressed.append(len(made))
-        return made
-
-    monkeypatch.setattr("dcs_task_exporter.metrics.blocks.parts_of", noting)
-    task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW)
-    names = ("a", "b", "c", "d")
-    shown = [snapshot_of(Instance(name, name, "prod"), [task], NOW) for name in names]
-    blocks = InstanceBlocks(TaskCollector(lambda: ()), group=2)
-    encoder, content_type = choose_format("")
-    blocks.render_gzip(shown, encoder, content_type)
-    families = compressed[0]
-    compressed.clear()
-    blocks.render_gzip([replace(one, refreshed_at=NOW + 1) for one in shown], encoder, content_type)
-    unchanged = list(compressed)
-    later = replace(task, updated_at=NOW + 1)
-    shown[3] = snapshot_of(shown[3].instance, [later], NOW)
-    blocks.render_gzip(shown, encoder, content_type)
-
-    assert unchanged == []
-    assert len(compressed) == 1
-    assert 0 < compressed[0] < families
+    assert written == ["a", "b"]
 
 
-@given(
-    scrapes=st.lists(SNAPSHOTS, min_size=1, max_size=4),
-    rest=st.binary(max_size=50),
-    group=st.integers(1, 3),
-)
+@given(scrapes=st.lists(SNAPSHOTS, min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_compressed(scrapes: list[list[Snapshot]], rest: bytes, group: int) -> None:
-    """Compressed in parts, of which most are kept, the bytes are the library's all the same."""
-    blocks = InstanceBlocks(TaskCollector(lambda: ()), group)
-    accept = FORMATS[2]
-    encoder, content_type = choose_format(accept)
+def test_compressed(scrapes: list[list[Snapshot]]) -> None:
+    """Compressed, the bytes are the library's all the same."""
+    source = Source()
     for snapshots in scrapes:
+        source.snapshots = snapshots
         for _ in range(2):
-            beginning, passing = blocks.render_gzip(snapshots, encoder, content_type)
-            whole = gzip.decompress(stream(beginning, passing + rest))
+            body = source.scrape(FORMATS[2], "gzip")
 
-            assert whole == library(snapshots, accept) + rest
+            assert gzip.decompress(body) == source.library(FORMATS[2])
+
+
+def test_one_member() -> None:
+    """A compressed answer is a single gzip member: some clients read no second one."""
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    unpack.decompress(Source().scrape("", "gzip"))
+
+    assert unpack.eof
+    assert unpack.unused_data == b""
+
+
+@pytest.mark.parametrize("names", [["dcs_instance_up"], ["dcs_own", "dcs_task_last_info"], ["no"]])
+@pytest.mark.parametrize("accept", FORMATS)
+def test_names(accept: str, names: list[str]) -> None:
+    """With names, the bytes are the library's for these names."""
+    task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW)
+    source = Source([snapshot_of(Instance("a", "a", "prod"), [task], NOW)])
+    encoder, _ = choose_format(accept)
+    expected = encoder(source.renderer.registry.restricted_registry(names))
+    made = source.renderer.exposition(ScrapeRequest(accept, names=names))
+
+    assert sorted(made.body.splitlines()) == sorted(expected.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [(["instances"], (True, False)), (["exporter"], (False, True))],
+)
+@pytest.mark.parametrize("accept", FORMATS)
+def test_parts(accept: str, parts: list[str], shown: tuple[bool, bool]) -> None:
+    """A part shows the instances only, or the exporter itself only."""
+    source = Source([snapshot_of(Instance("a", "a", "prod"), [], NOW)])
+    body = source.renderer.exposition(ScrapeRequest(accept, parts=parts)).body
+
+    assert (b"instance" in body, b"own" in body.replace(b"known", b"")) == shown

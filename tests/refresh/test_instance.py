@@ -13,10 +13,11 @@ from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
+from tests.support.counting import count
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import refresh_settings

@@ -27,11 +27,12 @@ from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
-from dcs_task_exporter.tasks.counting import CountingRules, count
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, scrape, value, world
+from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
 
 VERSION_1 = TESTDATA / "state" / "version-1.db"

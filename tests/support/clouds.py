@@ -129,8 +129,8 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
     made = exporter.renderer.exposition(ScrapeRequest())
-    assert made.shown is not None
-    exporter.fleet.delivered(made.shown.snapshots, made.shown.number)
+    assert made.counters is not None
+    exporter.fleet.delivered(made.counters.snapshots, made.counters.number)
     return samples(made.body.decode())
 
 

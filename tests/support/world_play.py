@@ -24,7 +24,7 @@ from dcs_task_exporter.cloud.credentials import AccessKey, Credential
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from dcs_task_exporter.metrics.renderer import Rendering
+from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
@@ -314,7 +314,7 @@ class World:
             pool_of=lambda *_: SerialPool(chance),
             timekeeper=timekeeper,
         )
-        self.rendering = Rendering(
+        self.rendering = Renderer(
             self.refresher.snapshots, CollectorRegistry(), personal=False, tags=()
         )
         for truth in self.truths.values():
@@ -510,8 +510,8 @@ class World:
         self.refresh_all()
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
-            assert exposition.shown is not None
-            self.refresher.delivered(exposition.shown.snapshots, exposition.shown.number)
+            assert exposition.counters is not None
+            self.refresher.delivered(exposition.counters.snapshots, exposition.counters.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.tasks.counting import CountingRules, count, listing_start
+from dcs_task_exporter.tasks.counting import CountingRules, listing_start
 from dcs_task_exporter.tasks.instance_state import OTHER, InstanceState, has_pending, reveal
 from dcs_task_exporter.tasks.models import Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.clouds import DAY, NOW
+from tests.support.counting import count
 
 RULES = CountingRules(lookback=7 * DAY)
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])

@@ -1,4 +1,4 @@
-"""Law 3: seen means delivered; what counts as a scrape is an answer that left the process whole."""
+"""Law 3: seen means delivered; only an answer that left the process whole counts as a scrape."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def scene(certificates: Certificates | None) -> Iterator[Scene]:
 
 
 @CASES
-def test_an_abandoned_scrape_is_no_witness(certificates: Certificates, *, tls: bool) -> None:
+def test_an_abandoned_scrape_is_not_delivered(certificates: Certificates, *, tls: bool) -> None:
     """A client that gives up in the middle of its answer has seen nothing: after it a scrape shows
     0, not 1, and the next one 1.
     """
@@ -116,8 +116,8 @@ def test_an_abandoned_scrape_is_no_witness(certificates: Certificates, *, tls: b
         ("GET", "?collect[]=exporter"),
     ],
 )
-def test_no_counters_no_witness(method: str, query: str) -> None:
-    """An answer without the counters, though delivered, is no witness."""
+def test_an_answer_without_counters_counts_for_none(method: str, query: str) -> None:
+    """An answer without the counters, though delivered, does not count as seeing them."""
     with scene(None) as here:
         assert here.scrape() is None  # seen for the first time
         here.world.cloud.start_task("i0", "unheard-of", status="FAILED")
@@ -129,8 +129,8 @@ def test_no_counters_no_witness(method: str, query: str) -> None:
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_another_server(*, gone: bool) -> None:
-    """A server that cannot tell delivers by sending, to a client that is not known to be gone."""
-    told: list[bool] = []
+    """On a server without the extension, sending to a client that is there counts as delivery."""
+    delivered: list[bool] = []
     asked: list[bool] = []
 
     async def receive() -> Message:
@@ -145,7 +145,7 @@ def test_another_server(*, gone: bool) -> None:
         del message
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    answer = DeliveredResponse(b"", {}, lambda: told.append(True))
+    answer = DeliveredResponse(b"", {}, lambda: delivered.append(True))
     asyncio.run(answer(scope, receive, send))
 
-    assert told == ([] if gone else [True])
+    assert delivered == ([] if gone else [True])

@@ -1,0 +1,75 @@
+"""The histogram of how long background tasks take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import Histogram
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from dcs_task_exporter.metrics.telemetry import without_created
+from dcs_task_exporter.tasks.instance_state import MAX_STATUSES, OTHER, Series
+
+BUCKETS: Final = (
+    *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
+    *(1200.0, 1800.0, 3600.0, 7200.0, 14_400.0),
+)
+"""Bounds in seconds: from 10 seconds to 4 hours."""
+
+
+class TaskDurations(Collector):
+    """Durations of the tasks counted since the start; safe to use from threads.
+
+    There is one histogram for each kind of task of a project, not of an instance, because tasks
+    are rare. Above `max_names` names of a project, the others are ``other``.
+    """
+
+    _NAME: Final = "dcs_task_duration_seconds"
+    _TEXT: Final = "Duration of the background tasks counted since the exporter started."
+    _LABELS: Final = ("project", "task_name", "status")
+
+    def __init__(self, monotonic: Callable[[], float], *, hold: float, max_names: int) -> None:
+        self._monotonic = monotonic
+        self._hold = hold
+        self._max_names = max_names
+        self._lock = threading.Lock()
+        self._born: dict[tuple[str, str, str], float] = {}
+        self._histogram = Histogram(
+            self._NAME, self._TEXT, self._LABELS, buckets=BUCKETS, registry=None
+        )
+
+    def observe(self, project: str, series: Series, seconds: float) -> None:
+        """Add the duration of one task."""
+        with self._lock:
+            key = self._key(project, *series)
+            self._born.setdefault(key, self._monotonic())
+            self._histogram.labels(*key).observe(seconds)
+
+    def _key(self, project: str, name: str, status: str) -> tuple[str, str, str]:
+        names = {known for other, known, _ in self._born if other == project}
+        words = {known for other, _, known in self._born if other == project}
+        name = name if name in names or len(names) < self._max_names else OTHER
+        return project, name, status if status in words or len(words) < MAX_STATUSES else OTHER
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield the family without samples."""
+        yield HistogramMetricFamily(self._NAME, self._TEXT, labels=self._LABELS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the family with all durations; a new series is 0 for `hold` seconds."""
+        family = HistogramMetricFamily(self._NAME, self._TEXT, labels=self._LABELS)
+        with self._lock:
+            (counted,) = self._histogram.collect()
+            latest = self._monotonic() - self._hold
+            held = {key for key, born in self._born.items() if born > latest}
+        # The library shows a series with its first value, and Prometheus would miss that increase.
+        family.samples = [
+            sample._replace(value=0.0)
+            if tuple(sample.labels[label] for label in self._LABELS) in held
+            else sample
+            for sample in without_created(counted.samples)
+        ]
+        yield family
