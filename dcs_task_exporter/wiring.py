@@ -1,4 +1,4 @@
-"""The parts that a configuration makes of each project: its client, detector and discovery."""
+"""The parts that a configuration makes of each project: its client, task center and discovery."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
-from dcs_task_exporter.config.model import (
+from dcs_task_exporter.config.credentials import (
     AccessKeyCredentials,
     EnvironmentCredentials,
     TokenCredentials,

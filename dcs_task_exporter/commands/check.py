@@ -21,7 +21,8 @@ from dcs_task_exporter.commands.configuration import (
     exporter_options,
 )
 from dcs_task_exporter.commands.output import say, warn
-from dcs_task_exporter.config.model import ENVIRONMENT, Config, ProjectConfig
+from dcs_task_exporter.config.environment import ENVIRONMENT
+from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard

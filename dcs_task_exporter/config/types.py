@@ -1,4 +1,4 @@
-"""The types of the values in a configuration file, each with the message for a wrong one."""
+"""The sections and values of a configuration file: each type has the message for a wrong value."""
 
 from __future__ import annotations
 
@@ -8,13 +8,32 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    WithJsonSchema,
+)
 
 from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
 from dcs_task_exporter.text.times import parse_time
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class Section(BaseModel):
+    """A section: immutable, and without unknown keys. A key's docstring is its description."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 def _needs(is_right: Callable[[Any], object], message: str) -> AfterValidator:

@@ -71,7 +71,8 @@ class _Loss:
 class Discovery:
     """Searches one project, in a thread of its own.
 
-    `listing` takes a deadline (monotonic) and raises `ApiError`; `found` gets each new list.
+    `listing` takes a deadline (monotonic) and raises `ApiError`; `found` gets each new list. The
+    `status` is the result of the searches until now.
     """
 
     def __init__(
@@ -95,12 +96,7 @@ class Discovery:
         self._loss: _Loss | None = None
         self._next_at = clock.monotonic()
         self._in_flight: Future[None] | None = None
-        self._status = DiscoveryStatus(project)
-
-    @property
-    def status(self) -> DiscoveryStatus:
-        """The result of the searches until now."""
-        return self._status
+        self.status = DiscoveryStatus(project)
 
     def search(self) -> Future[None] | None:
         """Search if that is due; return the future of the search that is under way, if any."""
@@ -134,7 +130,7 @@ class Discovery:
 
     def _finish(self) -> None:
         interval = self._rules.refresh_interval
-        if self._status.last_success is None:
+        if self.status.last_success is None:
             interval = min(interval, FIRST_INTERVAL)
         with self._lock:
             done, self._in_flight = self._in_flight, None
@@ -151,7 +147,7 @@ class Discovery:
         targets that is empty for a moment makes Prometheus drop them all.
         """
         number, now = len(self._known), self._clock.monotonic()
-        is_first = self._empty_since is None and self._status.last_success is None
+        is_first = self._empty_since is None and self.status.last_success is None
         if self._empty_since is None:
             self._empty_since = now
         is_doubted = is_first or (number > 0 and now - self._empty_since < EMPTY_DOUBTED)
@@ -171,12 +167,12 @@ class Discovery:
         self._known = known = {**kept, **admitted}
         warning = self._warning(len(before), len(known), len(listed))
         self._log_changes(before, known)
-        if warning and warning != self._status.warning:
+        if warning and warning != self.status.warning:
             numbers = {"project": self.project, "before": len(before), "now": len(known)}
             logger.warning("%s", warning, extra={"fields": numbers})
         # Publish the instances before the status, or /sd could briefly be empty.
         self._found(tuple(known.values()))
-        self._status = DiscoveryStatus(self.project, len(known), self._clock.now(), warning=warning)
+        self.status = DiscoveryStatus(self.project, len(known), self._clock.now(), warning=warning)
 
     def _warning(self, before: int, after: int, listed: int) -> str:
         """Return what is wrong with a list of instances although the search succeeded."""
@@ -216,8 +212,8 @@ class Discovery:
                 logger.debug(message, extra={"fields": {**project, **fields}})
 
     def _fail(self, problem: str) -> None:
-        before = self._status
-        self._status = replace(before, problem=problem)
+        before = self.status
+        self.status = replace(before, problem=problem)
         if problem != before.problem:
             fields = {"project": self.project, "error": problem}
             stays = "the last list stays" if before.last_success else "none was found before"

@@ -35,7 +35,10 @@ AT_ONCE: Final = float("-inf")
 
 
 class Refresher:
-    """Keeps a snapshot of each instance, as fresh as the scrapes want it."""
+    """Keeps a snapshot of each instance, as fresh as the scrapes want it.
+
+    `coalesced` is the number of refreshes that only joined another's reads.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class Refresher:
         self._reader = InstanceReader(settings, clock, timekeeper or Timekeeper(clock), observe)
         self._progress = ProgressReader(settings.rules.statuses, clock)
         self._stopping = False
-        self._coalesced = 0
+        self.coalesced = 0
 
     def retarget(self, targets: Sequence[Target]) -> None:
         """Watch these instances from now on; the counts of the others are remembered.
@@ -105,18 +108,13 @@ class Refresher:
             claims = [claim for claim in found if claim is not None]
             new = [claim for claim in claims if claim.is_new]
             if claims and not new and ids is project is None:
-                self._coalesced += 1
+                self.coalesced += 1
         for name, due in _by_project(new).items():
             if ids is not None:
                 self._pools[name].submit([self._job(claim, None) for claim in due])
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
-
-    @property
-    def coalesced(self) -> int:
-        """The number of refreshes that only joined another's reads."""
-        return self._coalesced
 
     @property
     def reads_skipped(self) -> Mapping[str, int]:

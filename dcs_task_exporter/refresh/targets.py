@@ -35,7 +35,8 @@ class Target:
 class Targets:
     """Joins the configured and the discovered instances; used by one thread at a time.
 
-    `hand_over` is called once with the id of each instance that another shard reads.
+    `hand_over` is called once with the id of each instance that another shard reads. `numbers` has
+    the number of instances of each project, over all shards.
     """
 
     def __init__(
@@ -51,12 +52,7 @@ class Targets:
         self._hand_over = hand_over
         self._discovered: dict[str, Sequence[Instance]] = {}
         self._others: frozenset[str] = frozenset()
-        self._numbers: Mapping[str, int] = {}
-
-    @property
-    def numbers(self) -> Mapping[str, int]:
-        """The number of instances of each project, over all shards."""
-        return self._numbers
+        self.numbers: Mapping[str, int] = {}
 
     def found(self, project: str, instances: Sequence[Instance]) -> None:
         """Replace the discovered instances of a project."""
@@ -70,7 +66,7 @@ class Targets:
             self._hand_over(key)
         self._others = others
         numbers = Counter(target.instance.project for target in targets.values())
-        self._numbers = {project.name: numbers[project.name] for project in self._projects}
+        self.numbers = {project.name: numbers[project.name] for project in self._projects}
         return [target for key, target in targets.items() if key not in others]
 
     def _all(self) -> Mapping[str, Target]:

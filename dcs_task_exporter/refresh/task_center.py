@@ -46,7 +46,7 @@ class TaskCenter:
     """Chooses which instances of one project must be read; safe to use from several threads.
 
     The `now` of its clock is the cloud's time. Every instance is read at least once in
-    `full_pass_interval` seconds.
+    `full_pass_interval` seconds; `skipped` is the number of reads that were not necessary.
     """
 
     def __init__(
@@ -57,17 +57,12 @@ class TaskCenter:
         self._interval = full_pass_interval
         self._clock = clock
         self._lock = threading.Lock()
-        self._skipped = 0
+        self.skipped = 0
         self._since = clock.now() - SKEW_MARGIN
         self._listed: Mapping[str, CenterTask] = {}
         self._searched: Mapping[str, tuple[str, float]] = {}
         self._silent_until = clock.monotonic()
         self._is_reported = False
-
-    @property
-    def skipped(self) -> int:
-        """The number of reads that were not necessary."""
-        return self._skipped
 
     def may_skip(self, watched: WatchedInstance) -> bool:
         """Whether an instance need not be read unless the center shows a change.
@@ -99,7 +94,7 @@ class TaskCenter:
                 changed = [claim for claim in claims if claim.watched.reads.expects_change]
                 kept = set(map(id, changed))
                 unread = [claim for claim in claims if id(claim) not in kept]
-                self._skipped += sum(claim.abandon(as_done=True) for claim in unread)
+                self.skipped += sum(claim.abandon(as_done=True) for claim in unread)
         except StoppedError:
             return ()
         finally:

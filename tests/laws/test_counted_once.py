@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -28,7 +29,10 @@ from dcs_task_exporter.state.file import StateFile
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
+from tests.support.fast_folder import fast_folder
 from tests.support.refresh_settings import refresh_settings
+
+pytestmark = pytest.mark.long
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
@@ -342,11 +346,6 @@ class InstanceLife(RuleBasedStateMachine):
         finally:
             self.end_life(killed=True)
             self.folder.cleanup()
-
-
-def fast_folder() -> str | None:
-    """Return a folder in memory, where the system has one: 100,000 commits wait for no disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a test's own
 
 
 TestInstanceLife = InstanceLife.TestCase
