@@ -205,7 +205,7 @@ class IncompleteListingError(ApiError):
 
 
 class InternalError(ApiError):
-    """A bug in the exporter, or an unforeseen answer; the log has its traceback once."""
+    """A bug in the exporter, or an unforeseen answer; the log has its traceback."""
 
     reason = "internal"
 

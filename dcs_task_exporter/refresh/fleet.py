@@ -131,7 +131,7 @@ class Fleet:
         """Start reading one due instance, or all known ones and those of each first search."""
         searches = self._search()
         if target is not None:
-            return self._refresher.refresh({target})
+            return self._refresher.refresh(target)
         found = [
             and_then(pending, partial(self._refresher.refresh, project=project))
             for project, pending in searches.items()

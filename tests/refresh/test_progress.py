@@ -117,7 +117,7 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         ended.release()
 
     clock = Clock(monotonic=lambda: steady)
-    reader = ProgressReader(StatusTable(), clock, threads=1)
+    reader = ProgressReader("prod", StatusTable(), clock, threads=1)
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)

@@ -206,7 +206,7 @@ def test_a_probe_overtakes(scene: Callable[..., Scene]) -> None:
     here = scene(5)
     here.source.permits = threading.Semaphore(0)
     everything = here.refresher.refresh()
-    probe = here.refresher.refresh({"i4"})
+    probe = here.refresher.refresh("i4")
     here.source.permits.release(2)
     probe.result(PATIENCE)
     early = list(here.source.read)
@@ -380,11 +380,11 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
     here.source.permits = threading.Semaphore(0)
     here.steady += 15
     everything = here.refresher.refresh()
-    probe = here.refresher.refresh({"i0"})
+    probe = here.refresher.refresh("i0")
     here.source.wait_for_the_begin(3)
     answer.set()
-    here.refresher.refresh({"i1"}).result(PATIENCE)
-    joined = here.refresher.refresh({"i0"})
+    here.refresher.refresh("i1").result(PATIENCE)
+    joined = here.refresher.refresh("i0")
     is_early = joined.done()
     here.source.permits.release(10)
     for future in (everything, probe, joined):
@@ -400,7 +400,7 @@ def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
     here.steady += 15
     asking = here.refresher.refresh()
     here.source.error = ApiTimeoutError("silence")
-    here.refresher.refresh({"i0"}).result(PATIENCE)
+    here.refresher.refresh("i0").result(PATIENCE)
     here.source.error = None
     here.source.permits = threading.Semaphore(0)
     here.steady += 16
