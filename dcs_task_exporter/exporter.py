@@ -95,7 +95,7 @@ class Exporter:
             max_names=config.collector.max_task_names,
         )
         self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
-        self._refresher = Refresher(
+        self.refresher = Refresher(
             self._targets.current(),
             config.collector,
             rules,
@@ -105,7 +105,7 @@ class Exporter:
             timekeeper=self._timekeeper,
             observe=self._durations.observe,
         )
-        self.fleet = Fleet(config, self.clients, self._targets, self._refresher, clock)
+        self.fleet = Fleet(config, self.clients, self._targets, self.refresher, clock)
         # With an interval no scrape joins another's refresh.
         interval = config.collector.refresh_interval
         self._own = ExporterTelemetry(
@@ -114,10 +114,10 @@ class Exporter:
             options.shard,
             self._state,
             lines_lost=lines_lost,
-            coalesced=lambda: 0 if interval else self._refresher.coalesced,
+            coalesced=lambda: 0 if interval else self.refresher.coalesced,
         )
         self.renderer = Renderer(
-            self._refresher.snapshots,
+            self.refresher.snapshots,
             self._own_metrics(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
@@ -132,7 +132,9 @@ class Exporter:
     @property
     def sources(self) -> Sources:
         """The parts that the web app shows."""
-        return Sources(self.fleet, self.renderer.exposition, self._own.scrape, self.status)
+        return Sources(
+            self.fleet, self.refresher, self.renderer.exposition, self._own.scrape, self.status
+        )
 
     def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
         """Return the web application."""
@@ -140,7 +142,7 @@ class Exporter:
 
     def snapshots(self) -> Sequence[Snapshot]:
         """Return the latest snapshot of each instance."""
-        return self.fleet.snapshots()
+        return self.refresher.snapshots()
 
     def refresh_and_wait(self, timeout: float) -> None:
         """Block until all due instances are read, or `timeout` seconds pass."""

@@ -18,7 +18,6 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import ProjectSource, Targets
 from dcs_task_exporter.refresh.workers import all_of, and_then, wait_awake
 from dcs_task_exporter.tasks.models import Instance
-from dcs_task_exporter.tasks.snapshots import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -87,20 +86,8 @@ class Fleet:
 
     def pass_times(self) -> Mapping[str, float]:
         """Return the seconds that one request for each instance takes, by project."""
-        numbers = Counter(snapshot.instance.project for snapshot in self.snapshots())
+        numbers = Counter(snapshot.instance.project for snapshot in self._refresher.snapshots())
         return {name: number / self._requests_per_second for name, number in numbers.items()}
-
-    def find(self, target: str) -> Sequence[Instance]:
-        """Return the watched instances with this id, or else with this name."""
-        return self._refresher.find(target)
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-        return self._refresher.snapshots()
-
-    def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
-        """Note that a scraper has these counters; a later answer has a higher `number`."""
-        self._refresher.delivered(snapshots, number)
 
     def was_tried(self) -> bool:
         """Whether every project was searched and every instance read, or tried, once."""
