@@ -117,14 +117,12 @@ def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Proble
         later = f"{kind} comes with a later version; " if kind in _LATER else ""
         yield Problem(f"{path}.type", f"{later}must be one of {', '.join(_SECRETS)}")
         return
-    for name in _SECRETS[kind]:
-        if name not in section and f"{name}_file" not in section:
-            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
-        elif name in section and f"{name}_file" in section:
+    for name in (*_SECRETS[kind], "security_token"):
+        given = [key for key in (name, f"{name}_file") if key in section]
+        if len(given) > 1:
             yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
-    if "security_token" in section and "security_token_file" in section:
-        message = "is given twice: remove it, or security_token_file"
-        yield Problem(f"{path}.security_token", message)
+        elif not given and name in _SECRETS[kind]:
+            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
 
 
 def _durations(
@@ -132,11 +130,10 @@ def _durations(
 ) -> Iterator[Problem]:
     for longer, shorter in _PAIRS:
         most, least = (_seconds(section, key, defaults) for key in (longer, shorter))
-        if least >= most > 0:
-            key = shorter if shorter in section else longer
-            relation = "shorter" if key == shorter else "longer"
-            other = longer if key == shorter else shorter
-            yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+        if least >= most > 0 and shorter in section:
+            yield Problem(f"collector.{shorter}", f"must be shorter than {longer}")
+        elif least >= most > 0:
+            yield Problem(f"collector.{longer}", f"must be longer than {shorter}")
 
 
 def _seconds(section: Mapping[object, object], key: str, defaults: Mapping[str, float]) -> float:

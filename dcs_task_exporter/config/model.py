@@ -126,10 +126,7 @@ class ProjectConfig(Section):
     @property
     def region_doubt(self) -> str:
         """Why the region is probably misspelt; empty if it is known or another cloud's."""
-        if self.endpoint or self.cloud:
-            return ""
-        doubt = doubt_of_region(self.region)
-        return f"{self.region} {doubt}" if doubt else ""
+        return "" if self.endpoint or self.cloud else doubt_of_region(self.region)
 
     @property
     def _domain(self) -> str:
