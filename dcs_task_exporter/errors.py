@@ -69,7 +69,7 @@ class ApiError(ExporterError):
     `retry_after` (seconds) come from the cloud's answer.
     """
 
-    reason: ClassVar[str] = "invalid_response"
+    reason: ClassVar[str]
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -205,7 +205,7 @@ class IncompleteListingError(ApiError):
 
 
 class InternalError(ApiError):
-    """A bug in the exporter, or an unforeseen answer; the log has its traceback once."""
+    """A bug in the exporter, or an unforeseen answer; the log has its traceback."""
 
     reason = "internal"
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from key_descriptions import DESCRIPTIONS
 from prometheus_client.core import Metric
 
 from dcs_task_exporter.config.model import json_schema, parse_config
@@ -128,8 +127,6 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
         # The docstring of the key, or of the section that it holds or (`type`) belongs to.
         described = [field, *(models[each] for each in references)]
         described += [section] if "const" in field else []
-        own = DESCRIPTIONS.get(section["title"], {}).get(name)
-        described[:0] = [{"description": own}] if own else []
         text = next((each["description"] for each in described if "description" in each), None)
         default = _default(field, required=name in section.get("required", ()))
         rows.append(

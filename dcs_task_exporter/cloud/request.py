@@ -29,7 +29,7 @@ from dcs_task_exporter.errors import (
     StoppedError,
     ThrottledError,
 )
-from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
+from dcs_task_exporter.logs.formats import log_unforeseen
 
 MAX_BACKOFF: Final = 30.0
 """Longest pause before a retry that the cloud did not ask for, in seconds."""
@@ -39,7 +39,7 @@ MAX_THROTTLE_PAUSE: Final = 3600.0
 
 REFUSED: Final = (
     "the cloud refuses the credentials of this project, for all instances or for one: check them, "
-    "and the clock; what is refused is asked again after five minutes, or when they change"
+    "and the clock; the next try is in five minutes, or when they change"
 )
 
 Parsed = TypeVar("Parsed")
@@ -100,7 +100,6 @@ class ApiCaller:
         self._retries = retries
         self._clock = clock
         self._gate = Gate(clock.monotonic, self._obey)
-        self._unforeseen = UnforeseenErrors()
         self._log_lock = threading.Lock()
         self._logged_refusal: tuple[int | None, str, str] | None = None
 
@@ -244,9 +243,9 @@ class ApiCaller:
         redact: Callable[[str], str],
         answer: Answer | None = None,
     ) -> ApiError:
-        """Log an unforeseen error once; return the error that its answer stands for even so."""
+        """Log an unforeseen error; return the error that its answer stands for even so."""
         fields = {"project": self._project, "operation": operation}
-        self._unforeseen.log(message, error, fields, redact)
+        log_unforeseen(logger, message, error, fields, redact)
         text = f"internal error ({type(error).__name__}): see the log"
         status = None if answer is None else answer.status
         if status is None or status < HTTPStatus.MULTIPLE_CHOICES:

@@ -1,20 +1,42 @@
-"""The types of the values in a configuration file, each with the message for a wrong one."""
+"""The sections and values of a configuration file: each type has the message for a wrong value."""
 
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SecretStr,
+    WithJsonSchema,
+)
 
 from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
+from dcs_task_exporter.config.secrets import read_secret
+from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
 from dcs_task_exporter.text.times import parse_time
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class Section(BaseModel):
+    """A section: immutable, and without unknown keys. A key's docstring is its description."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 def _needs(is_right: Callable[[Any], object], message: str) -> AfterValidator:
@@ -71,6 +93,28 @@ def _regex(value: str) -> str:
         message += " that can be used: it repeats too often, or is nested too deeply"
     else:
         return value
+    raise ValueError(message)
+
+
+def _secret_file(path: Path) -> Path:
+    try:
+        read_secret(path)
+    except CredentialsError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+def _ca_file(path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        message = "holds no certificate in the PEM format"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except ValueError:
+        message = "has a name that no file can have"
+    else:
+        return path
     raise ValueError(message)
 
 
@@ -135,6 +179,8 @@ Secret = Annotated[
         "must be printable ASCII without blanks: was it cut or wrapped?",
     ),
 ]
+SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+CaFile = Annotated[Path, AfterValidator(_ca_file)]
 Moment = Annotated[
     str,
     _needs(

@@ -10,20 +10,18 @@ import json
 import logging
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
 from urllib3.exceptions import InsecureRequestWarning
 
 from dcs_task_exporter.logs.queue import LogQueue
+from dcs_task_exporter.logs.repeats import TRACEBACK, kind_of
 from dcs_task_exporter.text.display import shown
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
-
-TRACEBACK: Final = "exception"
-"""The field of a traceback, which `traceback_of` has bounded already."""
 
 MAX_FRAMES: Final = 20
 """Most frames of a traceback that are logged: the innermost."""
@@ -31,23 +29,21 @@ MAX_FRAMES: Final = 20
 _LEVEL_NAMES: Final = {"WARNING": "warn", "CRITICAL": "error"}
 
 
-class _FieldFormatter(logging.Formatter):
-    """Turns a record into its fields: time, level, message, then the fields of the call."""
-
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
-        found: dict[str, Any] = {
-            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
-            "msg": shown(record.getMessage()),
-        }
-        for key, value in getattr(record, "fields", {}).items():
-            if value not in (None, ""):
-                is_bounded = key == TRACEBACK or isinstance(value, int | float)
-                found[key] = value if is_bounded else shown(str(value))
-        if record.exc_info and record.exc_info[1]:
-            found[TRACEBACK] = traceback_of(record.exc_info[1])
-        return found
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the time, level and message of a record, then the fields of the call."""
+    moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
+    found: dict[str, Any] = {
+        "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
+        "msg": shown(record.getMessage()),
+    }
+    for key, value in getattr(record, "fields", {}).items():
+        if value not in (None, ""):
+            is_bounded = key == TRACEBACK or isinstance(value, int | float)
+            found[key] = value if is_bounded else shown(str(value))
+    if record.exc_info and record.exc_info[1]:
+        found[TRACEBACK] = traceback_of(record.exc_info[1])
+    return found
 
 
 def traceback_of(error: BaseException, redact: Callable[[str], str] = str) -> str:
@@ -56,29 +52,41 @@ def traceback_of(error: BaseException, redact: Callable[[str], str] = str) -> st
     `redact` removes the secrets.
     """
     formatted = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES).format()
+    parts = [redact(part).rstrip("\n") for part in formatted][-3 * MAX_FRAMES :]
     # The text of an error may be a whole body: each of its lines is bounded.
-    lines = [redact(part).rstrip("\n") for part in formatted]
-    return "\n".join(_shown_lines(part) for part in lines[-3 * MAX_FRAMES :])
+    return "\n".join(shown(line) for part in parts for line in part.split("\n")[:MAX_FRAMES])
 
 
-def _shown_lines(part: str) -> str:
-    return "\n".join(shown(line) for line in part.split("\n")[:MAX_FRAMES])
+def log_unforeseen(
+    logger: logging.Logger,
+    message: str,
+    error: BaseException,
+    fields: Mapping[str, object],
+    redact: Callable[[str], str] = str,
+) -> None:
+    """Log an error with its traceback; `redact` removes secrets from it.
+
+    Errors of one type from one place are the same line to the log, whatever their `fields`.
+    """
+    # As text: the log handler of another program would format the error itself, with secrets.
+    text = {"error": type(error).__name__, TRACEBACK: traceback_of(error, redact)}
+    logger.error(message, extra={"fields": {**fields, **text}, "kind": kind_of(error)})
 
 
-class LogfmtFormatter(_FieldFormatter):
+class LogfmtFormatter(logging.Formatter):
     """``ts=... level=info msg="..." key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        return " ".join(f"{key}={_logfmt(value)}" for key, value in self.fields(record).items())
+        return " ".join(f"{key}={_logfmt(value)}" for key, value in _fields(record).items())
 
 
-class JsonFormatter(_FieldFormatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        return json.dumps(self.fields(record), default=str, ensure_ascii=False)
+        return json.dumps(_fields(record), default=str, ensure_ascii=False)
 
 
 def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:

@@ -6,6 +6,7 @@ line is written at most once a minute, with the number of its repetitions.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -20,9 +21,6 @@ from dcs_task_exporter.logs.repeats import Repeats
 MAX_WAITING: Final = 1 << 20
 """Most characters of lines that wait to be written: a few thousand lines."""
 
-DRAIN_PATIENCE: Final = 0.5
-"""Seconds that the end of the process waits until the queue is written."""
-
 
 class LogQueue(logging.Handler):
     """Takes log records without waiting, and writes them from a thread.
@@ -35,7 +33,7 @@ class LogQueue(logging.Handler):
         self,
         stream: TextIO | None,
         monotonic: Callable[[], float] = time.monotonic,
-        patience: float = DRAIN_PATIENCE,
+        patience: float = 0.5,
     ) -> None:
         super().__init__()
         self._patience = patience
@@ -62,7 +60,7 @@ class LogQueue(logging.Handler):
             if self._closing:
                 self._lost += 1
                 return
-            self._put_repeats()
+            self._put_due()
             if self._repeats.admits(record):
                 self._put(record)
             self._changed.notify()
@@ -93,44 +91,37 @@ class LogQueue(logging.Handler):
             fields = {"logger": record.name, "text": record.msg, "error": error}
             return self.format(_warning("a log line cannot be formed", fields))
 
-    def _put_repeats(self) -> None:
+    def _put_due(self) -> None:
+        """Queue the ends of repetitions, and how many lines are missing at this place.
+
+        The loss is said as soon as lines are written again.
+        """
         for record in self._repeats.ended(end_all=self._closing):
             self._put(record)
+        if self._flows and not self._lines and self._lost > self._reported:
+            self._put(_warning("log lines were lost", {"lines": self._lost - self._reported}))
+            self._reported = self._lost
 
     def _work(self) -> None:
         while line := self._next_line():
-            try:
+            flows = False
+            with contextlib.suppress(OSError, ValueError):  # no reader, full, closed
                 self._write(line)
-            except (OSError, ValueError):  # the reader is gone, the disk full, the stream closed
-                self._done(line, flows=False)
-            else:
-                self._done(line, flows=True)
+                flows = True
+            with self._changed:
+                self._lines.popleft()
+                self._waiting -= len(line)
+                self._lost += not flows
+                self._flows = flows
 
     def _next_line(self) -> str:
         """Wait for a line to write; return the empty text when there will be no more."""
         with self._changed:
-            while True:
-                self._put_repeats()
-                self._put_loss()
-                if self._lines:
-                    return self._lines[0]
-                if self._closing:
-                    return ""
+            self._put_due()
+            while not (self._lines or self._closing):
                 self._changed.wait(self._repeats.until_next())
-
-    def _put_loss(self) -> None:
-        """Say how many lines are missing at this place, as soon as lines are written again."""
-        if self._lines or not self._flows or self._lost == self._reported:
-            return
-        self._put(_warning("log lines were lost", {"lines": self._lost - self._reported}))
-        self._reported = self._lost
-
-    def _done(self, line: str, *, flows: bool) -> None:
-        with self._changed:
-            self._lines.popleft()
-            self._waiting -= len(line)
-            self._lost += not flows
-            self._flows = flows
+                self._put_due()
+            return self._lines[0] if self._lines else ""
 
 
 def lines_lost() -> int:
@@ -160,7 +151,6 @@ def _writer(stream: TextIO | None) -> Callable[[str], object]:
 
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
-        try:
-            data = data[os.write(descriptor, data) :]
-        except BlockingIOError:  # another program made the descriptor non-blocking
-            select.select((), (descriptor,), ())
+        # Another program may have made the descriptor non-blocking.
+        select.select((), (descriptor,), ())
+        data = data[os.write(descriptor, data) :]

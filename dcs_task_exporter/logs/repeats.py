@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 REPEAT_INTERVAL: Final = 60.0
 """Seconds in which the same line is written once."""
@@ -15,8 +13,8 @@ REPEAT_INTERVAL: Final = 60.0
 MAX_KINDS: Final = 1000
 """Most different lines that are remembered."""
 
-REPEATED: Final = "repeated"
-"""The field with the number of times that a line was logged since it was last written."""
+TRACEBACK: Final = "exception"
+"""The field of a traceback: a text, bounded and without secrets."""
 
 VARYING: Final = frozenset({"request_id", "pause_seconds"})
 """Fields that differ in lines that are otherwise the same."""
@@ -25,9 +23,8 @@ _ADDRESS: Final = re.compile("0x[0-9a-fA-F]+")
 """An address in memory: asyncio names its connections by it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A line that was written, and its latest repetition that was not."""
+class _Held(NamedTuple):
+    """A line that was written, as it was logged last, and how often it was not written since."""
 
     until: float
     record: logging.LogRecord
@@ -47,15 +44,12 @@ class Repeats:
     def admits(self, record: logging.LogRecord) -> bool:
         """Whether to write a record now; count it if not."""
         try:
-            kind = _kind(record)
+            kind, kept = _kind(record), _without_traceback(record)
         except Exception:  # noqa: BLE001 - the queue says that this record cannot be shown
             return True
-        held = self._held.get(kind)
-        if held is None:
-            self._hold(kind, record)
-            return True
-        self._held[kind] = replace(held, record=_without_traceback(record), number=held.number + 1)
-        return False
+        held = self._held.get(kind) or _Held(self._monotonic() + REPEAT_INTERVAL, kept, -1)
+        self._held[kind] = _Held(held.until, kept, held.number + 1)
+        return held.number < 0
 
     def ended(self, *, end_all: bool = False) -> Iterator[logging.LogRecord]:
         """Yield the lines that were repeated and whose minute is over, with the number as a field.
@@ -63,51 +57,51 @@ class Repeats:
         With `end_all`, yield the others too.
         """
         now = self._monotonic()
-        for kind, held in list(self._held.items()):  # in the order of their ends
+        for kind, (until, record, number) in list(self._held.items()):  # in the order of their ends
             forget = end_all or len(self._held) > MAX_KINDS
-            if now < held.until and not forget:
+            if now < until and not forget:
                 return
             del self._held[kind]
-            if held.number:
+            if number:
                 if not forget:
-                    self._hold(kind, held.record)
-                yield _with_number(held.record, held.number)
+                    self._held[kind] = _Held(now + REPEAT_INTERVAL, record)
+                yield _without_traceback(record, repeated=number)
 
     def until_next(self) -> float | None:
         """Return the seconds until a minute ends, or None if no line is held."""
         first = next(iter(self._held.values()), None)
         return max(0.0, first.until - self._monotonic()) if first else None
 
-    def _hold(self, kind: int, record: logging.LogRecord) -> None:
-        self._held[kind] = _Held(self._monotonic() + REPEAT_INTERVAL, _without_traceback(record))
 
-
-def place_of(trace: TracebackType | None) -> tuple[str, int] | None:
-    """Return the file and line where an error was raised."""
+def kind_of(error: BaseException) -> tuple[object, ...]:
+    """Return the type of an error, and the file and line where it was raised."""
+    trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    place = trace and (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    return type(error), place
 
 
 def _kind(record: logging.LogRecord) -> int:
-    """Return a number that equal lines have in common, and hardly any others."""
-    fields: dict[str, Any] = getattr(record, "fields", {})
-    said = tuple((key, str(value)) for key, value in fields.items() if key not in VARYING)
+    """Return a number that equal lines have in common, and hardly any others.
+
+    Lines about an error of one kind are equal, whatever their fields.
+    """
     text = _ADDRESS.sub("0x", f"{record.msg} {record.args or ''}")
-    _, error, trace = record.exc_info or (None, None, None)
-    return hash((record.name, record.levelno, text, said, type(error), place_of(trace)))
+    if record.exc_info and record.exc_info[1]:
+        said = kind_of(record.exc_info[1])
+    else:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        said = tuple((key, str(value)) for key, value in fields.items() if key not in VARYING)
+        said = getattr(record, "kind", said)
+    return hash((record.name, record.levelno, text, said))
 
 
-def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
+def _without_traceback(record: logging.LogRecord, **more: object) -> logging.LogRecord:
     """Return a record that keeps no traceback, and with it none of the objects in its frames."""
-    if not record.exc_info:
-        return record
-    fields = {**getattr(record, "fields", {}), "error": record.exc_info[1]}
-    texts = {key: str(value) for key, value in fields.items()}
-    kept = {**record.__dict__, "exc_info": None, "exc_text": None, "fields": texts}
+    fields = {**getattr(record, "fields", {}), **more}
+    fields.pop(TRACEBACK, None)
+    if record.exc_info:
+        fields["error"] = str(record.exc_info[1])
+    kept = {**record.__dict__, "exc_info": None, "exc_text": None, "fields": fields}
     return logging.makeLogRecord(kept)
-
-
-def _with_number(record: logging.LogRecord, number: int) -> logging.LogRecord:
-    fields = {**getattr(record, "fields", {}), REPEATED: number}
-    return logging.makeLogRecord({**record.__dict__, "fields": fields})

@@ -20,7 +20,7 @@ from typing import Final
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import DiscoveryConfig
 from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
-from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
+from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.refresh.reader import log_fields
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.tasks.models import Instance
@@ -90,7 +90,6 @@ class Discovery:
         self._next_at = clock.monotonic()
         self._in_flight: Future[None] | None = None
         self.status = DiscoveryStatus(project)
-        self._unforeseen = UnforeseenErrors()
 
     def search(self) -> Future[None] | None:
         """Search if that is due; return the future of the search that is under way, if any."""
@@ -117,7 +116,7 @@ class Discovery:
         except ApiError as error:
             self._fail(f"{error.reason}: {error.message}")
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this search
-            self._unforeseen.log("discovery broke", error, {"project": self.project})
+            log_unforeseen(logger, "discovery broke", error, {"project": self.project})
             self._fail(f"{InternalError.reason}: {type(error).__name__}, see the log")
         finally:
             self._finish()

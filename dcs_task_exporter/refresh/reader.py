@@ -10,7 +10,7 @@ from typing import Final
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
-from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
+from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
@@ -47,7 +47,6 @@ class InstanceReader:
         self._observe = observe
         self._lock = threading.Lock()
         self._reported_words: frozenset[str] = frozenset()
-        self._unforeseen = UnforeseenErrors()
 
     def read(self, watched: WatchedInstance) -> bool:
         """Read one instance and publish the result; return whether its tasks were listed."""
@@ -61,9 +60,8 @@ class InstanceReader:
             self.fail(watched, error, began)
             return False
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this read
-            self._unforeseen.log(
-                "the refresh of an instance broke", error, log_fields(watched.instance)
-            )
+            fields = log_fields(watched.instance)
+            log_unforeseen(logger, "the refresh of an instance broke", error, fields)
             message = f"internal error ({type(error).__name__}): see the log"
             self.fail(watched, InternalError(message), began)
             return False

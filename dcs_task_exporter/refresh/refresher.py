@@ -16,7 +16,7 @@ from typing import Final
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import CollectorConfig
-from dcs_task_exporter.errors import ApiError
+from dcs_task_exporter.errors import InternalError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
@@ -210,7 +210,7 @@ class Refresher:
         """End reads that no thread will do: the exporter stops, or cannot start a thread."""
         for claim in claims:
             if not self._stopping:
-                failure = ApiError("no thread could be started")
+                failure = InternalError("no thread could be started")
                 self._reader.fail(claim.watched, failure, self._clock.monotonic())
             claim.abandon()
 

@@ -45,6 +45,7 @@ from tests.support.clouds import (
     value,
     world,
 )
+from tests.support.log_stream import log_to, messages
 
 ODD = "MIIx+a/b=='\"&<>%\\Q7f"
 SECRETS = (ACCESS_KEY, SECRET_KEY)
@@ -124,17 +125,16 @@ def test_infinity_is_no_capacity(value: object) -> None:
     assert integer_of(value) is None
 
 
-def test_the_unforeseen_is_told_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A fault of our own is counted each time and logged once, without secrets."""
+def test_the_traceback_of_the_unforeseen_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of our own is counted each time; its traceback is written once, without secrets."""
 
     def broken(*_: object) -> object:
         message = f"cannot read {SECRET_KEY} {'x' * 5000}"
         raise ZeroDivisionError(message)
 
     monkeypatch.setattr("dcs_task_exporter.cloud.request.read_json", broken)
-    with world(3) as here, here.exporter() as exporter:
+    stream = io.StringIO()
+    with log_to(stream), world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)
             exporter.refresh_and_wait(10)
@@ -142,31 +142,31 @@ def test_the_unforeseen_is_told_once(
         failures = [snapshot.failure for snapshot in exporter.snapshots()]
 
     assert {failure.reason for failure in failures if failure} == {"internal"}
-    lines = [LogfmtFormatter().format(record) for record in caplog.records]
-    told = [line for line in lines if "Traceback" in line]
-    assert len(told) == 1
-    assert "broke the exporter" in told[0]
-    assert SECRET_KEY not in told[0]
-    assert "x" * (MAX_TEXT + 1) not in told[0]
+    first, repeated = [line for line in messages(stream) if "broke the exporter" in line]
+    assert "Traceback" in first
+    assert "x" * (MAX_TEXT + 1) not in first
+    assert repeated.endswith("error=ZeroDivisionError repeated=8")
+    assert SECRET_KEY not in stream.getvalue()
 
 
-def test_a_refresh_that_broke_is_told_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A fault after the answer is told once for all instances, and its reason is `internal`."""
+def test_the_traceback_of_a_broken_refresh_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault after the answer has one traceback for all instances; its reason is `internal`."""
 
     def broken(*_: object) -> object:
         raise ZeroDivisionError
 
     monkeypatch.setattr("dcs_task_exporter.refresh.instance.count_new", broken)
-    with world(3) as here, here.exporter() as exporter:
+    stream = io.StringIO()
+    with log_to(stream), world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)
             exporter.refresh_and_wait(10)
         failures = [snapshot.failure for snapshot in exporter.snapshots()]
 
     assert [failure.reason for failure in failures if failure] == ["internal"] * 3
-    assert caplog.text.count("the refresh of an instance broke") == 1
+    first, repeated = [line for line in messages(stream) if "refresh of an instance broke" in line]
+    assert "Traceback" in first
+    assert repeated.endswith("repeated=8")
 
 
 def test_a_refusal_that_breaks_us_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -29,7 +30,10 @@ from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
+from tests.support.fast_folder import fast_folder
 from tests.support.refresh_settings import collector
+
+pytestmark = pytest.mark.long
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
@@ -344,11 +348,6 @@ class InstanceLife(RuleBasedStateMachine):
         finally:
             self.end_life(killed=True)
             self.folder.cleanup()
-
-
-def fast_folder() -> str | None:
-    """Return a folder in memory, where the system has one: 100,000 commits wait for no disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a test's own
 
 
 TestInstanceLife = InstanceLife.TestCase
