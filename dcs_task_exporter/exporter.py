@@ -32,7 +32,7 @@ from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
-from dcs_task_exporter.state.file import NoJournal, StateFile
+from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.settings import WebSettings
@@ -73,7 +73,7 @@ class Exporter:
             max_names=config.collector.max_task_names,
         )
         self._state = self._state_file(options)
-        journal = self._state or NoJournal()
+        journal = self._state or Journal()
         self._timekeeper = Timekeeper(clock, journal.latest_refresh())
         for project in config.projects:
             self._api.prepare(project.name, operations_of(project, config.collector))

@@ -23,7 +23,7 @@ from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
-from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 
@@ -54,7 +54,7 @@ class Refresher:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._journal = journal or NoJournal()
+        self._journal = journal or Journal()
         self._task_centers = task_centers or {}
         self._pool_of = pool_of or WorkerPool
         self._lock = threading.Lock()

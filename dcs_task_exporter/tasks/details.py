@@ -5,9 +5,9 @@ Source: the API page *Querying Background Tasks*, table 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 GIBIBYTE: Final = 2**30
 """The API's GB are binary: its specification codes call 0.25 GB 256 MB."""
@@ -59,13 +59,6 @@ class TaskDetails:
     node_name: str = ""
     rename_commands: tuple[str, ...] = ()
     updated_config_length: int | None = None
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> TaskDetails:
-        """Return the details that `to_json` gave; the API's own JSON may look otherwise."""
-        known = {item.name for item in fields(cls)}
-        values: dict[str, Any] = {name: it for name, it in saved.items() if name in known}
-        return cls(**values | {"rename_commands": tuple(values.get("rename_commands", ()))})
 
     def to_json(self) -> dict[str, object]:
         """Return the details that are set, without the personal ones."""

@@ -21,7 +21,7 @@ from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.listing import timestamp
-from dcs_task_exporter.state.file import NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
 from tests.support.held_source import Source
@@ -288,7 +288,7 @@ def test_a_change_during_a_read() -> None:
     clock = Clock(lambda: steady, lambda: steady)
     settings = refresh_settings(FULL_PASS)
     target = Target(Instance("i0", "n0", "prod"), source)
-    instance = WatchedInstance(target, settings, clock, NoJournal())
+    instance = WatchedInstance(target, settings, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
         nonlocal steady
