@@ -201,14 +201,21 @@ class DcsClient:
         moment = datetime.fromtimestamp(max(0.0, start), tz=timezone.utc)
         since = moment.strftime("%Y%m%d%H%M%S")
         page = partial(parse_page, parse=parse, known=memory.rows or ())
-        first = self._call(operation, path, deadline, page, subject)
-        later = replace(first, parse=partial(page, is_first=False))
-        first = replace(first, memory=memory.first_page)
+        call = self._call(operation, path, deadline, page, subject)
 
         def fetch(place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Row]]:
-            call = later if place.position else first
-            query = dict.fromkeys(names, since)
-            return self._pager.fetch(replace(call, query=query), place, memory)
+            is_first = place.position == 0
+            asked = Call(
+                operation,
+                call.url,
+                deadline,
+                page if is_first else partial(page, is_first=False),
+                dict.fromkeys(names, since),
+                call.project_id,
+                subject,
+                memory.first_page if is_first else None,
+            )
+            return self._pager.fetch(asked, place, memory)
 
         return fetch
 

@@ -76,7 +76,6 @@ class TimedAdapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext, connections: int) -> None:
         self._context = context
-        self._pools: dict[str, Any] = {}
         super().__init__(pool_connections=4, pool_maxsize=connections)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -92,23 +91,6 @@ class TimedAdapter(HTTPAdapter):
 
     def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:
         """Leave the check to the context: reading the authorities costs 20 ms a connection."""
-
-    def get_connection_with_tls_context(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the pool of a host, looked up once for each of the two hosts.
-
-        A look-up for each request takes 10 % of a warm sweep's processor time.
-        """
-        origin = request.url[: request.url.index("/", len("https://"))]
-        pool = self._pools.get(origin)
-        if pool is None:
-            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
-            self._pools[origin] = pool
-        return pool
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._pools.clear()
-        super().close()
 
 
 def _use_timed_pools(manager: Any) -> None:

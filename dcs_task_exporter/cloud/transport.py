@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.auth import AuthBase
-from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
@@ -55,7 +54,7 @@ class Transport:
     """Sends requests over a pool of kept connections.
 
     It calls the adapter of `requests` without a session, which would read a redirect's body without
-    a limit. A session that prepares each request costs 62 % more of a warm sweep's processor time.
+    a limit. A session costs 25 % of a warm sweep's processor time, too.
     """
 
     def __init__(
@@ -85,10 +84,11 @@ class Transport:
         `InvalidResponseError`, which may quote the answer. Redirects are not followed: a signed
         request is for one host.
         """
-        # Preparing the URL again takes 21 % of a warm sweep's processor time.
+        # Preparing the URL again costs 15 % of a warm sweep's processor time, and headers whose
+        # case does not matter 4 %.
         request = requests.PreparedRequest()
         request.method, request.url = "GET", url
-        request.headers = CaseInsensitiveDict(self._headers)
+        request.headers = dict(self._headers)  # type: ignore[assignment]
         try:
             response: urllib3.HTTPResponse = self._adapter.send(
                 auth(request),
@@ -134,10 +134,13 @@ def _body(response: urllib3.HTTPResponse) -> bytes:
         # A body that comes all the same must not be taken for the answer to the next request.
         response.close()
         return b""
-    if (response.length_remaining or 0) > MAX_BODY_SIZE:
+    length = response.length_remaining  # None of an answer in chunks
+    if length is not None and length > MAX_BODY_SIZE:
         response.close()
         raise _too_large(response)
     with response:
+        if length is not None and "Content-Encoding" not in response.headers:
+            return response.read()  # in chunks: 4 % of a warm sweep's processor time
         parts, size = [], 0
         for part in _parts(response):
             parts.append(part)

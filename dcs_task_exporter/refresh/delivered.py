@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 
 from dcs_task_exporter.tasks.instance_state import Series
 
@@ -40,7 +40,7 @@ class DeliveredValues:
         if now is not None:
             self._since = {key: self._since.get(key, now) for key in shown}
 
-    def series(self, latest: float) -> Set[Series]:
+    def series(self, latest: float) -> Collection[Series]:
         """Return the series that scrapers have had since `latest`, or longer."""
         return {key for key, since in self._since.items() if since <= latest}
 

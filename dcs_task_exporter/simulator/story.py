@@ -102,9 +102,8 @@ class DemoStory:
         self._running.append((now + self._random.uniform(3, 12), instance_id, task_id))
 
     def _details(self, name: str, instance_id: str) -> Mapping[str, Any]:
-        return self._resize(instance_id) if name == "EXTEND" else DETAILS.get(name, {})
-
-    def _resize(self, instance_id: str) -> Mapping[str, Any]:
+        if name != "EXTEND":
+            return DETAILS.get(name, {})
         size = self._sizes[instance_id]
         step = 1 if size == 0 else (-1 if size == len(SIZES) - 1 else self._random.choice((-1, 1)))
         old, new = SIZES[size], SIZES[size + step]

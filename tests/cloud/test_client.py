@@ -133,8 +133,7 @@ def test_small_listing_costs_one_request_once_the_count_is_known() -> None:
     with world(1) as here, here.exporter() as exporter:
         here.cloud.start_task("i0", "EXTEND")
         client, start = exporter.clients["prod"], here.clock.wall - 10
-        for _ in range(4):
-            client.list_tasks("i0", start, here.clock.steady + 60)
+        client.list_tasks("i0", start, here.clock.steady + 60)
         before = here.cloud.count()
         client.list_tasks("i0", start, here.clock.steady + 60)
 

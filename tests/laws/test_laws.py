@@ -234,7 +234,7 @@ def test_wrong_key_is_tried_again() -> None:
 
 def test_throttling_is_obeyed() -> None:
     """Law 5: after a 429 no request of the project leaves until the time that it names."""
-    with world(30, Quirks(rate_limit=5, rate_window=60)) as here:
+    with world(30, Quirks(rate_limit=5)) as here:
         with here.exporter(concurrency=1) as exporter:
             scrape(exporter, timeout=1)
             refused = here.cloud.count()

@@ -121,7 +121,7 @@ def test_a_key_is_locked_after_bad_signatures() -> None:
 def test_the_rate_limit_of_the_cloud() -> None:
     """Beyond its rate limit a cloud answers 429 until the next window."""
     clock = SettableClock()
-    cloud = cloud_of(clock, Quirks(rate_limit=2, rate_window=60))
+    cloud = cloud_of(clock, Quirks(rate_limit=2))
 
     before = [ask(cloud, TASKS).status for _ in range(3)]
     clock.advance(60)
