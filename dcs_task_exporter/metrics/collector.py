@@ -107,7 +107,7 @@ class TaskCollector(Collector):
             failed = snapshot.metrics.failed if snapshot.metrics else {}
             for name, task in failed.items():
                 # No listing tells why a task failed: the reason is empty.
-                tried = task.details.attempt(personal=self._personal)
+                tried = task.details.summary(failed=True, personal=self._personal)
                 own = (name, task.id, task.error_code, "", tried)
                 family.add_metric((*identity(snapshot.instance), *own), {})
         return family
