@@ -54,7 +54,7 @@ def growth(instances: int, load: Load, scrapes: int) -> Sequence[float]:
 def _scrape(made: Exporter, scrape: ScrapeRequest) -> None:
     counters = made.renderer.exposition(scrape).counters
     if counters is not None:
-        made.fleet.delivered(counters.snapshots, counters.number)
+        made.refresher.delivered(counters.snapshots, counters.number)
 
 
 def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> None:

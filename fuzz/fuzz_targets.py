@@ -1,4 +1,4 @@
-"""What is parsed of the cloud, as functions of bytes: what a fuzzer calls, and a test.
+"""The parsing of the cloud's answers as functions of bytes, for a fuzzer and for a test.
 
 The client under test is the real one, up to the text that a scrape gets; only the network is not
 there. An input of most targets is a few answers, as text (`answers_in`); each request takes the
@@ -59,12 +59,12 @@ _STATUS: Final = re.compile(rb"[1-9]\d\d")
 
 
 class UnsoundError(Exception):
-    """What came out is not what a log, a page or a scraper can take."""
+    """The output is unfit for a log, a page or a scraper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One thing to fuzz: `read` gives an input to the package, and returns what it renders.
+    """One target to fuzz: `read` gives an input to the package, and returns the texts it renders.
 
     `read` lets only undocumented errors out.
     """
@@ -74,7 +74,7 @@ class Target:
 
 
 def verify(target: Target, data: bytes) -> None:
-    """Raise what is wrong with the package's answer to an input; documented errors are right."""
+    """Raise an error if the package answers an input wrongly; documented errors are right."""
     for text in target.read(data):
         check_exposition(text)
 
@@ -122,7 +122,7 @@ class _Clock:
 
 
 class _Silent:
-    """Wants to know of nothing."""
+    """Counts nothing."""
 
     def request(self, project: str, operation: str, code: str, seconds: float) -> None: ...
     def error(self, project: str, operation: str, reason: str) -> None: ...
@@ -168,8 +168,8 @@ class _Canned(Transport):
 class _StrictLog(logging.Handler):
     """Writes each line in both formats, and throws it away; a line that cannot be is an error.
 
-    So is an error that is told because nobody foresaw it: the client catches it, and says of it
-    what it says of a documented one.
+    So is an unforeseen error that is logged: the client catches it, and reports it like a
+    documented one.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -247,8 +247,9 @@ def _tasks_shown(transport: Transport) -> bytes:
     for now in (NOW, NOW + 60):
         start = listing_start(state, now, LOOKBACK)
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
-        told = listing.answered_at
-        _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
+        answered_at = listing.answered_at
+        is_time = answered_at is None or math.isfinite(answered_at)
+        _expect(is_time, f"an answer's time is {answered_at}")
         state = reveal(count_new(state, listing, now, RULES)[0], state.shown)
     shown = task_metrics(state, listing, NOW + 60, RULES)
     return _page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
@@ -262,7 +263,7 @@ def error_answers(data: bytes) -> Sequence[bytes]:
 
 
 def task_pages(data: bytes) -> Sequence[bytes]:
-    """Read the pages of a listing of tasks, twice, and show what they say."""
+    """Read the pages of a listing of tasks twice, and render its tasks."""
     texts: list[bytes] = []
     with _documented():
         texts.append(_tasks_shown(_Canned(answers_in(data))))

@@ -1,4 +1,4 @@
-"""What a cloud has shown of itself where the API promises nothing (`dcs-api.md` section 2).
+"""Beliefs about a cloud where the API promises nothing (`dcs-api.md` section 2).
 
 Each belief is tested again and again, and given up at the first contradiction.
 """

@@ -1,4 +1,5 @@
-"""The gate holds requests back after a refusal, until it is known whom the cloud refuses.
+"""The gate holds requests back after a refusal, until it is known whether the cloud refuses
+the key or one instance.
 
 `admission.py` decides; the gate waits, for the threads of one project.
 """

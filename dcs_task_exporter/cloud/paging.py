@@ -48,7 +48,7 @@ class Place:
 
 
 class ListingMemory(Generic[Row]):
-    """What the earlier listings of one instance showed; used by one thread at a time.
+    """The results of earlier listings of one instance; used by one thread at a time.
 
     `rows` are those of the latest listing, also of one that was cut, or None. `count` begins
     anywhere, so that instances are checked at different times.

@@ -39,7 +39,7 @@ MAX_THROTTLE_PAUSE: Final = 3600.0
 
 REFUSED: Final = (
     "the cloud refuses the credentials of this project, for all instances or for one: check them, "
-    "and the clock; what is refused is asked again after five minutes, or when they change"
+    "and the clock; the next try is in five minutes, or when they change"
 )
 
 Parsed = TypeVar("Parsed")

@@ -72,8 +72,8 @@ class AnswerMemory(Generic[Parsed]):
     """The latest answer to one question: the same bytes are not parsed again.
 
     They are recognized by their length and a 64-bit keyed hash, which two answers share by chance
-    once in a hundred billion years of scrapes. Without it a warm sweep takes 1.4 times the processor
-    time. Used by one thread at a time.
+    once in a hundred billion years of scrapes. Without it a warm sweep takes 1.4 times the
+    processor time. Used by one thread at a time.
     """
 
     def __init__(self) -> None:

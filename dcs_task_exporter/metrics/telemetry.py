@@ -23,7 +23,7 @@ from prometheus_client.samples import Sample
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.refresh.discovery import DiscoveryStatus
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.state.file import StateStatus
+from dcs_task_exporter.state.file import StateFile, StateStatus
 
 REQUEST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds that requests to the cloud take."""
@@ -167,14 +167,19 @@ class ExporterTelemetry(Telemetry):
     """The exporter itself: its build, its configuration, its scrapes, its state file."""
 
     def __init__(
-        self, version: str, loaded_at: float, shard: Shard, lines_lost: Callable[[], int]
+        self,
+        version: str,
+        loaded_at: float,
+        shard: Shard,
+        state: StateFile | None,
+        *,
+        lines_lost: Callable[[], int],
+        coalesced: Callable[[], int],
     ) -> None:
         self._scrape_seconds: float | None = None
-        self._coalesced = 0
-        self._state: Callable[[], StateStatus] | None = None
 
         def of_state(value: Callable[[StateStatus], float | None]) -> Callable[[], Values]:
-            return lambda: value(self._state()) if self._state else None
+            return lambda: None if state is None else value(state.status)
 
         build = Info("dcs_task_exporter_build", "Versions of the exporter.", registry=None)
         build.info({"version": version, "python": platform.python_version()})
@@ -204,7 +209,7 @@ class ExporterTelemetry(Telemetry):
             _counter(
                 "dcs_task_exporter_scrapes_coalesced",
                 "Scrapes that joined a refresh that was already running.",
-                lambda: self._coalesced,
+                coalesced,
             ),
             _counter(
                 "dcs_task_exporter_log_lines_lost",
@@ -226,14 +231,6 @@ class ExporterTelemetry(Telemetry):
     def scrape(self, seconds: float) -> None:
         """Note the duration of the latest scrape."""
         self._scrape_seconds = seconds
-
-    def coalesced(self, total: int) -> None:
-        """Note how many scrapes so far joined a refresh that was running."""
-        self._coalesced = total
-
-    def watch_state(self, status: Callable[[], StateStatus]) -> None:
-        """Read the status of the state file from `status` from now on."""
-        self._state = status
 
 
 class DiscoveryTelemetry(Telemetry):

@@ -21,6 +21,7 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import DiscoveryConfig
 from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
 from dcs_task_exporter.logs.formats import log_unforeseen
+from dcs_task_exporter.refresh.reader import log_fields
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.tasks.models import Instance
 
@@ -59,15 +60,6 @@ class DiscoveryStatus:
         return self.last_success is not None and not self.problem
 
 
-@dataclass(frozen=True, slots=True)
-class _Loss:
-    """How many instances there were, and how many remained, when most left at once."""
-
-    before: int
-    after: int
-    at: float
-
-
 class Discovery:
     """Searches one project, in a thread of its own.
 
@@ -93,7 +85,8 @@ class Discovery:
         self._known: Mapping[str, Instance] = {}
         self._missing: Collection[str] = ()
         self._empty_since: float | None = None
-        self._loss: _Loss | None = None
+        # The numbers before and after most instances left at once, and when they did.
+        self._loss: tuple[int, int, float] | None = None
         self._next_at = clock.monotonic()
         self._in_flight: Future[None] | None = None
         self.status = DiscoveryStatus(project)
@@ -138,8 +131,6 @@ class Discovery:
         if done is not None:
             done.set_result(None)
 
-    # What a search leads to: called by the one thread that searches.
-
     def _doubts_empty(self) -> bool:
         """Whether a listing without any instance counts as failed.
 
@@ -150,11 +141,11 @@ class Discovery:
         is_first = self._empty_since is None and self.status.last_success is None
         if self._empty_since is None:
             self._empty_since = now
-        is_doubted = is_first or (number > 0 and now - self._empty_since < EMPTY_DOUBTED)
-        if is_doubted:
-            known = f"where {number} are known" if number else "and is asked for again"
-            self._fail(f"the answer lists no instance at all, {known}")
-        return is_doubted
+        if not is_first and (not number or now - self._empty_since >= EMPTY_DOUBTED):
+            return False
+        known = f"where {number} are known" if number else "and is asked for again"
+        self._fail(f"the answer lists no instance at all, {known}")
+        return True
 
     def _take(self, listed: Sequence[Instance]) -> None:
         before = self._known
@@ -178,10 +169,7 @@ class Discovery:
         """Return what is wrong with a list of instances although the search succeeded."""
         now = self._clock.monotonic()
         if after < before / 2:
-            self._loss = _Loss(before, after, now)
-        loss = self._loss
-        if loss is not None and (after >= loss.before / 2 or now - loss.at >= LOSS_REPORTED):
-            self._loss = loss = None
+            self._loss = (before, after, now)
         if not after and listed:
             return (
                 f"discovery finds no instance to watch: of the {listed} that the cloud lists, its "
@@ -192,24 +180,27 @@ class Discovery:
                 "discovery finds no instance to watch: the cloud lists none: check the project's "
                 "id and region, and that its key may list instances (dcs:instance:list)"
             )
-        if loss is None:
+        if self._loss is None:
+            return ""
+        most, left, at = self._loss
+        if after >= most / 2 or now - at >= LOSS_REPORTED:
+            self._loss = None
             return ""
         return (
-            f"{loss.before - loss.after} of {loss.before} instances left at once: check whether "
-            "they were deleted, and that the key may still list all"
+            f"{most - left} of {most} instances left at once: check whether they were deleted, and "
+            "that the key may still list all"
         )
 
     def _log_changes(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
-        came = [known[key] for key in known.keys() - before.keys()]
-        left = [before[key] for key in before.keys() - known.keys()]
+        came, left = known.keys() - before.keys(), before.keys() - known.keys()
         numbers = {"instances": len(known), "came": len(came), "left": len(left)}
         level = logging.INFO if came or left else logging.DEBUG
-        project = {"project": self.project}
-        logger.log(level, "discovery searched", extra={"fields": {**project, **numbers}})
-        for message, instances in (("an instance is watched", came), ("an instance left", left)):
-            for instance in instances:
-                fields = {"dcs_instance_id": instance.id, "dcs_instance_name": instance.name}
-                logger.debug(message, extra={"fields": {**project, **fields}})
+        fields = {"project": self.project, **numbers}
+        logger.log(level, "discovery searched", extra={"fields": fields})
+        for key in came:
+            logger.debug("an instance is watched", extra={"fields": log_fields(known[key])})
+        for key in left:
+            logger.debug("an instance left", extra={"fields": log_fields(before[key])})
 
     def _fail(self, problem: str) -> None:
         before = self.status
@@ -236,6 +227,5 @@ def is_admitted(instance: Instance, rules: DiscoveryConfig) -> bool:
 
 def _text_of(rules: DiscoveryConfig) -> str:
     """Return the rules that are set, with their values."""
-    names = ("include", "exclude", "tags", "statuses", "engines")
-    set_rules = {name: getattr(rules, name) for name in names}
-    return ", ".join(f"{name} {value!r}" for name, value in set_rules.items() if value)
+    names = rules.model_dump(exclude={"enabled", "refresh_interval"})
+    return ", ".join(f"{name} {value!r}" for name, value in names.items() if value)

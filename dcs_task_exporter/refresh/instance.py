@@ -13,13 +13,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.delivered import DeliveredValues
 from dcs_task_exporter.refresh.schedule import ReadSchedule
-from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal
-from dcs_task_exporter.tasks.counting import count_new, refresh_time
+from dcs_task_exporter.tasks.counting import CountingRules, count_new, refresh_time
 from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
@@ -62,10 +62,16 @@ class WatchedInstance:
     """
 
     def __init__(
-        self, target: Target, settings: RefreshSettings, clock: Clock, journal: Journal
+        self,
+        target: Target,
+        collector: CollectorConfig,
+        rules: CountingRules,
+        clock: Clock,
+        journal: Journal,
     ) -> None:
-        self.reads = ReadSchedule(settings.min_refresh_interval, clock)
-        self._settings = settings
+        self.reads = ReadSchedule(collector.min_refresh_interval, clock)
+        self._collector = collector
+        self._rules = rules
         self._clock = clock
         self._journal = journal
         self._lock = threading.Lock()
@@ -95,7 +101,7 @@ class WatchedInstance:
         """Return what scrapes see at `now` (monotonic); too old data disappear."""
         with self._lock:
             shown, read = self._snapshot, self.refreshed_at
-            is_old = read is None or now - read > self._settings.max_staleness
+            is_old = read is None or now - read > self._collector.max_staleness
             if is_old and (shown.metrics is not None or shown.up):
                 self._snapshot = replace(shown, up=False, metrics=None)
             return self._snapshot
@@ -112,7 +118,7 @@ class WatchedInstance:
 
         Returns the series and the duration (seconds) of each task that was counted.
         """
-        rules, now, in_doubt = self._settings.rules, moment.at, bool(moment.doubt)
+        rules, now, in_doubt = self._rules, moment.at, bool(moment.doubt)
         window = now - rules.lookback
         is_unchanged = self.is_unchanged(listing, window)
         new: Sequence[Task] = ()
@@ -264,7 +270,7 @@ class WatchedInstance:
             # Answers, other names and departures change `shown` while a thread counts.
             state = replace(counted, shown=self.state.shown)
             if shows_more:
-                held_since = self._clock.monotonic() - self._settings.first_value_hold
+                held_since = self._clock.monotonic() - self._collector.first_value_hold
                 state = reveal(state, self._delivered.series(held_since))
             self.state = state
         self._save(state)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
 from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
-from dcs_task_exporter.refresh.settings import RefreshSettings
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, listing_start
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
 from dcs_task_exporter.tasks.instance_state import Series
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Failure
@@ -33,12 +33,15 @@ class InstanceReader:
 
     def __init__(
         self,
-        settings: RefreshSettings,
+        collector: CollectorConfig,
+        rules: CountingRules,
         clock: Clock,
         timekeeper: Timekeeper,
         observe: DurationObserver | None = None,
     ) -> None:
-        self._settings = settings
+        self._rules = rules
+        # Long enough for each try to time out, and for a listing of many pages.
+        self._time_limit = max(60.0, 2 * collector.timeout * (collector.retries + 1))
         self._clock = clock
         self._timekeeper = timekeeper
         self._observe = observe
@@ -49,8 +52,7 @@ class InstanceReader:
         """Read one instance and publish the result; return whether its tasks were listed."""
         began = self._clock.monotonic()
         try:
-            deadline = began + self._settings.refresh_time_limit
-            listing, moment = self._listing(watched, deadline)
+            listing, moment = self._listing(watched, began + self._time_limit)
             self._publish(watched, listing, moment, began)
         except StoppedError:
             return False
@@ -94,7 +96,7 @@ class InstanceReader:
     def _listed_by(
         self, moment: Moment, watched: WatchedInstance, deadline: float
     ) -> tuple[Listing, Moment]:
-        start = listing_start(watched.state, moment.at, self._settings.rules.lookback)
+        start = listing_start(watched.state, moment.at, self._rules.lookback)
         listing = watched.target.source.list_tasks(watched.instance.id, start, deadline)
         return listing, self._timekeeper.hear(watched.instance.project, listing.answered_at)
 
@@ -111,7 +113,7 @@ class InstanceReader:
         self._report_unknown_words(watched.instance, listing)
 
     def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
-        outcome_of = self._settings.rules.statuses.outcome
+        outcome_of = self._rules.statuses.outcome
         statuses = {task.status for task in listing.tasks}
         unknown = {status for status in statuses if outcome_of(status) is Outcome.UNKNOWN}
         with self._lock:

@@ -15,16 +15,17 @@ from functools import partial
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import InternalError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
-from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
 from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 
@@ -44,7 +45,8 @@ class Refresher:
     def __init__(
         self,
         targets: Sequence[Target],
-        settings: RefreshSettings,
+        collector: CollectorConfig,
+        rules: CountingRules,
         clock: Clock,
         *,
         journal: Journal | None = None,
@@ -53,12 +55,15 @@ class Refresher:
         observe: DurationObserver | None = None,
         pool_of: Callable[[str, int], WorkerPool] | None = None,
     ) -> None:
-        self._settings = settings
+        self._collector = collector
+        self._rules = rules
         self._clock = clock
         self._journal = journal or NoJournal()
         self._task_centers = task_centers or {}
         self._pool_of = pool_of or WorkerPool
-        self._reader = InstanceReader(settings, clock, timekeeper or Timekeeper(clock), observe)
+        self._reader = InstanceReader(
+            collector, rules, clock, timekeeper or Timekeeper(clock), observe
+        )
         self._pools: dict[str, WorkerPool] = {}
         self._progress: dict[str, ProgressReader] = {}
         self._stopping = False
@@ -81,7 +86,9 @@ class Refresher:
             key = target.instance.id
             one = known.pop(key, None)
             if one is None:
-                one = WatchedInstance(target, self._settings, self._clock, self._journal)
+                one = WatchedInstance(
+                    target, self._collector, self._rules, self._clock, self._journal
+                )
             one.rename(target)
             # At the end of `known`: those that left come first, in the order in which they did.
             known[key] = watched[key] = one
@@ -116,11 +123,6 @@ class Refresher:
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
-
-    @property
-    def reads_skipped(self) -> Mapping[str, int]:
-        """The number of reads that the task center made unnecessary, by project."""
-        return {project: center.skipped for project, center in self._task_centers.items()}
 
     def snapshots(self, target: str | None = None) -> tuple[Snapshot, ...]:
         """Return the snapshot of every instance, or of the one with the id `target`.
@@ -163,10 +165,9 @@ class Refresher:
     def _prepare(self, projects: Iterable[str]) -> None:
         """Make the threads of projects that are new."""
         for name in set(projects).difference(self._pools):
-            self._pools[name] = self._pool_of(name, self._settings.concurrency)
-            if self._settings.task_progress:
-                statuses = self._settings.rules.statuses
-                self._progress[name] = ProgressReader(name, statuses, self._clock)
+            self._pools[name] = self._pool_of(name, self._collector.concurrency)
+            if self._collector.task_progress:
+                self._progress[name] = ProgressReader(name, self._rules.statuses, self._clock)
 
     def _chosen(
         self, target: str | None = None, project: str | None = None
@@ -195,7 +196,7 @@ class Refresher:
 
     def _submit_reads(self, project: str, claims: Sequence[Claim]) -> None:
         """Queue reads, those first that were read longest ago."""
-        pass_time = len(self._chosen(project=project)) / self._settings.requests_per_second
+        pass_time = len(self._chosen(project=project)) / self._collector.requests_per_second
         self._pools[project].submit([self._job(claim, pass_time) for claim in claims])
 
     def _job(self, claim: Claim, pass_time: float | None) -> Job:

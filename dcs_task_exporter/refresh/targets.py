@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,6 +21,18 @@ class TaskSource(Protocol):
 
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
         """Return the progress of an active task; raise `ApiError`."""
+        ...
+
+
+class ProjectSource(TaskSource, Protocol):
+    """The part of a client that also finds the instances of its project."""
+
+    def list_instances(self, deadline: float) -> Sequence[Instance]:
+        """Return all instances; raise `ApiError`."""
+        ...
+
+    def forget_all_but(self, instance_ids: Collection[str]) -> None:
+        """Forget the answers for all other instances."""
         ...
 
 

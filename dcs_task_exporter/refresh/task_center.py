@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
@@ -71,12 +71,9 @@ class TaskCenter:
         while a change is expected, and when its full pass is due.
         """
         now = self._clock.monotonic()
-        shown = watched.snapshot(now)
-        shows_data = shown.up and shown.metrics is not None
-        if not shows_data or watched.reads.expects_change or has_pending(watched.state):
-            return False
-        read = watched.refreshed_at
-        return not full_pass_is_due(watched.instance.id, read, now, self._interval)
+        shown, read = watched.snapshot(now), watched.refreshed_at
+        is_quiet = shown.up and not watched.reads.expects_change and not has_pending(watched.state)
+        return is_quiet and not full_pass_is_due(watched.instance.id, read, now, self._interval)
 
     def changed(
         self, claims: Sequence[Claim], watched: Callable[[], Sequence[WatchedInstance]]
@@ -86,14 +83,12 @@ class TaskCenter:
         `watched` returns all instances of the project: also those that are not claimed are read
         next time if they may have changed. Blocks until the center has answered.
         """
-        unread = claims
+        unread: Collection[Claim] = claims
         try:
             with self._lock:
-                changes = self._changes()
-                self._expect(changes, watched())
+                self._expect(self._changes(), watched())
                 changed = [claim for claim in claims if claim.watched.reads.expects_change]
-                kept = set(map(id, changed))
-                unread = [claim for claim in claims if id(claim) not in kept]
+                unread = set(claims).difference(changed)
                 self.skipped += sum(claim.abandon(as_done=True) for claim in unread)
         except StoppedError:
             return ()
@@ -109,31 +104,26 @@ class TaskCenter:
         """
         if self._clock.monotonic() < self._silent_until:
             return None
-        fields = {"project": self._project}
         try:
             return self._compare()
         except StoppedError:
             raise
-        except (NotFoundError, ForbiddenError, BadRequestError) as error:
+        except ApiError as error:
+            self._note_failure(error)
+        except Exception:
+            message = "cannot ask the task center: every instance of the project is read"
+            logger.exception(message, extra={"fields": {"project": self._project}})
+        return None
+
+    def _note_failure(self, error: ApiError) -> None:
+        level, message = logging.DEBUG, "the task center did not answer"
+        if isinstance(error, NotFoundError | ForbiddenError | BadRequestError):
             # Refused here: ask again when the next full pass is due.
             self._silent_until = self._clock.monotonic() + self._interval
             level = logging.DEBUG if self._is_reported else logging.WARNING
             self._is_reported = True
-            logger.log(
-                level,
-                "the task center cannot be used here: every instance is read at each refresh",
-                extra={"fields": {**fields, **error.fields}},
-            )
-        except ApiError as error:
-            logger.debug(
-                "the task center did not answer", extra={"fields": {**fields, **error.fields}}
-            )
-        except Exception:
-            logger.exception(
-                "cannot ask the task center: every instance of the project is read",
-                extra={"fields": fields},
-            )
-        return None
+            message = "the task center cannot be used here: every instance is read at each refresh"
+        logger.log(level, message, extra={"fields": {"project": self._project, **error.fields}})
 
     def _compare(self) -> Mapping[str, str] | None:
         began = self._clock.now()

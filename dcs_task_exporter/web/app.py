@@ -31,6 +31,7 @@ from dcs_task_exporter.metrics.exposition import (
     scrape_budget,
 )
 from dcs_task_exporter.refresh.fleet import Fleet
+from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
 from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.renderings import Renderings
@@ -71,6 +72,7 @@ class Sources:
     """Where the web app gets its answers; `render` is called in threads, the others are quick."""
 
     fleet: Fleet
+    refresher: Refresher
     render: Callable[[ScrapeRequest], Exposition]
     observe_scrape: Callable[[float], None]
     status: Callable[[], ExporterStatus]
@@ -102,6 +104,7 @@ class _Site:
     def __init__(self, sources: Sources, settings: WebSettings, timer: Callable[[], float]) -> None:
         self._sources = sources
         self._fleet = sources.fleet
+        self._refresher = sources.refresher
         self._settings = settings
         self._timer = timer
         self._renderings = Renderings(sources.render, timer)
@@ -119,7 +122,7 @@ class _Site:
             if INSTANCES in parts:
                 reserved = self._renderings.time_to_hand_over
                 if reserved is None:
-                    reserved = RENDERING_OF_ONE * len(self._fleet.snapshots())
+                    reserved = RENDERING_OF_ONE * len(self._refresher.snapshots())
                 await self._refresh(self._budget(request, reserved))
             return await self._exposition(request, parts)
         finally:
@@ -131,10 +134,10 @@ class _Site:
         if not target:
             return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
         deadline = self._timer() + self._budget(request)
-        found = self._fleet.find(target)
+        found = self._refresher.find(target)
         if not found:  # it may be new
             await self._discover(deadline - self._timer())
-            found = self._fleet.find(target)
+            found = self._refresher.find(target)
         if len(found) != 1:
             return _text(_not_one(target, found), 400)
         await self._refresh(max(0.0, deadline - self._timer()), found[0].id)
@@ -149,7 +152,7 @@ class _Site:
         if not await self._discover(self._budget(request), project):
             # On an error Prometheus keeps the targets that it has; an empty list drops them.
             return _text("The instances are not known yet\n", 503)
-        instances = [snapshot.instance for snapshot in self._fleet.snapshots()]
+        instances = [snapshot.instance for snapshot in self._refresher.snapshots()]
         chosen = [_target(item) for item in instances if project in (None, item.project)]
         return JSONResponse(chosen, headers=COMMON_HEADERS)
 
@@ -222,11 +225,11 @@ class _Site:
         counters = answer.counters
         if counters is None or request.method != "GET":
             return Response(answer.body, headers=headers)
-        delivered = partial(self._fleet.delivered, counters.snapshots, counters.number)
+        delivered = partial(self._refresher.delivered, counters.snapshots, counters.number)
         return DeliveredResponse(answer.body, headers, delivered)
 
     def _render_page(self, nonce: str) -> str:
-        return self._page.render(self._fleet.snapshots(), self._sources.status(), nonce)
+        return self._page.render(self._refresher.snapshots(), self._sources.status(), nonce)
 
 
 def _not_one(target: str, found: Sequence[Instance]) -> str:

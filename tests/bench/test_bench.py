@@ -76,7 +76,7 @@ def test_finishing() -> None:
 def seen_scrape(made: Exporter) -> None:
     counters = made.renderer.exposition(ScrapeRequest()).counters
     assert counters is not None
-    made.fleet.delivered(counters.snapshots, counters.number)
+    made.refresher.delivered(counters.snapshots, counters.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:

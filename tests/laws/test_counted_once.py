@@ -26,11 +26,12 @@ from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import StateFile
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
 from tests.support.fast_folder import fast_folder
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import collector
 
 pytestmark = pytest.mark.long
 
@@ -177,7 +178,8 @@ class InstanceLife(RuleBasedStateMachine):
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
             [Target(Instance("i0", self.name, "prod"), self.cloud)],
-            refresh_settings(self.lookback),
+            collector(),
+            CountingRules(self.lookback),
             clock,
             journal=self.journal,
             timekeeper=Timekeeper(clock, file.latest_refresh()),

@@ -13,18 +13,15 @@ from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.counting import count
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, WEEK, collector
 
 NOW = 1_750_000_000.0
-WEEK = 7 * 86_400.0
-RULES = CountingRules(WEEK)
 
 TASKS = st.lists(
     st.builds(
@@ -44,7 +41,7 @@ def instance(
     name: str, journal: Journal | None = None, clock: Clock | None = None
 ) -> WatchedInstance:
     target = Target(Instance(name, name, "prod"), Source())
-    return WatchedInstance(target, refresh_settings(), clock or Clock(), journal or NoJournal())
+    return WatchedInstance(target, collector(), RULES, clock or Clock(), journal or NoJournal())
 
 
 def watched(state: InstanceState, listing: Listing, now: float, doubt: str = "") -> WatchedInstance:

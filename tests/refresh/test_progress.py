@@ -18,7 +18,7 @@ from dcs_task_exporter.tasks.statuses import StatusTable
 from tests.support.clouds import samples, scrape, value, world
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, collector
 
 
 def test_progress_is_shown() -> None:
@@ -124,7 +124,7 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
     journal = KeptJournal(InstanceState(active={"t": task}))
     for name in ("i0", "i1"):
         target = Target(Instance(name, name, "prod"), Slow())
-        watched = WatchedInstance(target, refresh_settings(), clock, journal)
+        watched = WatchedInstance(target, collector(), RULES, clock, journal)
         reader.read(watched, partial(end, name))
     both.set()
     for _ in range(2):

@@ -18,7 +18,7 @@ from dcs_task_exporter.state.file import Journal, NoJournal
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, collector
 
 
 class Scene:
@@ -38,7 +38,8 @@ class Scene:
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
-            refresh_settings(concurrency=concurrency, **more),
+            collector(concurrency=concurrency, **more),
+            RULES,
             Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
             task_centers=task_centers,

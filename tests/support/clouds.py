@@ -130,7 +130,7 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     exporter.refresh_and_wait(timeout)
     made = exporter.renderer.exposition(ScrapeRequest())
     assert made.counters is not None
-    exporter.fleet.delivered(made.counters.snapshots, made.counters.number)
+    exporter.refresher.delivered(made.counters.snapshots, made.counters.number)
     return samples(made.body.decode())
 
 

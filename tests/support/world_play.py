@@ -31,10 +31,11 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import StateFile
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import collector
 from tests.support.world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 NOW = 1_750_000_000.0
@@ -303,12 +304,12 @@ class World:
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
                 for instance in self.instances
             ],
-            refresh_settings(
-                semantics.lookback_days * DAY,
+            collector(
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
                 first_value_hold=HOLD if len(self.scrapers) > 1 else 0.0,
             ),
+            CountingRules(semantics.lookback_days * DAY),
             clock,
             journal=self.file,
             pool_of=lambda *_: SerialPool(chance),
