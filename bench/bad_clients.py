@@ -26,6 +26,7 @@ import bcrypt
 import trustme
 
 from bench.hanging import PATIENCE, connected, fill
+from bench.measuring import memory_now
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
 from tests.support.clouds import SettableClock, world
@@ -122,21 +123,13 @@ class Subject:
             return math.inf, 0
         return time.perf_counter() - start, size
 
-    def longest(self, path: str, user: str) -> Seconds:
-        """Return the longest of several waits; one without an answer is enough."""
-        longest, tries = 0.0, 0
-        while tries < TRIES and longest < math.inf:
-            longest, tries = max(longest, self.ask(path, user)[0]), tries + 1
-        return longest
-
     def waits(self, user: str) -> Mapping[str, Seconds]:
-        """Return the longest wait for each path."""
-        return {path: self.longest(path, user) for path in ("/metrics", "/-/healthy")}
-
-    def memory(self) -> float:
-        """Return the memory of the process in MB."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+        """Return the longest wait for each path, of several; one without an answer is enough."""
+        longest = dict.fromkeys(("/metrics", "/-/healthy"), 0.0)
+        for path in (*longest,) * TRIES:
+            if longest[path] < math.inf:
+                longest[path] = max(longest[path], self.ask(path, user)[0])
+        return longest
 
     def end(self) -> Seconds:
         """End the process by SIGTERM, and return how long that took."""
@@ -156,7 +149,8 @@ def measure(row: Row) -> Result:
         subject = stack.enter_context(_running(row, folder))
         _wait_for_start(subject, folder)
         size = subject.ask("/metrics", "without")[1] / 1e6
-        result = Result(before=subject.waits("without"), size=size, memory_before=subject.memory())
+        before, pid = subject.waits("without"), subject.process.pid
+        result = Result(before=before, size=size, memory_before=memory_now(pid))
         if row.stuck:
             fill(subject.process.stderr)
             subject.cloud.faults.add("internal", probability=0.5)  # for the log
@@ -167,7 +161,7 @@ def measure(row: Row) -> Result:
             for client in clients:
                 client.recv(1)
         result.beside = subject.waits("with")
-        result.memory = subject.memory()
+        result.memory = memory_now(pid)
         result.end = subject.end()
         if not row.stuck:
             result.log = (folder / "log").stat().st_size

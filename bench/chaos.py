@@ -205,8 +205,6 @@ def run(
         increase=increased,
         samples=samples,
         kills=kills,
-        jumps=2 * kills,
-        spoilt=kills,
         requests=requests,
         failed=failed,
         intact=_intact(folder),

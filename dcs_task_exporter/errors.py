@@ -69,7 +69,7 @@ class ApiError(ExporterError):
     `retry_after` (seconds) come from the cloud's answer.
     """
 
-    reason: ClassVar[str] = "invalid_response"
+    reason: ClassVar[str]
     retryable: ClassVar[bool] = False
 
     def __init__(

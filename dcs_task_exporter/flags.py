@@ -191,8 +191,19 @@ _VERSION: Final = "--version"
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors, and sets only the flags that are given."""
 
-    def __init__(self, flags: Iterable[Flag]) -> None:
+    def __init__(
+        self,
+        flags: Iterable[Flag],
+        usage: str = "",
+        text: str = "",
+        epilog: str = "",
+        *,
+        with_version: bool = True,
+    ) -> None:
         super().__init__(
+            usage=usage,
+            description=text,
+            epilog=epilog,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -201,10 +212,8 @@ class _Parser(argparse.ArgumentParser):
         for flag in flags:
             self.add_argument(flag.name, dest=flag.dest, **flag.settings)
         self.add_argument(*_HELP, action="store_true", default=False, help="show this help")
-
-    def add_version(self) -> None:
-        """Add the flag that shows the version."""
-        self.add_argument(_VERSION, action="store_true", default=False, help="show the version")
+        if with_version:
+            self.add_argument(_VERSION, action="store_true", default=False, help="show the version")
 
     def error(self, message: str) -> NoReturn:
         """Raise the error, in words that begin with the flag."""
@@ -217,15 +226,14 @@ def parse_flags(words: Sequence[str]) -> argparse.Namespace:
     `is_default` tells that no command was named; `help` and `version`, that the help or the version
     is wanted. Raises `UsageError`.
     """
-    parser = _Parser(FLAGS.values())
-    parser.add_version()
-    given, rest = parser.parse_known_args(words)
+    given, rest = _Parser(FLAGS.values()).parse_known_args(words)
     command = _command_of(rest)
     taken = COMMANDS[command].flags
+    names = {flag.name for flag in taken}
     for flag in FLAGS.values():
-        if flag.dest in given and flag.name not in _names(taken):
+        if flag.dest in given and flag.name not in names:
             subject = command if rest else f"{command}, the command where none is named,"
-            message = f"{subject} does not take {flag.name}: {_takers(flag.name)}"
+            message = f"{subject} does not take {flag.name}: {_takers(flag)}"
             raise UsageError(message)
     values = {flag.dest: flag.default for flag in taken} | vars(given)
     return argparse.Namespace(**values, command=command, is_default=not rest)
@@ -252,29 +260,26 @@ def _command_of(rest: Sequence[str]) -> str:
 def help_of(command: str, *, with_commands: bool = False) -> str:
     """Return the help of a command; `with_commands` adds the list of all commands."""
     described = COMMANDS[command]
-    parser = _Parser(described.flags)
-    parser.usage = f"{PROGRAM} {command} [flags]"
-    parser.description = f"{described.summary.capitalize()}."
-    parser.epilog = described.epilog
+    usage, text = f"{PROGRAM} {command} [flags]", f"{described.summary.capitalize()}."
     if with_commands:
         width = max(map(len, COMMANDS))
         commands = "\n".join(f"  {name:{width}}  {COMMANDS[name].summary}" for name in COMMANDS)
-        parser.usage = f"{PROGRAM} [command] [flags]"
-        parser.description = (
+        usage = f"{PROGRAM} [command] [flags]"
+        text = (
             f"Prometheus exporter for the background tasks of Huawei Cloud DCS.\n\n"
             f"commands:\n{commands}\n\n"
             f"Without a command it serves, with the flags below. Each command has its own --help."
         )
-        parser.add_version()
-    return parser.format_help()
+    flags, epilog = described.flags, described.epilog
+    return _Parser(flags, usage, text, epilog, with_version=with_commands).format_help()
 
 
-def _names(flags: Iterable[Flag]) -> Sequence[str]:
-    return [flag.name for flag in flags]
-
-
-def _takers(name: str) -> str:
-    *others, last = [word for word, command in COMMANDS.items() if name in _names(command.flags)]
+def _takers(flag: Flag) -> str:
+    *others, last = [
+        name
+        for name, command in COMMANDS.items()
+        if flag.dest in (one.dest for one in command.flags)
+    ]
     return f"it is a flag of {', '.join(others)}{' and ' if others else ''}{last}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,9 +34,6 @@ Made = TypeVar("Made")
 class MistakesError(ExporterError):
     """The check found mistakes: the message lists all, file by file."""
 
-    def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__("\n".join(map(str, errors)))
-
 
 def check(arguments: argparse.Namespace) -> bool:
     """Check everything that serving would use; raises `MistakesError`."""
@@ -54,13 +51,9 @@ def check(arguments: argparse.Namespace) -> bool:
         problems = tuple(_problems(config, os.environ))
         errors += [ConfigError(source, problems)] if problems else []
     if errors or config is None or options is None:
-        raise MistakesError(errors)
-    for path in (source, web_config):
-        if path is not None:
-            say(f"{path}: valid")
-    for project in config.projects:
-        if project.region_doubt:
-            warn(f"warning: project {project.name}: {project.region_doubt}")
+        raise MistakesError("\n".join(map(str, errors)))
+    for path in filter(None, (source, web_config)):
+        say(f"{path}: valid")
     _say_plan(config, options.shard)
     return not arguments.online or check_online(config, options, verbose=arguments.verbose)
 
@@ -101,8 +94,9 @@ def _state_problem(path: Path) -> str:
 
 
 def _say_plan(config: Config, shard: Shard) -> None:
-    """Say which instances of each project will be watched."""
     for project in config.projects:
+        if project.region_doubt:
+            warn(f"warning: project {project.name}: {project.region_doubt}")
         say(f"project {project.name}: watches {', and '.join(_watched(project))}")
     if shard.total > 1:
         say(f"shard {shard.index} of {shard.total}: reads its share of them")

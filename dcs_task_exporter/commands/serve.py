@@ -75,11 +75,10 @@ def _server(
     web_config: Path | None,
     sockets: Sequence[socket.socket],
 ) -> WebServer:
-    app = exporter.app(arguments.web_telemetry_path)
-    config_file = WebConfigFile(web_config) if web_config else None
-    if config_file:
-        app = BasicAuth(app, config_file.current)
-    tls = config_file.server_context() if config_file else None
+    app, tls = exporter.app(arguments.web_telemetry_path), None
+    if web_config:
+        config_file = WebConfigFile(web_config)
+        app, tls = BasicAuth(app, config_file.current), config_file.server_context()
     return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
 
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from dcs_task_exporter.config.durations import parse_duration
-from dcs_task_exporter.config.secrets import read_secret
-from dcs_task_exporter.errors import CredentialsError, Problem
+from dcs_task_exporter.errors import Problem
 from dcs_task_exporter.tasks.statuses import STATUS_WORDS
 
-_SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
+_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "access_key": ("access_key", "secret_key"),
     "token": ("token",),
+    "environment": (),
 }
+"""The secrets that each type of credentials needs."""
+
+_LATER: Final = ("password", "metadata", "profile")
+"""Types of credentials that a later version will have."""
+
 _PAIRS: Final = (
     ("max_staleness", "min_refresh_interval"),
     ("max_staleness", "refresh_interval"),
@@ -78,36 +81,6 @@ def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
     return _repeated(labels, "makes the same label as {first}")
 
 
-def unusable_files(data: object) -> list[Problem]:
-    """Return the files that cannot be used, by the keys that name them."""
-    problems = []
-    for at, project in _sections(data, "projects"):
-        ca_file = _section(project, "tls").get("ca_file")
-        if isinstance(ca_file, str):
-            path = f"projects[{at}].tls.ca_file"
-            problems += [Problem(path, message) for message in _of_certificates(ca_file)]
-        for key, value in _section(project, "credentials").items():
-            if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
-                continue
-            try:
-                read_secret(Path(value))
-            except CredentialsError as error:
-                problems.append(Problem(f"projects[{at}].credentials.{key}", str(error)))
-    return problems
-
-
-def _of_certificates(path: str) -> Iterator[str]:
-    """Yield why a file of certificates cannot be used, without its path."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        yield "holds no certificate in the PEM format"
-    except OSError as error:
-        yield f"cannot be read: {error.strerror}"
-    except ValueError:
-        yield "has a name that no file can have"
-
-
 def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
     def given(key: str) -> bool:
         return project.get(key) not in (None, "")
@@ -125,7 +98,9 @@ def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
     if searched is False and project.get("instances") in (None, []):
         message = "is missing: list at least one, or set discovery.enabled"
         yield Problem(f"{path}.instances", message)
-    yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
+    credentials = project.get("credentials")
+    if isinstance(credentials, Mapping):
+        yield from _credentials(f"{path}.credentials", credentials)
 
 
 def _enabled(section: Mapping[object, object]) -> bool | None:
@@ -138,15 +113,16 @@ def _enabled(section: Mapping[object, object]) -> bool | None:
 
 def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
     kind = section.get("type")
-    for name in _SECRETS.get(kind, ()) if isinstance(kind, str) else ():
-        twice = name in section and f"{name}_file" in section
-        if name not in section and f"{name}_file" not in section:
-            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
-        elif twice:
+    if not (isinstance(kind, str) and kind in _SECRETS):
+        later = f"{kind} comes with a later version; " if kind in _LATER else ""
+        yield Problem(f"{path}.type", f"{later}must be one of {', '.join(_SECRETS)}")
+        return
+    for name in (*_SECRETS[kind], "security_token"):
+        given = [key for key in (name, f"{name}_file") if key in section]
+        if len(given) > 1:
             yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
-    if "security_token" in section and "security_token_file" in section:
-        message = "is given twice: remove it, or security_token_file"
-        yield Problem(f"{path}.security_token", message)
+        elif not given and name in _SECRETS[kind]:
+            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
 
 
 def _durations(
@@ -154,11 +130,10 @@ def _durations(
 ) -> Iterator[Problem]:
     for longer, shorter in _PAIRS:
         most, least = (_seconds(section, key, defaults) for key in (longer, shorter))
-        if least >= most > 0:
-            key = shorter if shorter in section else longer
-            relation = "shorter" if key == shorter else "longer"
-            other = longer if key == shorter else shorter
-            yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+        if least >= most > 0 and shorter in section:
+            yield Problem(f"collector.{shorter}", f"must be shorter than {longer}")
+        elif least >= most > 0:
+            yield Problem(f"collector.{longer}", f"must be longer than {shorter}")
 
 
 def _seconds(section: Mapping[object, object], key: str, defaults: Mapping[str, float]) -> float:

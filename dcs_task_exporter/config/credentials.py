@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from dcs_task_exporter.config.loader import TAG_OF_LATER
-from dcs_task_exporter.config.types import Moment, Secret, Section
-
-_LATER: Final = ("password", "metadata", "profile")
-
-
-def _not_later(value: object) -> object:
-    """Refuse a type of a later version with a message of its own."""
-    tag = value.get("type") if isinstance(value, Mapping) else None
-    if tag in _LATER:
-        raise PydanticCustomError(TAG_OF_LATER, "not yet", {"tag": tag})
-    return value
+from dcs_task_exporter.config.types import Moment, Secret, SecretFile, Section
 
 
 class AccessKeyCredentials(Section):
@@ -29,15 +15,15 @@ class AccessKeyCredentials(Section):
     type: Literal["access_key"]
     access_key: Secret | None = None
     """The access key (AK)."""
-    access_key_file: Path | None = None
+    access_key_file: SecretFile | None = None
     """A file that holds the access key."""
     secret_key: Secret | None = None
     """The secret key (SK)."""
-    secret_key_file: Path | None = None
+    secret_key_file: SecretFile | None = None
     """A file that holds the secret key."""
     security_token: Secret | None = None
     """The security token of a temporary key."""
-    security_token_file: Path | None = None
+    security_token_file: SecretFile | None = None
     """A file that holds the security token."""
     expires_at: Moment = ""
     """When the credentials expire, such as `2026-01-31T12:00:00Z`."""
@@ -49,7 +35,7 @@ class TokenCredentials(Section):
     type: Literal["token"]
     token: Secret | None = None
     """A project-scoped token of the identity service."""
-    token_file: Path | None = None
+    token_file: SecretFile | None = None
     """A file that holds the token."""
     expires_at: Moment = ""
     """When the credentials expire, such as `2026-01-31T12:00:00Z`."""
@@ -64,5 +50,4 @@ class EnvironmentCredentials(Section):
 Credentials = Annotated[
     AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
     Field(discriminator="type"),
-    BeforeValidator(_not_later),
 ]

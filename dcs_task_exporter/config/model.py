@@ -14,11 +14,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from dcs_task_exporter.config.checks import cross_check, unusable_files
+from dcs_task_exporter.config.checks import cross_check
 from dcs_task_exporter.config.credentials import Credentials
 from dcs_task_exporter.config.loader import parse, read_text
 from dcs_task_exporter.config.regions import doubt_of_region
 from dcs_task_exporter.config.types import (
+    CaFile,
     Count,
     Domain,
     Duration,
@@ -36,14 +37,13 @@ from dcs_task_exporter.config.types import (
     StatePath,
     Url,
 )
-from dcs_task_exporter.errors import Problem
 from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 
 class TlsConfig(Section):
     """How to check the cloud's certificate."""
 
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
     """Certificates to trust; those of the Python package `certifi` if not given."""
     insecure_skip_verify: bool = False
     """Trust any certificate; for tests only."""
@@ -126,10 +126,7 @@ class ProjectConfig(Section):
     @property
     def region_doubt(self) -> str:
         """Why the region is probably misspelt; empty if it is known or another cloud's."""
-        if self.endpoint or self.cloud:
-            return ""
-        doubt = doubt_of_region(self.region)
-        return f"{self.region} {doubt}" if doubt else ""
+        return "" if self.endpoint or self.cloud else doubt_of_region(self.region)
 
     @property
     def _domain(self) -> str:
@@ -227,21 +224,17 @@ _DEFAULTS: Final[Mapping[str, float]] = {
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file, and the files that it names.
+    """Read and check a configuration file.
 
     Raises `ConfigError` with every mistake in it.
     """
-
-    def check(data: object) -> list[Problem]:
-        return cross_check(data, _DEFAULTS) + unusable_files(data)
-
-    return parse(Config, read_text(path), str(path), environ, check)
+    return parse_config(read_text(path), str(path), environ)
 
 
 def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
-    """Check the text of a configuration file; `source` names it in errors.
+    """Check the text of a configuration file, and the files that it names.
 
-    Raises `ConfigError` with every mistake in it.
+    `source` names the text in errors. Raises `ConfigError` with every mistake in it.
     """
     return parse(Config, text, source, environ, lambda data: cross_check(data, _DEFAULTS))
 

@@ -16,7 +16,7 @@ REGIONS: Final = """
 
 
 def doubt_of_region(region: str) -> str:
-    """Return why a region is probably misspelt, to follow its name; empty if the SDK knows it.
+    """Return why a region is probably misspelt; empty if the SDK knows it.
 
     A region of another cloud, or a new one, is not in the table either.
     """
@@ -24,4 +24,4 @@ def doubt_of_region(region: str) -> str:
         return ""
     near = difflib.get_close_matches(region.lower(), REGIONS, n=1)
     hint = f"did you mean {near[0]}?" if near else "another cloud needs cloud, or endpoint"
-    return f"is no region that the official SDK knows: {hint}"
+    return f"{region} is no region that the official SDK knows: {hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,6 +19,8 @@ from pydantic import (
 )
 
 from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
+from dcs_task_exporter.config.secrets import read_secret
+from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
 from dcs_task_exporter.text.times import parse_time
 
@@ -93,6 +96,28 @@ def _regex(value: str) -> str:
     raise ValueError(message)
 
 
+def _secret_file(path: Path) -> Path:
+    try:
+        read_secret(path)
+    except CredentialsError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+def _ca_file(path: Path) -> Path:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        message = "holds no certificate in the PEM format"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    except ValueError:
+        message = "has a name that no file can have"
+    else:
+        return path
+    raise ValueError(message)
+
+
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
@@ -154,6 +179,8 @@ Secret = Annotated[
         "must be printable ASCII without blanks: was it cut or wrapped?",
     ),
 ]
+SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+CaFile = Annotated[Path, AfterValidator(_ca_file)]
 Moment = Annotated[
     str,
     _needs(

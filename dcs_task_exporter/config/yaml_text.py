@@ -25,8 +25,6 @@ _WORD: Final = "(?:[A-Z][a-z]*|[a-z]+)[0-9]?"
 KEY_NAME: Final = re.compile(rf"(?=.{{1,40}}$){_WORD}(?:[_-]{_WORD})*|<<")
 """The words that a key of the file consists of: anything else could be a secret, never shown."""
 
-_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
-
 _NO_VALUE: Final = re.compile(r"""(?:[^'"]|'(?:[^\w'"]{1,2}|\\t|<[a-z ]+>)')*""", re.ASCII)
 """The beginning of an error of the YAML library that quotes nothing but the signs of YAML."""
 
@@ -35,7 +33,7 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a time is a text, as it is in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -45,7 +43,8 @@ def read_yaml(text: str) -> tuple[object, list[Problem]]:
     try:
         data, problems = _construct(text)
     except yaml.reader.ReaderError as error:
-        return None, [_at(*_position(text, error.position), "a character that YAML forbids")]
+        before = text[: error.position].split("\n")
+        return None, [_at(len(before) - 1, len(before[-1]), "a character that YAML forbids")]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
@@ -107,11 +106,6 @@ def _repeated_keys(node: yaml.MappingNode, path: str) -> list[Problem]:
 
 def _at(line: int, column: int, message: str) -> Problem:
     return Problem(f"line {line + 1}, column {column + 1}", f"not YAML: {message}")
-
-
-def _position(text: str, index: int) -> tuple[int, int]:
-    before = text[:index]
-    return before.count("\n"), index - (before.rfind("\n") + 1)
 
 
 def _without_values(said: str) -> str:

@@ -89,17 +89,14 @@ class AccessCheck:
             request.body,
         )
         if not hmac.compare_digest(signature(secret, date, canonical), signed):
-            self._note_bad_signature(key)
+            self._bad[key] = self._bad.get(key, 0) + 1
+            if self._bad[key] > MAX_BAD_SIGNATURES:
+                self._locked_until[key] = self._clock() + LOCK_SECONDS
+                self._bad[key] = 0
             raise RefusedError(FAULTS["bad_signature"])
         self._bad.pop(key, None)
         if headers.get("x-security-token", "") != security_token:
             raise RefusedError(FAULTS["bad_token"])
-
-    def _note_bad_signature(self, key: str) -> None:
-        self._bad[key] = self._bad.get(key, 0) + 1
-        if self._bad[key] > MAX_BAD_SIGNATURES:
-            self._locked_until[key] = self._clock() + LOCK_SECONDS
-            self._bad[key] = 0
 
 
 def _moment(date: str) -> float:

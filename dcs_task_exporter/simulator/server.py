@@ -22,36 +22,9 @@ DRIP_INTERVAL: Final = 0.2
 """Seconds between two bytes of a slow drip: shorter than any read timeout."""
 
 
-class CloudServer:
+class CloudServer(socketserver.ThreadingTCPServer):
     """Serves a `SimulatedCloud` on loopback while its ``with`` block lasts."""
 
-    def __init__(self, cloud: SimulatedCloud) -> None:
-        self.cloud = cloud
-        self._server = _Server(cloud)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), daemon=True
-        )
-
-    @property
-    def url(self) -> str:
-        """The cloud's endpoint, for DCS and for the identity service."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        """Start serving."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End all requests, and stop."""
-        self.cloud.faults.clear()
-        self._server.shutdown()
-        self._server.server_close()
-        self._server.close_connections()
-        self._thread.join()
-
-
-class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
@@ -61,6 +34,27 @@ class _Server(socketserver.ThreadingTCPServer):
         self.cloud = cloud
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _CloudHandler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The cloud's endpoint, for DCS and for the identity service."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        """Start serving."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all requests, and stop."""
+        self.cloud.faults.clear()
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._open):  # keep-alive holds them open
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Remember the connection while it is open."""
@@ -73,15 +67,9 @@ class _Server(socketserver.ThreadingTCPServer):
     def handle_error(self, *_: Any) -> None:
         """Ignore clients that go away, as they do in tests."""
 
-    def close_connections(self) -> None:
-        """Close the connections that keep-alive holds open."""
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
 
 class _CloudHandler(BaseHTTPRequestHandler):
-    server: _Server
+    server: CloudServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1

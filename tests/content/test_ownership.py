@@ -23,7 +23,6 @@ LIBRARY_OBJECTS: Final[Mapping[str, str]] = {
     "cloud/tls.py: context": "an SSLContext is configured by its attributes",
     "cloud/connections.py: manager": "urllib3 takes its kinds of connections that way",
     "cloud/transport.py: request": "requests' own way to send a prepared request elsewhere",
-    "flags.py: parser": "argparse writes its help from these attributes",
     "logs/formats.py: root": "the root logger gets one handler, in place of those it had",
     "metrics/durations.py: family": "samples are held in a fresh family of the client library",
     "metrics/telemetry.py: family": "a fresh family of the client library loses its `_created`",
