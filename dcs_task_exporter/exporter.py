@@ -175,10 +175,6 @@ class Exporter:
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
         return [*doubted, *failed, *odd]
 
-    def start(self) -> None:
-        """Begin to refresh without scrapes, if the configuration says so."""
-        self.fleet.start()
-
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
         self._stopping.set()

@@ -55,7 +55,7 @@ def serve_until_signal(
     with _signals() as arriving:
         server = _server(exporter, arguments, web_config, sockets)
         tune_garbage_collection()
-        exporter.start()
+        exporter.fleet.start()
         server.start()
         fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
         logger.info("listening", extra={"fields": fields})

@@ -132,10 +132,10 @@ class Fleet:
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        searches = {item: item.search() for item in chosen}
+        searches = [(item, item.search()) for item in chosen]
         return {
             item.project: search
-            for item, search in searches.items()
+            for item, search in searches
             if search is not None and item.status.last_success is None
         }
 

@@ -106,11 +106,6 @@ class WatchedInstance:
                 self._snapshot = replace(shown, up=False, metrics=None)
             return self._snapshot
 
-    def claim(self, *, urgent: bool = False) -> Claim | None:
-        """Return the read that is due or under way; None while the data are fresh."""
-        claimed = self.reads.claim(urgent=urgent)
-        return None if claimed is None else Claim(self, *claimed)
-
     def publish(
         self, listing: Listing, moment: Moment, began: float
     ) -> Sequence[tuple[Series, float | None]]:
@@ -176,6 +171,7 @@ class WatchedInstance:
     def is_unchanged(self, listing: Listing, window: float) -> bool:
         """Whether the snapshot shows this listing already, so that it need not be counted again.
 
+        Counting one again takes 0.1 ms of CPU for 10 tasks and 0.25 ms for 50, at every refresh.
         `window` is the Unix time at which the look-back window begins. A listing that was counted
         while the clock was in doubt is counted again: some tasks may be left to forget.
         """
