@@ -32,7 +32,6 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
-from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
@@ -139,14 +138,6 @@ class Exporter:
     def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
         """Return the web application."""
         return create_app(self.sources, WebSettings.of(self._config, telemetry_path))
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-        return self.refresher.snapshots()
-
-    def refresh_and_wait(self, timeout: float) -> None:
-        """Block until all due instances are read, or `timeout` seconds pass."""
-        self.fleet.refresh_and_wait(timeout)
 
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""

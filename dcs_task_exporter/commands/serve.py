@@ -57,7 +57,11 @@ def serve_until_signal(
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
-        fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
+        fields = {
+            "url": server.url,
+            "version": __version__,
+            "instances": len(exporter.refresher.snapshots()),
+        }
         logger.info("listening", extra={"fields": fields})
         try:
             while next(arriving) == HANGUP and not hangup_ends:

@@ -142,7 +142,6 @@ class Fleet:
     def _found(self, project: str, instances: Sequence[Instance]) -> None:
         """Watch the instances that a search found, in place of those that it no longer finds."""
         with self._retargeting:
-            self._targets.found(project, instances)
-            targets = self._targets.current()
+            targets = self._targets.found(project, instances)
             self._refresher.retarget(targets)
         self._sources[project].forget_all_but({target.instance.id for target in targets})
