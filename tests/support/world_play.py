@@ -511,8 +511,7 @@ class World:
         self.refresh_all()
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
-            assert exposition.counters is not None
-            self.refresher.delivered(exposition.counters.snapshots, exposition.counters.number)
+            self.refresher.delivered(exposition.counted, exposition.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)
