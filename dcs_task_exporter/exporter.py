@@ -21,9 +21,8 @@ from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
-    ClockTelemetry,
-    DiscoveryTelemetry,
     ExporterTelemetry,
+    ProjectTelemetry,
     register_process_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
@@ -182,13 +181,13 @@ class Exporter:
     def _own_metrics(self, *, process_metrics: bool) -> CollectorRegistry:
         """Return the metrics of the exporter itself."""
         registry = CollectorRegistry(support_collectors_without_names=True)
-        discovery = DiscoveryTelemetry(
+        projects = ProjectTelemetry(
             lambda: [discovery.status for discovery in self.fleet.discoveries],
             lambda: {name: center.skipped for name, center in self._task_centers.items()},
             lambda: self._targets.numbers,
+            self._doubts,
         )
-        clock = ClockTelemetry(self._doubts)
-        for metrics in (self._api, self._own, self._durations, clock, discovery):
+        for metrics in (self._api, self._own, self._durations, projects):
             registry.register(metrics)
         if process_metrics:
             register_process_metrics(registry)
