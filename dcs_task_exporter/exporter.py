@@ -31,7 +31,7 @@ from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
-from dcs_task_exporter.state.file import NoJournal, StateFile
+from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.settings import WebSettings
@@ -64,7 +64,7 @@ class Exporter:
         self._stopping = threading.Event()
         path = config.state.path if options.keep_state else None
         self._state = None if path is None else StateFile(path, clock)
-        journal = self._state or NoJournal()
+        journal = self._state or Journal()
         self._timekeeper = Timekeeper(clock, journal.latest_refresh())
         self._api = ApiTelemetry()
         for project in config.projects:

@@ -52,6 +52,7 @@ def client_of(
             extra={"fields": {"project": project.name}},
         )
     proxies = _proxies(project)
+    secrets = [secret for url in set(proxies.values()) for secret in proxy_secrets(url)]
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
@@ -63,7 +64,7 @@ def client_of(
     caller = ApiCaller(
         project.name,
         transport,
-        credential_source(project.credentials, environ, _secrets_of(proxies)),
+        credential_source(project.credentials, environ, tuple(secrets)),
         RateLimit(collector.requests_per_second, clock, stopping.wait),
         observer,
         Retries(collector.retries, stopping.wait, random.random),
@@ -75,14 +76,12 @@ def client_of(
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
     """Return the operations that this configuration uses."""
-    used = {
-        LIST_TASKS: True,
-        LIST_INSTANCES: True,
-        LIST_PROJECTS: True,
+    optional = {
         LIST_CENTER_TASKS: project.task_center.enabled,
         TASK_PROGRESS: collector.task_progress,
     }
-    return [operation for operation, wanted in used.items() if wanted]
+    used = [operation for operation, is_used in optional.items() if is_used]
+    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used]
 
 
 def task_center_of(
@@ -119,10 +118,6 @@ def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> Clie
         start_parameter=collector.start_parameter,
         personal=collector.personal_labels,
     )
-
-
-def _secrets_of(proxies: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(secret for url in sorted(set(proxies.values())) for secret in proxy_secrets(url))
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:

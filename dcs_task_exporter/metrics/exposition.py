@@ -36,12 +36,8 @@ GZIP_MINIMUM: Final = 1024
 GZIP_LEVEL: Final = 1
 """Higher levels take three times as long and save few bytes: lines are much alike."""
 
-GZIP_FORMAT: Final = zlib.MAX_WBITS | 16
-"""Makes zlib write gzip's head and end."""
-
-OPENMETRICS: Final = "application/openmetrics-text"
 VERSIONS: Final = {
-    OPENMETRICS: ("", "1.0.0"),
+    "application/openmetrics-text": ("", "1.0.0"),
     "text/plain": ("", "0.0.4", "1.0.0"),
     "text/*": ("",),
     "*/*": ("",),
@@ -60,25 +56,18 @@ Encoder = Callable[[Collector], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceCounters:
-    """The snapshots whose counters an answer shows; a later answer has a higher `number`."""
-
-    snapshots: Sequence[Snapshot]
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Exposition:
     """The body of one answer, and the headers that describe it.
 
-    `size` is that of the body before compression, in bytes. `counters` are those that the scraper
-    has once the answer is delivered; None if it shows none.
+    `size` is that of the body before compression, in bytes. `counted` are the snapshots whose
+    counters it shows; a later answer has a higher `number`.
     """
 
     body: bytes
     headers: dict[str, str]
     size: int
-    counters: InstanceCounters | None = None
+    counted: Sequence[Snapshot] = ()
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +121,7 @@ def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
 def answer(pieces: Iterable[bytes], content_type: str, *, compress: bool) -> Exposition:
     """Return the answer with these pieces as its body."""
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    deflate = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT)
+    deflate = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)  # 16: gzip's head and end
     body, size = io.BytesIO(), 0
     for piece in pieces:  # piece by piece: the text of many instances is large
         size += len(piece)
@@ -157,14 +146,13 @@ def choose_format(accept: str) -> tuple[Encoder, str]:
     The library's own choice ignores weights, answers in versions that it does not have
     (``version=2.0.0-rc0``), and fails at a version that is no number.
     """
-    offers = [(_quality(part), part) for part in accept.split(",") if _is_known(part)]
+    offers = [
+        (_quality(part), part)
+        for part in accept.split(",")
+        if _parameter(part, "version") in VERSIONS.get(part.partition(";")[0].strip().lower(), ())
+    ]
     best = max(offers, key=lambda offer: offer[0], default=(0.0, ""))
     return choose_encoder(best[1] if best[0] > 0 else "")
-
-
-def _is_known(part: str) -> bool:
-    kind = part.split(";", maxsplit=1)[0].strip().lower()
-    return _parameter(part, "version") in VERSIONS.get(kind, ())
 
 
 def takes_gzip(request: ScrapeRequest) -> bool:

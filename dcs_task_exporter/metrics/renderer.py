@@ -25,7 +25,6 @@ from dcs_task_exporter.metrics.exposition import (
     INSTANCES,
     Encoder,
     Exposition,
-    InstanceCounters,
     ScrapeRequest,
     answer,
     choose_format,
@@ -103,8 +102,7 @@ class Renderer:
             written = self._written(lines, snapshots, encoder) if wanted else ()
             pieces = itertools.chain(written, map(encoder, [own]))
             made = answer(pieces, content_type, compress=takes_gzip(request))
-        counters = InstanceCounters(snapshots, number) if request.counts else None
-        return replace(made, counters=counters)
+        return replace(made, counted=snapshots if request.counts else (), number=number)
 
     def _lines_of(self, snapshots: Sequence[Snapshot], *, keep: bool) -> Sequence[_Lines]:
         """Return the lines of each instance, written anew where it shows something else."""

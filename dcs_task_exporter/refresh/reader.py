@@ -87,18 +87,16 @@ class InstanceReader:
         A window that begins too late misses tasks. One that begins too early has tasks that were
         forgotten, which would be counted twice.
         """
-        moment = self._timekeeper.moment(watched.instance.project)
-        listing, later = self._listed_by(moment, watched, deadline)
-        if abs(later.at - moment.at) <= SKEW_MARGIN:
-            return listing, later
-        return self._listed_by(later, watched, deadline)
+        instance, source = watched.instance, watched.target.source
 
-    def _listed_by(
-        self, moment: Moment, watched: WatchedInstance, deadline: float
-    ) -> tuple[Listing, Moment]:
-        start = listing_start(watched.state, moment.at, self._rules.lookback)
-        listing = watched.target.source.list_tasks(watched.instance.id, start, deadline)
-        return listing, self._timekeeper.hear(watched.instance.project, listing.answered_at)
+        def listed(at: float) -> tuple[Listing, Moment]:
+            start = listing_start(watched.state, at, self._rules.lookback)
+            listing = source.list_tasks(instance.id, start, deadline)
+            return listing, self._timekeeper.hear(instance.project, listing.answered_at)
+
+        asked = self._timekeeper.moment(instance.project).at
+        listing, moment = listed(asked)
+        return listed(moment.at) if abs(moment.at - asked) > SKEW_MARGIN else (listing, moment)
 
     def _publish(
         self, watched: WatchedInstance, listing: Listing, moment: Moment, began: float

@@ -24,7 +24,7 @@ from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
-from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
@@ -58,7 +58,7 @@ class Refresher:
         self._collector = collector
         self._rules = rules
         self._clock = clock
-        self._journal = journal or NoJournal()
+        self._journal = journal or Journal()
         self._task_centers = task_centers or {}
         self._pool_of = pool_of or WorkerPool
         self._reader = InstanceReader(

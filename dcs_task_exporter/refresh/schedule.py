@@ -18,9 +18,6 @@ FRESHNESS_TOLERANCE: Final = 0.5
 HEAD_START: Final = 0.75
 """The share of a pass by which an instance is read earlier while something is under way."""
 
-NEVER: Final = -1e12
-"""The time of the last read where there was none: before all others."""
-
 
 class ReadSchedule:
     """The reads of one instance; safe to use from several threads. Times are monotonic seconds."""
@@ -122,7 +119,7 @@ class ReadSchedule:
         as read three quarters of a pass earlier: it overtakes others, but starves none.
         """
         if self._tried_at is None:
-            return NEVER
+            return -1e12  # before all others
         has_head_start = is_active or self.expects_change
         return self._tried_at - (HEAD_START * pass_time if has_head_start else 0.0)
 

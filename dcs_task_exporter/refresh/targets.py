@@ -63,7 +63,7 @@ class Targets:
         self._shard = shard
         self._hand_over = hand_over
         self._discovered: dict[str, Sequence[Instance]] = {}
-        self._others: frozenset[str] = frozenset()
+        self._others: Collection[str] = ()
         self.numbers: Mapping[str, int] = {}
 
     def found(self, project: str, instances: Sequence[Instance]) -> None:
@@ -73,8 +73,8 @@ class Targets:
     def current(self) -> list[Target]:
         """Return the targets of this shard; hand over those that have become another's."""
         targets = self._all()
-        others = frozenset(key for key in targets if not self._shard.has(key))
-        for key in others - self._others:
+        others = {key for key in targets if not self._shard.has(key)}
+        for key in others.difference(self._others):
             self._hand_over(key)
         self._others = others
         numbers = Counter(target.instance.project for target in targets.values())
@@ -85,24 +85,19 @@ class Targets:
         """Return the targets of all shards; discovery adds what the configuration does not say."""
         targets: dict[str, Target] = {}
         for project in self._projects:
-            source = self._sources[project.name]
             found = {item.id: item for item in self._discovered.get(project.name, ())}
-            for item in project.instances:
-                known = found.pop(item.id, None) or _unknown(project, item.id)
-                named = replace(known, name=item.name or known.name or item.id)
-                targets.setdefault(item.id, Target(named, source))
-            for instance in found.values():
-                named = replace(instance, name=instance.name or instance.id)
-                targets.setdefault(instance.id, Target(named, source))
+            configured = [
+                (item.name, found.pop(item.id, _unknown(project, item.id)))
+                for item in project.instances
+            ]
+            for name, known in (*configured, *(("", item) for item in found.values())):
+                named = replace(known, name=name or known.name or known.id)
+                targets.setdefault(known.id, Target(named, self._sources[project.name]))
         return targets
 
 
 def _unknown(project: ProjectConfig, instance_id: str) -> Instance:
     """Return an instance that only the configuration names."""
     return Instance(
-        id=instance_id,
-        name="",
-        project=project.name,
-        project_id=project.project_id,
-        region=project.region,
+        instance_id, "", project.name, project_id=project.project_id, region=project.region
     )

@@ -8,6 +8,7 @@ never fall; names and statuses are open sets under a cap.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,7 +16,6 @@ from typing import Final
 from dcs_task_exporter.tasks.instance_state import (
     MAX_STATUSES,
     InstanceState,
-    Series,
     series_of,
 )
 from dcs_task_exporter.tasks.latest import latest_ends, latest_failed
@@ -47,10 +47,8 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
     (whatever the clocks say: an unknown task began after it), and to the start of the oldest task
     that is still followed.
     """
-    newest = max(state.counted.values(), default=state.baseline_at)
-    if newest == math.inf:  # seldom
-        known = (at for at in state.counted.values() if at < math.inf)
-        newest = max(known, default=state.baseline_at)
+    known = (at for at in state.counted.values() if at < math.inf)
+    newest = max(known, default=state.baseline_at)
     read = [at - SKEW_MARGIN for at in (state.refreshed_at, newest) if at is not None]
     read += [] if state.listed_since is None else [state.listed_since]
     followed = (*state.active.values(), *state.missing.values())
@@ -87,12 +85,14 @@ def count_new(
     if not (in_doubt or listing.truncated):
         counted, forgotten_until = _forget(state, counted, listing)
     active, missing = _followed(state, tasks, rules, truncated=listing.truncated)
+    counts = Counter(state.counts)
+    counts.update(series_of(labelled, task) for task in fresh)
     after = replace(
         labelled,
         baseline_at=now if state.baseline_at is None else state.baseline_at,
         refreshed_at=refresh_time(state, now, in_doubt=in_doubt),
         forgotten_until=forgotten_until,
-        counts=_add(labelled, fresh),
+        counts=dict(counts),
         counted=counted,
         unlisted=unlisted,
         listed_since=_listed_since(state, listing, (*active.values(), *missing.values())),
@@ -277,11 +277,3 @@ def _with_labels(
         if len(statuses) < MAX_STATUSES:
             statuses.setdefault(task.status)
     return replace(state, names=tuple(names), statuses=tuple(statuses))
-
-
-def _add(state: InstanceState, tasks: Iterable[Task]) -> Mapping[Series, int]:
-    counts = dict(state.counts)
-    for task in tasks:
-        series = series_of(state, task)
-        counts[series] = counts.get(series, 0) + 1
-    return counts

@@ -5,9 +5,9 @@ Source: the API page *Querying Background Tasks*, table 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 GIBIBYTE: Final = 2**30
 """The API's GB are binary: its specification codes call 0.25 GB 256 MB."""
@@ -60,13 +60,6 @@ class TaskDetails:
     rename_commands: tuple[str, ...] = ()
     updated_config_length: int | None = None
 
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> TaskDetails:
-        """Return the details that `to_json` gave; the API's own JSON may look otherwise."""
-        known = {item.name for item in fields(cls)}
-        values: dict[str, Any] = {name: it for name, it in saved.items() if name in known}
-        return cls(**values | {"rename_commands": tuple(values.get("rename_commands", ()))})
-
     def to_json(self) -> dict[str, object]:
         """Return the details that are set, without the personal ones."""
         kept = {
@@ -77,63 +70,44 @@ class TaskDetails:
         }
         return {name: list(it) if isinstance(it, tuple) else it for name, it in kept.items()}
 
-    def summary(self, *, personal: bool = False) -> str:
-        """Return the change in a few words, or the empty text.
+    def summary(self, *, failed: bool = False, personal: bool = False) -> str:
+        """Return the change in a few words, or what a failed task tried, or the empty text.
 
         With `personal`, account names and addresses are included.
         """
-        parts = [
-            f"{subject} {_plain(old)} -> {_plain(new)}{unit}"
-            for subject, old, new, unit in self._changes()
-        ]
-        parts += [
-            _switch("public access", on=self.enable_public_ip),
-            _switch("SSL", on=self.enable_ssl),
-            "charging mode only" if self.is_only_adjust_charging else "",
-            f"commands renamed: {', '.join(self.rename_commands)}" if self.rename_commands else "",
-            f"{self.updated_config_length} settings" if self.updated_config_length else "",
-        ]
-        return self._joined(parts, personal=personal)
+        words = [tried if failed else done for done, tried in self._words()]
+        if failed and words:
+            words = [f"tried to {' and '.join(filter(None, [', '.join(words[:-1]), words[-1]]))}"]
+        return ", ".join([*words, *(self._personal() if personal else ())])[:MAX_SUMMARY_LENGTH]
 
-    def attempt(self, *, personal: bool = False) -> str:
-        """Return the change that a failed task attempted in a few words, or the empty text."""
-        actions = [
-            f"{_action(subject, old, new)} from {_plain(old)}{unit} to {_plain(new)}{unit}"
-            for subject, old, new, unit in self._changes()
-        ]
-        actions += [
-            f"switch {switch}"
-            for switch in (
-                _switch("public access", on=self.enable_public_ip),
-                _switch("SSL", on=self.enable_ssl),
-            )
-            if switch
-        ]
-        if self.is_only_adjust_charging:
-            actions.append("change the charging mode only")
-        if self.rename_commands:
-            actions.append(f"rename the commands {', '.join(self.rename_commands)}")
-        if self.updated_config_length:
-            actions.append(f"change {self.updated_config_length} settings")
-        tried = f"tried to {_enumerated(actions)}" if actions else ""
-        return self._joined([tried], personal=personal)
-
-    def _joined(self, parts: Sequence[str], *, personal: bool) -> str:
-        people = self._personal() if personal else ()
-        return ", ".join(filter(None, [*parts, *people]))[:MAX_SUMMARY_LENGTH]
-
-    def _changes(self) -> Iterator[tuple[str, float | str, float | str, str]]:
-        """Yield what changes: its name, the old value, the new value, and their unit."""
-        for subject, old, new, unit in (
-            ("capacity", self.old_capacity, self.new_capacity, " GB"),
-            ("spec", self.old_resource_spec_code, self.new_resource_spec_code, ""),
-            ("mode", self.old_cache_mode, self.new_cache_mode, ""),
-            ("type", self.old_cache_type, self.new_cache_type, ""),
-            ("replicas", self.old_replica_num, self.new_replica_num, ""),
-            ("port", self.old_port, self.new_port, ""),
+    def _words(self) -> Iterator[tuple[str, str]]:
+        """Yield each change, as a change and as an attempt."""
+        grows = (self.old_capacity or 0.0) < (self.new_capacity or 0.0)
+        resize, replicas = "extend" if grows else "shrink", "change the number of replicas"
+        for subject, verb, old, new, unit in (
+            ("capacity", resize, self.old_capacity, self.new_capacity, " GB"),
+            ("spec", "", self.old_resource_spec_code, self.new_resource_spec_code, ""),
+            ("mode", "", self.old_cache_mode, self.new_cache_mode, ""),
+            ("type", "", self.old_cache_type, self.new_cache_type, ""),
+            ("replicas", replicas, self.old_replica_num, self.new_replica_num, ""),
+            ("port", "", self.old_port, self.new_port, ""),
         ):
             if old not in (None, "") and new not in (None, "") and old != new:
-                yield subject, old, new, unit
+                before, after = _plain(old), f"{_plain(new)}{unit}"
+                tried = f"{verb or f'change the {subject}'} from {before}{unit} to {after}"
+                yield f"{subject} {before} -> {after}", tried
+        for subject, on in (("public access", self.enable_public_ip), ("SSL", self.enable_ssl)):
+            if on is not None:
+                switch = f"{subject} {'on' if on else 'off'}"
+                yield switch, f"switch {switch}"
+        if self.is_only_adjust_charging:
+            yield "charging mode only", "change the charging mode only"
+        if self.rename_commands:
+            commands = ", ".join(self.rename_commands)
+            yield f"commands renamed: {commands}", f"rename the commands {commands}"
+        if self.updated_config_length:
+            settings = f"{self.updated_config_length} settings"
+            yield settings, f"change {settings}"
 
     def _personal(self) -> Iterator[str]:
         """Yield the people and addresses that the task names."""
@@ -146,32 +120,6 @@ class TaskDetails:
         if self.source_ip and self.target_ip and self.source_ip != self.target_ip:
             yield f"address {self.source_ip} -> {self.target_ip}"
 
-    @property
-    def old_capacity_bytes(self) -> float | None:
-        """The capacity before, in bytes."""
-        return None if self.old_capacity is None else self.old_capacity * GIBIBYTE
-
-    @property
-    def new_capacity_bytes(self) -> float | None:
-        """The capacity after, in bytes."""
-        return None if self.new_capacity is None else self.new_capacity * GIBIBYTE
-
-
-def _action(subject: str, old: float | str, new: float | str) -> str:
-    """Return the verb of a change, and its object."""
-    if subject == "capacity":
-        grows = isinstance(old, float) and isinstance(new, float) and old < new
-        return "extend" if grows else "shrink"
-    return f"change the {'number of ' if subject == 'replicas' else ''}{subject}"
-
-
-def _enumerated(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
-
 
 def _plain(value: float | str | None) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _switch(subject: str, *, on: bool | None) -> str:
-    return "" if on is None else f"{subject} {'on' if on else 'off'}"

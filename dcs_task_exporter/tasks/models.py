@@ -82,9 +82,7 @@ class Task:
 
     def summary(self, outcome: Outcome, *, personal: bool = False) -> str:
         """Return the change, or the attempt of a failed task, in a few words or none."""
-        if outcome is Outcome.FAILURE:
-            return self.details.attempt(personal=personal)
-        return self.details.summary(personal=personal)
+        return self.details.summary(failed=outcome is Outcome.FAILURE, personal=personal)
 
     @property
     def duration(self) -> float | None:
@@ -97,15 +95,14 @@ class Task:
 
     def with_plausible_times(self, now: float) -> Task:
         """Return the task without impossible times; `now` is the cloud's time (Unix seconds)."""
-        latest = now + LATEST_AHEAD
-        began, ended = self.created_at, self.updated_at
-        if _is_plausible(began, latest) and _is_plausible(ended, latest):
-            return self
-        return replace(
-            self,
-            created_at=began if _is_plausible(began, latest) else None,
-            updated_at=ended if _is_plausible(ended, latest) else None,
+        times = (self.created_at, self.updated_at)
+        began, ended = (
+            at if at is not None and EARLIEST_TIME <= at <= now + LATEST_AHEAD else None
+            for at in times
         )
+        if (began, ended) == times:
+            return self
+        return replace(self, created_at=began, updated_at=ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,3 @@ class Progress:
 
     ratio: float | None
     remaining: float | None
-
-
-def _is_plausible(moment: float | None, latest: float) -> bool:
-    return moment is None or EARLIEST_TIME <= moment <= latest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -99,14 +99,13 @@ def task_metrics(
     window = now - rules.lookback
     recent = sorted(
         (task for task in listing.tasks if task.created_at is None or task.created_at >= window),
-        key=_recency,
+        key=lambda task: (task.created_at or 0.0, task.id),  # without a start, never the latest
     )
     ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
-    last = _latest(recent, lambda task: series_of(state, task))
-    dated = (task for task in ended if task.updated_at is not None)
-    last_ended = _latest(dated, lambda task: series_of(state, task))
+    last = {series_of(state, task): task for task in recent}
+    last_ended = {series_of(state, task): task for task in ended if task.updated_at is not None}
     active = Counter(label_of(state, task) for task in state.active.values())
-    latest = _latest(recent, lambda task: label_of(state, task))
+    latest = {label_of(state, task): task for task in recent}
     names = {**names_had(state), **dict.fromkeys(latest)}
     return TaskMetrics(
         finished=state.shown,
@@ -159,16 +158,6 @@ def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
             name = label_of(state, task)
             starts[name] = min(task.created_at, starts.get(name, task.created_at))
     return starts
-
-
-def _recency(task: Task) -> tuple[float, str]:
-    """Return a key that sorts tasks by start; one without a start is never the latest."""
-    return (0.0 if task.created_at is None else task.created_at, task.id)
-
-
-def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
-    """Return the last task of each key; `tasks` are sorted by `_recency`."""
-    return {key(task): task for task in tasks}
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:

@@ -58,8 +58,5 @@ class StatusTable:
 
     def outcome(self, status: str) -> Outcome:
         """Return the meaning of `status`; an unforeseen word is `Outcome.UNKNOWN`."""
-        known = STATUS_WORDS.get(status)
-        if known is not None:  # nearly always, and this is asked for each task several times
-            return known
         word = status.upper()
-        return self.extra.get(word) or STATUS_WORDS.get(word, Outcome.UNKNOWN)
+        return STATUS_WORDS.get(word) or self.extra.get(word, Outcome.UNKNOWN)

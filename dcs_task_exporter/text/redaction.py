@@ -36,7 +36,9 @@ class Redactor:
     def of(cls, secrets: Iterable[str]) -> Redactor:
         """Return the redactor of these secrets, the longest first: one may hold another."""
         known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        return cls(tuple((secret, _longest_run(secret)) for secret in sorted(known, key=_order)))
+        ordered = sorted(known, key=lambda secret: (-len(secret), secret))
+        runs = (max(_RUN.findall(secret), key=len, default="") for secret in ordered)
+        return cls(tuple(zip(ordered, runs, strict=True)))
 
     def text(self, text: str) -> str:
         """Return `text` without the secrets."""
@@ -78,20 +80,9 @@ def proxy_secrets(url: str) -> tuple[str, ...]:
     return (parts.password, password, pair)
 
 
-def _order(secret: str) -> tuple[int, str]:
-    return -len(secret), secret
-
-
-def _longest_run(secret: str) -> str:
-    return max(_RUN.findall(secret), key=len, default="")
-
-
 def _spellings(secret: str) -> re.Pattern[str]:
-    return re.compile("".join(char if char.isalnum() else _any_of(char) for char in secret))
-
-
-def _any_of(char: str) -> str:
-    return f"(?:{'|'.join(_ways(char))})"
+    ways = (char if char.isalnum() else f"(?:{'|'.join(_ways(char))})" for char in secret)
+    return re.compile("".join(ways))
 
 
 def _ways(char: str) -> Iterator[str]:

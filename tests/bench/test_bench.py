@@ -74,9 +74,8 @@ def test_finishing() -> None:
 
 
 def seen_scrape(made: Exporter) -> None:
-    counters = made.renderer.exposition(ScrapeRequest()).counters
-    assert counters is not None
-    made.refresher.delivered(counters.snapshots, counters.number)
+    shown = made.renderer.exposition(ScrapeRequest())
+    made.refresher.delivered(shown.counted, shown.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:

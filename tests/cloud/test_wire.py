@@ -314,7 +314,7 @@ def test_infinity_is_no_number(value: object) -> None:
     assert number_of(value) is None
     assert integer_of(value) is None
     details = parse_details({"old_capacity": value, "new_port": value})
-    assert details.old_capacity_bytes is None
+    assert details.old_capacity is None
     assert details.new_port is None
 
 

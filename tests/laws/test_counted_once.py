@@ -25,7 +25,7 @@ from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.state.file import StateFile
+from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
@@ -109,7 +109,7 @@ class Cloud:
         return Listing(tuple(self.listed), start, answered_at=self.time if self.dated else None)
 
 
-class DyingJournal:
+class DyingJournal(Journal):
     """The state file of a process that is killed right before, or right after, it commits."""
 
     def __init__(self, file: StateFile) -> None:

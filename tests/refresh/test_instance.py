@@ -12,7 +12,7 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
@@ -41,7 +41,7 @@ def instance(
     name: str, journal: Journal | None = None, clock: Clock | None = None
 ) -> WatchedInstance:
     target = Target(Instance(name, name, "prod"), Source())
-    return WatchedInstance(target, collector(), RULES, clock or Clock(), journal or NoJournal())
+    return WatchedInstance(target, collector(), RULES, clock or Clock(), journal or Journal())
 
 
 def watched(state: InstanceState, listing: Listing, now: float, doubt: str = "") -> WatchedInstance:

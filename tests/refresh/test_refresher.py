@@ -14,7 +14,7 @@ from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
-from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
@@ -313,7 +313,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     assert len({id(snapshot.instance) for snapshot in before}) == 1
 
 
-class RenamingJournal(NoJournal):
+class RenamingJournal(Journal):
     """Saves nothing, but does something while a state is being saved."""
 
     def __init__(self) -> None:

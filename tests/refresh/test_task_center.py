@@ -21,7 +21,7 @@ from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.listing import timestamp
-from dcs_task_exporter.state.file import NoJournal
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
@@ -289,7 +289,7 @@ def test_a_change_during_a_read() -> None:
     clock = Clock(lambda: steady, lambda: steady)
     rules = CountingRules(FULL_PASS)
     target = Target(Instance("i0", "n0", "prod"), source)
-    instance = WatchedInstance(target, collector(), rules, clock, NoJournal())
+    instance = WatchedInstance(target, collector(), rules, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
         nonlocal steady

@@ -30,8 +30,7 @@ def play(here: World, exporter: Exporter) -> None:
             here.cloud.finish_task("i0", active.pop(0), "FAILED")
         exporter.refresh_and_wait(60)
         made = exporter.renderer.exposition(ScrapeRequest(OPENMETRICS, "gzip"))
-        assert made.counters is not None
-        exporter.refresher.delivered(made.counters.snapshots, made.counters.number)
+        exporter.refresher.delivered(made.counted, made.number)
         # What the simulated cloud remembers is not ours.
         here.cloud.requests.clear()
         del here.cloud._tasks["i0"][:-80]  # noqa: SLF001 - likewise

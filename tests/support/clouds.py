@@ -129,8 +129,7 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
         clock.advance(15)
     exporter.refresh_and_wait(timeout)
     made = exporter.renderer.exposition(ScrapeRequest())
-    assert made.counters is not None
-    exporter.refresher.delivered(made.counters.snapshots, made.counters.number)
+    exporter.refresher.delivered(made.counted, made.number)
     return samples(made.body.decode())
 
 

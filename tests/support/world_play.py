@@ -30,7 +30,7 @@ from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from dcs_task_exporter.state.file import StateFile
+from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
@@ -199,7 +199,7 @@ class Key:
         return AccessKey("AK", "SK")
 
 
-class DyingFile:
+class DyingFile(Journal):
     """The state file of a process that can be killed right before, or right after, it commits."""
 
     def __init__(self, file: StateFile) -> None:
@@ -511,8 +511,7 @@ class World:
         self.refresh_all()
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
-            assert exposition.counters is not None
-            self.refresher.delivered(exposition.counters.snapshots, exposition.counters.number)
+            self.refresher.delivered(exposition.counted, exposition.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)

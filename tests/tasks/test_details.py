@@ -47,6 +47,6 @@ def test_attempt_with_who_and_where() -> None:
     """The attempt names people and addresses only when that is wanted."""
     details = TaskDetails(account_name="alice", source_ip="192.0.2.1", target_ip="192.0.2.2")
 
-    attempt = details.attempt(personal=True)
+    attempt = details.summary(failed=True, personal=True)
 
     assert attempt == "account alice, address 192.0.2.1 -> 192.0.2.2"

@@ -37,6 +37,21 @@ def test_a_client_that_leaves_while_reading_is_paused() -> None:
         assert here.truth() == (set(), set())
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_client_that_asks_again_without_reading(*, tls: bool) -> None:
+    """An answer is begun only when the client has read those before: endless requests of a client
+    that does not read fill no memory.
+    """
+    with scene(600_000, tls=tls) as here:
+        here.tap.room = 10_000
+        here.play("ask", 0)
+        here.client.say(ASK * 20)
+        for _ in range(20):
+            here.play("answer", 0)
+
+        assert here.connection._wire.unsent < 700_000  # noqa: SLF001 - no less would do
+
+
 def test_a_client_that_leaves_before_the_handshake() -> None:
     """A client that leaves without speaking TLS is no connection any longer."""
     loop = asyncio.SelectorEventLoop()

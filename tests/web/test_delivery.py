@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,12 +9,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import requests
-from starlette.types import Message
 
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest
 from dcs_task_exporter.web.app import Sources, create_app
-from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
@@ -125,27 +122,3 @@ def test_an_answer_without_counters_counts_for_none(method: str, query: str) -> 
         requests.request(method, f"{here.server.url}/metrics{query}", timeout=PATIENCE)
 
         assert [here.scrape(), here.scrape()] == [0, 1]
-
-
-@pytest.mark.parametrize("gone", [False, True])
-def test_another_server(*, gone: bool) -> None:
-    """On a server without the extension, sending to a client that is there counts as delivery."""
-    delivered: list[bool] = []
-    asked: list[bool] = []
-
-    async def receive() -> Message:
-        if gone:
-            return {"type": "http.disconnect"}
-        if asked:
-            await asyncio.Event().wait()
-        asked.append(True)
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: Message) -> None:
-        del message
-
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    answer = DeliveredResponse(b"", {}, lambda: delivered.append(True))
-    asyncio.run(answer(scope, receive, send))
-
-    assert delivered == ([] if gone else [True])
