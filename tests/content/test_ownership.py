@@ -28,7 +28,6 @@ LIBRARY_OBJECTS: Final[Mapping[str, str]] = {
     "web/app.py: app.router": "Starlette has no parameter for it",
     "web/web_config.py: context": "an SSLContext is configured by its attributes",
     "web/web_config.py: handshake": "the ssl module changes a handshake's context that way",
-    "web/web_config.py: outer": "an SSLContext is configured by its attributes",
 }
 """Objects of libraries that are changed by their attributes, as `module: object`, with reasons."""
 
