@@ -21,9 +21,8 @@ from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
-    ClockTelemetry,
-    DiscoveryTelemetry,
     ExporterTelemetry,
+    ProjectTelemetry,
     register_process_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
@@ -32,7 +31,6 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
-from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
@@ -140,14 +138,6 @@ class Exporter:
         """Return the web application."""
         return create_app(self.sources, WebSettings.of(self._config, telemetry_path))
 
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-        return self.refresher.snapshots()
-
-    def refresh_and_wait(self, timeout: float) -> None:
-        """Block until all due instances are read, or `timeout` seconds pass."""
-        self.fleet.refresh_and_wait(timeout)
-
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""
         return ExporterStatus(
@@ -175,10 +165,6 @@ class Exporter:
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
         return [*doubted, *failed, *odd]
 
-    def start(self) -> None:
-        """Begin to refresh without scrapes, if the configuration says so."""
-        self.fleet.start()
-
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
         self._stopping.set()
@@ -195,13 +181,13 @@ class Exporter:
     def _own_metrics(self, *, process_metrics: bool) -> CollectorRegistry:
         """Return the metrics of the exporter itself."""
         registry = CollectorRegistry(support_collectors_without_names=True)
-        discovery = DiscoveryTelemetry(
+        projects = ProjectTelemetry(
             lambda: [discovery.status for discovery in self.fleet.discoveries],
             lambda: {name: center.skipped for name, center in self._task_centers.items()},
             lambda: self._targets.numbers,
+            self._doubts,
         )
-        clock = ClockTelemetry(self._doubts)
-        for metrics in (self._api, self._own, self._durations, clock, discovery):
+        for metrics in (self._api, self._own, self._durations, projects):
             registry.register(metrics)
         if process_metrics:
             register_process_metrics(registry)

@@ -145,10 +145,10 @@ _WEB_CONFIG: Final = _value(
     "PATH",
     "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
 )
-_ONLINE: Final = _switch(
-    "--online", "also try the key, discovery and the task center, and read each instance"
+_CHECK: Final = (
+    _switch("--online", "also try the key, discovery and the task center, and read each instance"),
+    _switch("--verbose", "with --online: list all instances, not only 20"),
 )
-_VERBOSE: Final = _switch("--verbose", "with --online: list all instances, not only 20")
 _JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
 _DEMO_KEY: Final = f"""\
@@ -164,9 +164,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "serve": Command(
             "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
         ),
-        "check": Command(
-            "check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, _ONLINE, _VERBOSE)
-        ),
+        "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
         "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
         "tasks": Command(
             "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
@@ -191,19 +189,9 @@ _VERSION: Final = "--version"
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors, and sets only the flags that are given."""
 
-    def __init__(
-        self,
-        flags: Iterable[Flag],
-        usage: str = "",
-        text: str = "",
-        epilog: str = "",
-        *,
-        with_version: bool = True,
-    ) -> None:
+    def __init__(self, flags: Iterable[Flag], *, with_version: bool, **texts: Any) -> None:  # noqa: ANN401 - argparse has the types
         super().__init__(
-            usage=usage,
-            description=text,
-            epilog=epilog,
+            **texts,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -226,7 +214,7 @@ def parse_flags(words: Sequence[str]) -> argparse.Namespace:
     `is_default` tells that no command was named; `help` and `version`, that the help or the version
     is wanted. Raises `UsageError`.
     """
-    given, rest = _Parser(FLAGS.values()).parse_known_args(words)
+    given, rest = _Parser(FLAGS.values(), with_version=True).parse_known_args(words)
     command = _command_of(rest)
     taken = COMMANDS[command].flags
     names = {flag.name for flag in taken}
@@ -270,8 +258,8 @@ def help_of(command: str, *, with_commands: bool = False) -> str:
             f"commands:\n{commands}\n\n"
             f"Without a command it serves, with the flags below. Each command has its own --help."
         )
-    flags, epilog = described.flags, described.epilog
-    return _Parser(flags, usage, text, epilog, with_version=with_commands).format_help()
+    texts = {"usage": usage, "description": text, "epilog": described.epilog}
+    return _Parser(described.flags, with_version=with_commands, **texts).format_help()
 
 
 def _takers(flag: Flag) -> str:

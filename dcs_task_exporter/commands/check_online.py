@@ -42,7 +42,9 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
         for discovery in exporter.fleet.discoveries:
             rules = next(p.discovery for p in config.projects if p.name == discovery.project)
             _say_admitted(rules, discovery.status, listed[discovery.project])
-        _say_instances(exporter.snapshots(), listed.values(), None if verbose else MOST_LISTED)
+        _say_instances(
+            exporter.refresher.snapshots(), listed.values(), None if verbose else MOST_LISTED
+        )
         failures = list(_failures(exporter, broken))
         for project, seconds in () if failures else exporter.fleet.pass_times().items():
             say(
@@ -56,7 +58,7 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
     # The log is written by a thread; the verdict comes after its last line.
     for handler in logging.getLogger().handlers:
         handler.close()
-    instances = counted(len(exporter.snapshots()), "instance")
+    instances = counted(len(exporter.refresher.snapshots()), "instance")
     good = f"OK: {instances} of {counted(len(config.projects), 'project')}"
     say(f"FAILED: {'; '.join(failures)}" if failures else good)
     return not failures
@@ -133,7 +135,7 @@ def _result(snapshot: Snapshot) -> str:
 
 def _failures(exporter: Exporter, broken_centers: Sequence[str]) -> Iterator[str]:
     """Yield everything that does not work, for the verdict."""
-    snapshots = exporter.snapshots()
+    snapshots = exporter.refresher.snapshots()
     failed = [snapshot.failure for snapshot in snapshots if not snapshot.up]
     if failed:
         reasons = Counter(failure.reason if failure else "not in time" for failure in failed)

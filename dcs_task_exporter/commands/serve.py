@@ -55,9 +55,13 @@ def serve_until_signal(
     with _signals() as arriving:
         server = _server(exporter, arguments, web_config, sockets)
         tune_garbage_collection()
-        exporter.start()
+        exporter.fleet.start()
         server.start()
-        fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
+        fields = {
+            "url": server.url,
+            "version": __version__,
+            "instances": len(exporter.refresher.snapshots()),
+        }
         logger.info("listening", extra={"fields": fields})
         try:
             while next(arriving) == HANGUP and not hangup_ends:

@@ -21,7 +21,9 @@ def tasks(arguments: argparse.Namespace) -> bool:
     report = tasks_json if arguments.json else tasks_table
     return read_once(
         arguments,
-        lambda exporter, config: report(exporter.snapshots(), config.status_words.table()),
+        lambda exporter, config: report(
+            exporter.refresher.snapshots(), config.status_words.table()
+        ),
     )
 
 

@@ -198,11 +198,7 @@ class StatusWordsConfig(Section):
     def table(self) -> StatusTable:
         """Return the status table with these words added."""
         return StatusTable(
-            {
-                word.upper(): outcome
-                for outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.ENDED, Outcome.ACTIVE)
-                for word in getattr(self, outcome.value)
-            }
+            {word.upper(): Outcome(meaning) for meaning, words in self for word in words}
         )
 
 

@@ -69,11 +69,6 @@ def _has_only_a_path(value: str) -> bool:
     return not (parts.username or parts.password or parts.query or parts.fragment)
 
 
-def _is_private(value: str) -> bool:
-    parts = urlsplit(value)
-    return parts.scheme == "https" or parts.hostname in _LOOPBACK
-
-
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         message = "a number is expected"
@@ -160,7 +155,8 @@ Url = Annotated[
         _has_only_a_path, "a URL of scheme, host, port and path only: no user, password, ? or #"
     ),
     _needs(
-        _is_private, "http would send signed requests in the clear: use https (http: loopback only)"
+        lambda url: urlsplit(url).scheme == "https" or urlsplit(url).hostname in _LOOPBACK,
+        "http would send signed requests in the clear: use https (http: loopback only)",
     ),
     AfterValidator(lambda url: url.rstrip("/")),
 ]

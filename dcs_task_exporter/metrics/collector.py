@@ -34,7 +34,7 @@ class TaskCollector(Collector):
 
     def __init__(
         self,
-        snapshots: Callable[[], Iterable[Snapshot]],
+        snapshots: Callable[[], Sequence[Snapshot]],
         *,
         personal: bool = False,
         tags: Sequence[str] = (),
@@ -57,7 +57,7 @@ class TaskCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current samples."""
-        return self._families(one_each(self._snapshots()))
+        return self._families(self._snapshots())
 
     def _families(self, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         yield from self.task_families(snapshots)
@@ -115,14 +115,6 @@ class TaskCollector(Collector):
             tags = (instance.tags.get(tag, "") for tag in self._tags)
             family.add_metric((*identity(instance), *facts(instance).values(), *tags), {})
         return family
-
-
-def one_each(snapshots: Iterable[Snapshot]) -> Sequence[Snapshot]:
-    """Return the first snapshot of each instance: two would make the exposition invalid."""
-    seen: dict[str, Snapshot] = {}
-    for snapshot in snapshots:
-        seen.setdefault(snapshot.instance.id, snapshot)
-    return tuple(seen.values())
 
 
 def facts(instance: Instance) -> dict[str, str]:

@@ -24,12 +24,6 @@ MAX_SCRAPE_TIMEOUT: Final = 300.0
 MIN_SHARE: Final = 0.5
 """The offset never takes more than this share of the time that a scrape has."""
 
-READ_SPEED: Final = 50e6
-"""Bytes a second, decompressed, that a scraper reads at least, which it does within its timeout."""
-
-RENDER_MARGIN: Final = 2.0
-"""How many times as long as before rendering may take, when there is more to show."""
-
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
 
@@ -99,14 +93,6 @@ def scrape_budget(header: str | None, default: float, offset: float) -> float:
     timeout = _positive(header)
     granted = min(default if timeout is None else timeout, MAX_SCRAPE_TIMEOUT)
     return max(granted - offset, granted * MIN_SHARE)
-
-
-def time_to_hand_over(rendering: float, size: int) -> float:
-    """Return the seconds to keep for an answer, when the one before took so long and was so large.
-
-    Of 500,000 series, 70 MB, Prometheus reads for half a second and more.
-    """
-    return RENDER_MARGIN * rendering + size / READ_SPEED
 
 
 def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:

@@ -166,6 +166,7 @@ TASK_GAUGES: Final = (
         lambda snapshot: snapshot.metrics.listed if snapshot.metrics else None,
     ),
 )
+"""The gauges that change only with `TaskMetrics`: their lines are kept."""
 
 REFRESH_GAUGES: Final = (
     InstanceGauge(

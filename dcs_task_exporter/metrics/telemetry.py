@@ -18,7 +18,6 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.refresh.discovery import DiscoveryStatus
@@ -67,16 +66,8 @@ _gauge = partial(ReadAtScrape, GaugeMetricFamily)
 _counter = partial(ReadAtScrape, CounterMetricFamily)
 
 
-def without_created(samples: Iterable[Sample]) -> list[Sample]:
-    """Return all but the `_created` samples of the client library."""
-    return [sample for sample in samples if not sample.name.endswith("_created")]
-
-
 class Telemetry(Collector):
-    """Several metrics as one collector, without the `_created` series of the client library.
-
-    The library's own switch for them changes every user of the library in the process.
-    """
+    """Several metrics as one collector."""
 
     def __init__(self, *metrics: Counter | Histogram | Info | ReadAtScrape) -> None:
         self._metrics = metrics
@@ -89,9 +80,7 @@ class Telemetry(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current values."""
         for metric in self._metrics:
-            for family in metric.collect():
-                family.samples = without_created(family.samples)
-                yield family
+            yield from metric.collect()
 
 
 class ApiTelemetry(Telemetry):
@@ -233,14 +222,15 @@ class ExporterTelemetry(Telemetry):
         self._scrape_seconds = seconds
 
 
-class DiscoveryTelemetry(Telemetry):
-    """The number of watched instances, the results of discovery, and the reads it saved."""
+class ProjectTelemetry(Telemetry):
+    """Each project: its watched instances, its discovery, the reads saved, the clock's mistakes."""
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[DiscoveryStatus]],
         skipped: Callable[[], Mapping[str, int]],
         watched: Callable[[], Mapping[str, int]],
+        doubts: Callable[[], Mapping[str, str]],
     ) -> None:
         def of_each(value: Callable[[DiscoveryStatus], float | None]) -> Callable[[], Values]:
             return lambda: {status.project: value(status) for status in statuses()}
@@ -276,19 +266,13 @@ class DiscoveryTelemetry(Telemetry):
                 skipped,
                 _BY_PROJECT,
             ),
-        )
-
-
-class ClockTelemetry(ReadAtScrape):
-    """Mistakes of this machine's clock by project; empty texts are none."""
-
-    def __init__(self, doubts: Callable[[], Mapping[str, str]]) -> None:
-        super().__init__(
-            GaugeMetricFamily,
-            "dcs_clock_in_doubt",
-            "1 if the clock of this machine is more than 15 minutes off the cloud's, or jumped.",
-            lambda: {project: bool(doubt) for project, doubt in doubts().items()},
-            _BY_PROJECT,
+            _gauge(
+                "dcs_clock_in_doubt",
+                "1 if the clock of this machine is more than 15 minutes off the cloud's, or "
+                "jumped.",
+                lambda: {project: bool(doubt) for project, doubt in doubts().items()},
+                _BY_PROJECT,
+            ),
         )
 
 

@@ -132,17 +132,16 @@ class Fleet:
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        searches = {item: item.search() for item in chosen}
+        searches = [(item, item.search()) for item in chosen]
         return {
             item.project: search
-            for item, search in searches.items()
+            for item, search in searches
             if search is not None and item.status.last_success is None
         }
 
     def _found(self, project: str, instances: Sequence[Instance]) -> None:
         """Watch the instances that a search found, in place of those that it no longer finds."""
         with self._retargeting:
-            self._targets.found(project, instances)
-            targets = self._targets.current()
+            targets = self._targets.found(project, instances)
             self._refresher.retarget(targets)
         self._sources[project].forget_all_but({target.instance.id for target in targets})

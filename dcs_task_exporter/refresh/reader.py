@@ -55,17 +55,17 @@ class InstanceReader:
             listing, moment = self._listing(watched, began + self._time_limit)
             self._publish(watched, listing, moment, began)
         except StoppedError:
-            return False
+            pass
         except ApiError as error:
             self.fail(watched, error, began)
-            return False
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this read
             fields = log_fields(watched.instance)
             log_unforeseen(logger, "the refresh of an instance broke", error, fields)
             message = f"internal error ({type(error).__name__}): see the log"
             self.fail(watched, InternalError(message), began)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def fail(self, watched: WatchedInstance, error: ApiError, began: float) -> None:
         """Publish that a read failed which began at `began` (monotonic)."""

@@ -109,8 +109,9 @@ class Refresher:
         """
         is_probe = target is not None
         with self._claiming:
-            found = (one.claim(urgent=is_probe) for one in self._chosen(target, project))
-            claims = [claim for claim in found if claim is not None]
+            chosen = self._chosen(target, project)
+            claimed = [(one, one.reads.claim(urgent=is_probe)) for one in chosen]
+            claims = [Claim(one, *claim) for one, claim in claimed if claim is not None]
             new = [claim for claim in claims if claim.is_new]
             if claims and not new and target is project is None:
                 self.coalesced += 1

@@ -29,7 +29,6 @@ class ReadSchedule:
         self._tried_at: float | None = None
         self._change_expected_at: float | None = None
         self._pending: Future[None] | None = None
-        self._is_urgent = False
         self._is_reading = False
 
     def claim(self, *, urgent: bool) -> tuple[Future[None], bool] | None:
@@ -44,9 +43,7 @@ class ReadSchedule:
                 self._pending = Future()
             if self._pending is None:
                 return None
-            if urgent and not (self._is_urgent or self._is_reading):
-                is_new = self._is_urgent = True
-            return self._pending, is_new
+            return self._pending, is_new or (urgent and not self._is_reading)
 
     def _is_due(self) -> bool:
         if self._tried_at is None:
@@ -125,5 +122,5 @@ class ReadSchedule:
 
     def _take_pending(self) -> Future[None] | None:
         done, self._pending = self._pending, None
-        self._is_reading = self._is_urgent = False
+        self._is_reading = False
         return done

@@ -66,9 +66,10 @@ class Targets:
         self._others: Collection[str] = ()
         self.numbers: Mapping[str, int] = {}
 
-    def found(self, project: str, instances: Sequence[Instance]) -> None:
-        """Replace the discovered instances of a project."""
+    def found(self, project: str, instances: Sequence[Instance]) -> list[Target]:
+        """Return the targets now that these are the discovered instances of a project."""
         self._discovered[project] = instances
+        return self.current()
 
     def current(self) -> list[Target]:
         """Return the targets of this shard; hand over those that have become another's."""

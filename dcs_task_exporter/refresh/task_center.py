@@ -23,7 +23,6 @@ from dcs_task_exporter.errors import (
     BadRequestError,
     ForbiddenError,
     NotFoundError,
-    StoppedError,
 )
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN
@@ -90,8 +89,6 @@ class TaskCenter:
                 changed = [claim for claim in claims if claim.watched.reads.expects_change]
                 unread = set(claims).difference(changed)
                 self.skipped += sum(claim.abandon(as_done=True) for claim in unread)
-        except StoppedError:
-            return ()
         finally:
             for claim in unread:
                 claim.abandon()
@@ -106,8 +103,6 @@ class TaskCenter:
             return None
         try:
             return self._compare()
-        except StoppedError:
-            raise
         except ApiError as error:
             self._note_failure(error)
         except Exception:

@@ -246,17 +246,16 @@ def _followed(
     it.
     """
     listed = {task.id: task for task in tasks}
-    before = {**state.missing, **state.active}
-    gone = {key: task for key, task in before.items() if key not in listed}
+    lacking = {key: task for key, task in state.active.items() if key not in listed}
     active = {
         key: task
         for key, task in listed.items()
         if not rules.statuses.outcome(task.status).finished
     }
     if truncated:
-        still = {key: task for key, task in gone.items() if key in state.active}
-        return {**still, **active}, {key: gone[key] for key in gone if key not in still}
-    return active, {key: task for key, task in gone.items() if key in state.active}
+        missing = {key: task for key, task in state.missing.items() if key not in listed}
+        return {**lacking, **active}, missing
+    return active, lacking
 
 
 def _listed_since(state: InstanceState, listing: Listing, followed: Iterable[Task]) -> float | None:

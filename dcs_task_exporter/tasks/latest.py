@@ -15,8 +15,7 @@ def latest_ends(
     """Return the latest end of each name (Unix seconds), known or of these finished tasks."""
     ends = dict(known)
     for task in tasks:
-        end = _end(task)
-        if end is not None:
+        if (end := _end(task)) is not None:
             name = label_of(state, task)
             ends[name] = max(end, ends.get(name, 0.0))
     return ends

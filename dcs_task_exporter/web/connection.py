@@ -72,12 +72,8 @@ class Connection(H11Protocol):
         self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
         self._request_limit = TimeLimit(config.limits.request)
         self._answer_limit = TimeLimit(config.limits.answer)
-        self._made = False
-
-    @property
-    def is_made(self) -> bool:
+        self.is_made = False
         """Whether the client can send requests: under TLS, after the handshake."""
-        return self._made
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Wait for the first request; the longest waiting connection makes room if it must.
@@ -96,7 +92,7 @@ class Connection(H11Protocol):
         else:
             self._wire.encrypt(transport)
         super().connection_made(self._wire)
-        self._made = True
+        self.is_made = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

@@ -122,9 +122,9 @@ def test_page_cap_is_visible() -> None:
     with world(1) as here, here.exporter(page_size=5, max_pages=2) as exporter:
         for age in range(20):
             here.cloud.start_task("i0", "EXTEND", created_at=here.clock.wall - age)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
-        assert [snapshot.truncated for snapshot in exporter.snapshots()] == [True]
+        assert [snapshot.truncated for snapshot in exporter.refresher.snapshots()] == [True]
 
 
 def test_small_listing_costs_one_request_once_the_count_is_known() -> None:
@@ -162,7 +162,7 @@ def test_no_retry(fault: str) -> None:
     """What asking again cannot mend is asked once."""
     with world(1) as here, here.exporter(retries=5) as exporter:
         here.cloud.faults.add(fault)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
         assert here.cloud.count() == 1
 
@@ -172,9 +172,9 @@ def test_project_id_is_looked_up() -> None:
     with world(2) as here:
         text = here.config_text().replace(f"    project_id: {PROJECT}\n", "")
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert [snapshot.up for snapshot in exporter.snapshots()] == [True, True]
+            assert [snapshot.up for snapshot in exporter.refresher.snapshots()] == [True, True]
         assert here.cloud.count("list_projects") == 1
 
 
@@ -207,9 +207,9 @@ def test_token_credentials() -> None:
         rest = tail[tail.index("    instances:") :]
         text = f"{head}    credentials: {{type: token, token: MIIatAYJKoZI}}\n{rest}"
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_environment_credentials(names: tuple[str, str]) -> None:
         text = f"{head}    credentials: {{type: environment}}\n{rest}"
         environ = dict(zip(names, (ACCESS_KEY, SECRET_KEY), strict=True))
         with exporter_of(here, text, environ) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 def test_rotated_secret_file(tmp_path: Path) -> None:
@@ -235,12 +235,12 @@ def test_rotated_secret_file(tmp_path: Path) -> None:
     with world(1) as here:
         text = here.config_text().replace(f"secret_key: {SECRET_KEY}", f"secret_key_file: {file}")
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
             file.write_text(f"{SECRET_KEY}\n")
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())

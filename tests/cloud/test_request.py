@@ -141,7 +141,7 @@ def asked(here: World, body: bytes, headers: Mapping[str, str]) -> tuple[str, li
             peak = tracemalloc.get_traced_memory()[1] / 1e6
         finally:
             tracemalloc.stop()
-        (snapshot,) = exporter.snapshots()
+        (snapshot,) = exporter.refresher.snapshots()
     assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0
     assert snapshot.failure is not None
     limits = [int(request.query["limit"]) for request in here.cloud.requests]
@@ -265,12 +265,12 @@ def test_a_pause_without_end_is_none() -> None:
         headers = {"Retry-After": "9" * 30}
         reply = gateway_error(429, "APIGW.0308", "The throttling threshold was reached", **headers)
         answer_with(here, reply)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
         here.cloud.faults.clear()
         here.clock.advance(MAX_THROTTLE_PAUSE + 1)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
-        assert exporter.snapshots()[0].up
+        assert exporter.refresher.snapshots()[0].up
 
 
 def test_a_failed_look_up_stands_for_all() -> None:
@@ -279,13 +279,13 @@ def test_a_failed_look_up_stands_for_all() -> None:
         line = next(line for line in here.config_text().splitlines() if "project_id" in line)
         with exporter_of(here, here.config_text().replace(f"{line}\n", "")) as exporter:
             here.cloud.faults.add("unavailable")
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
             assert here.cloud.count("list_projects") == 1
             here.cloud.faults.clear()
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
-            assert all(snapshot.up for snapshot in exporter.snapshots())
+            exporter.fleet.refresh_and_wait(10)
+            assert all(snapshot.up for snapshot in exporter.refresher.snapshots())
 
 
 @pytest.mark.parametrize("content", ["abc\ndef", "abc def", "pässword", "abc\x00"])
@@ -440,9 +440,9 @@ def test_every_fault_is_survived() -> None:
         for name in quick:
             here.cloud.faults.add(name)
             here.clock.advance(400)
-            exporter.refresh_and_wait(10)
-            assert not exporter.snapshots()[0].up, name
+            exporter.fleet.refresh_and_wait(10)
+            assert not exporter.refresher.snapshots()[0].up, name
             here.cloud.faults.clear()
             here.clock.advance(400)
-            exporter.refresh_and_wait(10)
-            assert exporter.snapshots()[0].up, name
+            exporter.fleet.refresh_and_wait(10)
+            assert exporter.refresher.snapshots()[0].up, name

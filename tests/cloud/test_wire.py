@@ -245,10 +245,10 @@ def test_a_reader_that_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     with log_to(stream), world(2) as here, here.exporter() as exporter:
         monkeypatch.setattr(instance, "count_new", Broken())
         for _ in range(2):
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
             here.clock.advance(60)
 
-        failures = [snapshot.failure for snapshot in exporter.snapshots()]
+        failures = [snapshot.failure for snapshot in exporter.refresher.snapshots()]
         assert [failure and failure.reason for failure in failures] == ["internal"] * 2
     first, second = [line for line in messages(stream) if "refresh of an instance broke" in line]
     assert "Traceback" in first

@@ -107,8 +107,8 @@ def test_odd_numbers_are_unknown(value: str) -> None:
     body = f'{{"tasks": [{{"id": "a", {outer}, "details": {{{inner}}}}}], "task_count": 1}}'
     with world(1) as here, here.exporter() as exporter:
         here.cloud.serve_body("i0", body.encode())
-        exporter.refresh_and_wait(10)
-        snapshot = exporter.snapshots()[0]
+        exporter.fleet.refresh_and_wait(10)
+        snapshot = exporter.refresher.snapshots()[0]
         assert metric(exporter, "internal") == 0
         assert generate_latest(exporter.registry)
 
@@ -135,9 +135,9 @@ def test_the_traceback_of_the_unforeseen_is_written_once(monkeypatch: pytest.Mon
     with log_to(stream), world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
         assert metric(exporter, "internal") == 9
-        failures = [snapshot.failure for snapshot in exporter.snapshots()]
+        failures = [snapshot.failure for snapshot in exporter.refresher.snapshots()]
 
     assert {failure.reason for failure in failures if failure} == {"internal"}
     first, repeated = [line for line in messages(stream) if "broke the exporter" in line]
@@ -158,8 +158,8 @@ def test_the_traceback_of_a_broken_refresh_is_written_once(monkeypatch: pytest.M
     with log_to(stream), world(3) as here, here.exporter() as exporter:
         for _ in range(3):
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
-        failures = [snapshot.failure for snapshot in exporter.snapshots()]
+            exporter.fleet.refresh_and_wait(10)
+        failures = [snapshot.failure for snapshot in exporter.refresher.snapshots()]
 
     assert [failure.reason for failure in failures if failure] == ["internal"] * 3
     first, repeated = [line for line in messages(stream) if "refresh of an instance broke" in line]
@@ -328,10 +328,10 @@ def test_a_secret_in_every_position(secret: str, caplog: pytest.LogCaptureFixtur
                 except ApiError as caught:
                     error = caught
                 here.clock.advance(4000)
-                exporter.refresh_and_wait(10)
+                exporter.fleet.refresh_and_wait(10)
                 assert error is None or error.reason != "internal", name
                 told = "".join(traceback.format_exception(error)) if error else ""
-                told += f"{error!s}{error!r}{exporter.snapshots()}"
+                told += f"{error!s}{error!r}{exporter.refresher.snapshots()}"
                 assert secret not in told, name
             told = generate_latest(exporter.registry).decode()
     assert secret not in told + logged(caplog)
@@ -373,8 +373,8 @@ def test_a_secret_in_every_field(
         exporter = Exporter(load_config(config, {}), options)
         with contextlib.ExitStack() as stack:
             stack.callback(exporter.stop)
-            exporter.refresh_and_wait(10)
-            page = exporter.snapshots()
+            exporter.fleet.refresh_and_wait(10)
+            page = exporter.refresher.snapshots()
             told = generate_latest(exporter.registry).decode() + repr(page)
         assert REDACTED in told
         assert secret not in told

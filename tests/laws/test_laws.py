@@ -247,14 +247,16 @@ def test_secrets_stay_secret(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with world(1) as here, here.exporter() as exporter:
         here.cloud.access.revoke(ACCESS_KEY)
-        exporter.refresh_and_wait(10)
-        failure = exporter.snapshots()[0].failure
+        exporter.fleet.refresh_and_wait(10)
+        failure = exporter.refresher.snapshots()[0].failure
         text = generate_latest(exporter.registry).decode()
 
     assert failure is not None
     assert "[redacted] not exist" in failure.message
     for secret in (ACCESS_KEY, SECRET_KEY):
-        assert secret not in text + caplog.text + repr(failure) + repr(exporter.snapshots())
+        assert secret not in text + caplog.text + repr(failure) + repr(
+            exporter.refresher.snapshots()
+        )
 
 
 def test_silence_does_not_hang_a_scrape() -> None:
@@ -263,10 +265,10 @@ def test_silence_does_not_hang_a_scrape() -> None:
         scrape(exporter)
         here.cloud.faults.add("silence")
         here.clock.advance(15)
-        exporter.refresh_and_wait(0.05)
+        exporter.fleet.refresh_and_wait(0.05)
         during = samples(generate_latest(exporter.registry).decode())
         here.cloud.faults.clear()
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
         after = scrape(exporter, here.clock)
 
     assert value(during, FINISHED, dcs_instance_id="i0", task_name="EXTEND", status="FAILED") == 0
@@ -281,7 +283,7 @@ def test_two_scrapes_cost_one_pass() -> None:
         here.cloud.faults.add("silence")
         here.clock.advance(15)
         for _ in range(2):
-            exporter.refresh_and_wait(0.05)
+            exporter.fleet.refresh_and_wait(0.05)
         assert here.cloud.wait_for(lambda: len(here.cloud.requests) >= before + 5)
         here.cloud.faults.clear()
 

@@ -276,9 +276,9 @@ class Outlets:
         exporter = self.exporter
         yield "metrics", exporter.renderer.exposition(ScrapeRequest()).body.decode()
         statuses = StatusTable()
-        yield "tasks", tasks_table(exporter.snapshots(), statuses)
-        yield "tasks --json", tasks_json(exporter.snapshots(), statuses)
-        yield "snapshots", repr(exporter.snapshots()) + repr(exporter.problems())
+        yield "tasks", tasks_table(exporter.refresher.snapshots(), statuses)
+        yield "tasks --json", tasks_json(exporter.refresher.snapshots(), statuses)
+        yield "snapshots", repr(exporter.refresher.snapshots()) + repr(exporter.problems())
 
     def errors(self) -> Iterator[tuple[str, str]]:
         """Ask the client itself, and yield what it raises."""

@@ -79,7 +79,7 @@ def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
         here.cloud.faults.add("silence", operation="task_progress")
         for instance in ("i0", "i1", "i2"):
             here.cloud.start_task(instance, "EXTEND", enable_show=True)
-        reading = threading.Thread(target=exporter.refresh_and_wait, args=(30,))
+        reading = threading.Thread(target=exporter.fleet.refresh_and_wait, args=(30,))
         reading.start()
         assert here.cloud.wait_for(lambda: here.cloud.count("task_progress") == 2)
         found = samples(generate_latest(exporter.registry).decode())

@@ -28,7 +28,7 @@ def play(here: World, exporter: Exporter) -> None:
         active.append(here.cloud.start_task("i0", "EXTEND"))
         if len(active) > 2:
             here.cloud.finish_task("i0", active.pop(0), "FAILED")
-        exporter.refresh_and_wait(60)
+        exporter.fleet.refresh_and_wait(60)
         made = exporter.renderer.exposition(ScrapeRequest(OPENMETRICS, "gzip"))
         exporter.refresher.delivered(made.counted, made.number)
         # What the simulated cloud remembers is not ours.

@@ -348,7 +348,7 @@ def test_address_in_use(serve: Serve, source: FakeSource) -> None:
     taken = serve().port
     server = WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", taken)])
     expected = (
-        f"cannot listen on 127.0.0.1:{taken}: address in use; "
+        f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
         "choose another with --web.listen-address"
     )
     with pytest.raises(ExporterError, match=expected):
@@ -358,7 +358,7 @@ def test_address_in_use(serve: Serve, source: FakeSource) -> None:
 def test_unknown_host(source: FakeSource) -> None:
     """An address that this machine does not have is named."""
     server = WebServer(create_app(source.sources, WebSettings()), [("192.0.2.1", 0)])
-    with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: this machine has no such address"):
+    with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: Cannot assign requested address"):
         server.start()
 
 
