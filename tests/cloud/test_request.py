@@ -339,6 +339,12 @@ class Calls:
         done()
         return False
 
+    def refuse(self) -> None:
+        """Let the requests of two instances be refused: that is the key's fault."""
+        for name in "bc":
+            with pytest.raises(AuthError):
+                self.ask(name)
+
     def ask(self, subject: str, *, patience: float = 60) -> object:
         deadline = self.now + patience
         call = Call("list_tasks", subject, deadline, lambda data: data, subject=subject)
@@ -353,13 +359,7 @@ UNAVAILABLE = Answer(503, {}, b"")
 def test_a_retry_does_not_slip_past_the_gate() -> None:
     """A request that is asked again is not sent when the key was refused meanwhile."""
     calls = Calls(script={"a": [UNAVAILABLE], "b": [REFUSED], "c": [REFUSED]})
-
-    def refused() -> None:
-        for name in "bc":
-            with pytest.raises(AuthError):
-                calls.ask(name)
-
-    calls.meanwhile = refused
+    calls.meanwhile = calls.refuse
     with pytest.raises(RefusedEarlierError):
         calls.ask("a")
     assert calls.sent == ["a", "b", "c"]
@@ -381,13 +381,7 @@ def test_what_waits_for_its_turn_is_stopped_by_a_refusal() -> None:
     """A request that waits for the rate limit is not sent when the key is refused meanwhile."""
     calls = Calls(script={"b": [REFUSED], "c": [REFUSED]})
     calls.ask("a")
-
-    def refused() -> None:
-        for name in "bc":
-            with pytest.raises(AuthError):
-                calls.ask(name)
-
-    calls.meanwhile = refused
+    calls.meanwhile = calls.refuse
     with pytest.raises(RefusedEarlierError):
         calls.ask("d")
     assert calls.sent == ["a", "b", "c"]

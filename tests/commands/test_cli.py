@@ -24,11 +24,10 @@ from tests.support.clouds import (
     ACCESS_KEY,
     PROJECT,
     SECRET_KEY,
-    SettableClock,
     World,
     samples,
     value,
-    world,
+    world_of_today,
 )
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus
@@ -44,13 +43,13 @@ COMMAND = [*PYTHON, "-W", "ignore", "-m", "dcs_task_exporter"]
 
 @pytest.fixture
 def here() -> Iterator[World]:
-    with world(2, clock=SettableClock(wall=time.time())) as made:
+    with world_of_today(2) as made:
         yield made
 
 
 @pytest.fixture
 def many() -> Iterator[World]:
-    with world(30, clock=SettableClock(wall=time.time())) as made:
+    with world_of_today(30) as made:
         yield made
 
 

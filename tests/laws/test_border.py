@@ -8,7 +8,6 @@ import json
 import logging
 import socket
 import threading
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,12 +36,12 @@ from dcs_task_exporter.text.redaction import REDACTED
 from tests.support.clouds import (
     ACCESS_KEY,
     SECRET_KEY,
-    SettableClock,
     World,
     answer_with,
     samples,
     value,
     world,
+    world_of_today,
 )
 from tests.support.log_stream import log_to, messages
 
@@ -361,7 +360,7 @@ def test_a_secret_in_every_field(
     caplog.set_level(logging.DEBUG, "dcs_task_exporter")
     state = tmp_path / "state.db"
     config = tmp_path / "config.yml"
-    with world(1, clock=SettableClock(wall=time.time())) as here:  # the commands' own clock
+    with world_of_today(1) as here:  # the commands' own clock
         settings = {"personal_labels": "true", "max_task_names": "100"}
         text = here.config_text(collector=settings)
         config.write_text(f"{text}state: {{path: {state}}}\n")

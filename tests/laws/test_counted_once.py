@@ -28,9 +28,10 @@ from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from tests.support.clouds import DAY, NOW
 from tests.support.fast_folder import fast_folder
+from tests.support.held_source import NoProgress
 from tests.support.refresh_settings import collector
 
 pytestmark = pytest.mark.long
@@ -77,7 +78,7 @@ class Increase:
         return any(snapshot.metrics for snapshot in snapshots)
 
 
-class Cloud:
+class Cloud(NoProgress):
     """The tasks of one instance, and how the next listing of them goes wrong.
 
     `time` is the true one; answers tell it when they are `dated`.
@@ -91,11 +92,6 @@ class Cloud:
         self.shuffle: Callable[[list[Task]], list[Task]] = list
         self.listed: list[Task] = []
         self.hidden: set[str] = set()
-
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        del deadline
-        message = f"nobody asked for the progress of {task_id} of {instance_id}"
-        raise AssertionError(message)
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         """List what began since `start`; what does not say when it began always comes."""

@@ -24,7 +24,7 @@ from dcs_task_exporter.logs.formats import LogfmtFormatter
 from dcs_task_exporter.logs.queue import LogQueue
 from dcs_task_exporter.logs.repeats import MAX_KINDS, REPEAT_INTERVAL
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from tests.support.clouds import SettableClock, World, value, world
+from tests.support.clouds import SettableClock, World, value, world_of_today
 from tests.support.clouds import samples as parsed
 from tests.support.log_stream import log_to, messages
 
@@ -297,7 +297,7 @@ def test_nothing_is_lost_at_a_normal_end() -> None:
 
 @pytest.fixture
 def here() -> Iterator[World]:
-    with world(2, clock=SettableClock(wall=time.time())) as made:
+    with world_of_today(2) as made:
         yield made
 
 

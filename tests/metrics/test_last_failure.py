@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from dcs_task_exporter.config.model import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Listing, Task
-from tests.support.clouds import DAY, NOW, Samples, scrape, world
+from tests.support.clouds import DAY, NOW, Samples, exporter_of, scrape, world
 from tests.support.counting import count
 
 RULES = CountingRules(7 * DAY)
@@ -83,10 +81,8 @@ def test_a_word_for_failure_of_the_configuration() -> None:
     with world(1) as here:
         here.cloud.start_task("i0", "EXTEND", "BROKEN", details=RESIZE)
         text = f"{here.config_text()}status_words: {{failure: [BROKEN]}}\n"
-        options = Options(clock=here.clock.clock, process_metrics=False)
-        exporter = Exporter(parse_config(text, "test", {}), options)
-        found = scrape(exporter)
-        exporter.stop()
+        with exporter_of(here, text) as exporter:
+            found = scrape(exporter)
 
     tried = "tried to extend from 0.125 GB to 0.25 GB"
     assert [one["summary"] for one in infos(found, "dcs_task_last_failure_info")] == [tried]
@@ -107,12 +103,10 @@ def test_restart_without_the_record(tmp_path: Path) -> None:
     told: list[Any] = []
     with world(1) as here:
         text = f"{here.config_text()}state: {{path: {tmp_path}/state.db}}\n"
-        config = parse_config(text, "test", {})
         task = here.cloud.start_task("i0", "EXTEND", "FAILED", details=RESIZE)
         for _ in range(2):
-            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-            told.append(infos(scrape(exporter, here.clock), "dcs_task_last_failure_info"))
-            exporter.stop()
+            with exporter_of(here, text) as exporter:
+                told.append(infos(scrape(exporter, here.clock), "dcs_task_last_failure_info"))
             here.cloud.delete_task("i0", task)
 
     assert told[0] == told[1]

@@ -19,16 +19,14 @@ with warnings.catch_warnings():
         ListInstancesRequest,
     )
 
-from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY, SettableClock, World, world
+from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY, World, world_of_today
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture
 def here() -> Iterator[World]:
-    import time  # noqa: PLC0415 - the SDK dates its signatures with the real clock
-
-    with world(2, clock=SettableClock(wall=time.time())) as made:
+    with world_of_today(2) as made:
         yield made
 
 

@@ -10,12 +10,12 @@ from typing import Literal
 import pytest
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.config.model import DiscoveryConfig, parse_config
-from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.config.model import DiscoveryConfig
+from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.discovery import Discovery, is_admitted
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.tasks.models import Instance
-from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
+from tests.support.clouds import PROJECT, Samples, World, exporter_of, scrape, value, world
 
 
 @contextmanager
@@ -27,12 +27,8 @@ def discovering(
     start, end = text.index("    instances:"), text.index("collector:")
     instances = f"    instances: [{configured}]\n" if configured else ""
     found = f"    discovery: {{enabled: true, refresh_interval: 1m{discovery}}}\n"
-    config = parse_config(f"{text[:start]}{instances}{found}{text[end:]}{more}", "test", {})
-    exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-    try:
+    with exporter_of(here, f"{text[:start]}{instances}{found}{text[end:]}{more}") as exporter:
         yield exporter
-    finally:
-        exporter.stop()
 
 
 def watched(exporter: Exporter) -> set[str]:

@@ -17,6 +17,7 @@ from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
+from dcs_task_exporter.tasks.snapshots import Snapshot
 from tests.support.held_source import NOW, PATIENCE, Source
 from tests.support.refresh_settings import RULES, collector
 
@@ -255,16 +256,21 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     assert seen[-1] == 1
 
 
-def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
-    """What an answer shows that is confirmed after its instance left is not taken back."""
-    here = scene()
+def left_with_an_answer_on_its_way(here: Scene) -> tuple[Target, Sequence[Snapshot]]:
+    """Count a failed task, and stop watching its instance before that answer is delivered."""
     here.scrape()
-    target = Target(Instance("i0", "n0", "prod"), here.source)
     here.source.tasks = [failed(1)]
     here.steady += 15
     here.refresher.refresh().result(PATIENCE)
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
+    return Target(Instance("i0", "n0", "prod"), here.source), on_its_way
+
+
+def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
+    """What an answer shows that is confirmed after its instance left is not taken back."""
+    here = scene()
+    target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.delivered(on_its_way, 7)
     here.refresher.retarget([target])
     seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
@@ -473,13 +479,7 @@ def test_active_first(scene: Callable[..., Scene]) -> None:
 def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[..., Scene]) -> None:
     """What an answer shows that is delivered after its instance came back is shown at once."""
     here = scene()
-    here.scrape()
-    target = Target(Instance("i0", "n0", "prod"), here.source)
-    here.source.tasks = [failed(1)]
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
-    on_its_way = here.refresher.snapshots()
-    here.refresher.retarget([])
+    target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.retarget([target])
     here.steady += 15
     here.refresher.refresh().result(PATIENCE)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.config.model import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import InstanceReader
@@ -24,7 +23,7 @@ from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
-from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
+from tests.support.clouds import PROJECT, Samples, World, exporter_of, scrape, value, world
 from tests.support.held_source import Source
 from tests.support.refresh_settings import collector
 
@@ -38,12 +37,8 @@ def detecting(here: World) -> Iterator[Exporter]:
     text = here.config_text()
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
-    config = parse_config(text, "test", {})
-    exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-    try:
+    with exporter_of(here, text) as exporter:
         yield exporter
-    finally:
-        exporter.stop()
 
 
 def read_by(here: World, exporter: Exporter) -> tuple[set[str], Samples]:
@@ -313,16 +308,12 @@ def test_a_centre_that_is_cut() -> None:
         text = here.config_text(collector={"page_size": 1, "max_pages": 2})
         center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
         text = text.replace("    instances:\n", f"{center}    instances:\n")
-        config = parse_config(text, "test", {})
-        exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-        try:
+        with exporter_of(here, text) as exporter:
             for _ in range(3):
                 ended = timestamp(here.clock.wall)
                 here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
             scrape(exporter, here.clock)
             read, _ = read_by(here, exporter)
-        finally:
-            exporter.stop()
 
     assert read == {"i0", "i1"}
 

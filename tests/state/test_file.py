@@ -31,7 +31,7 @@ from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
-from tests.support.clouds import NOW, SettableClock, scrape, value, world
+from tests.support.clouds import NOW, SettableClock, exporter_of, scrape, value, world
 from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
 
@@ -873,16 +873,15 @@ def test_counts_survive_a_lost_file_and_a_restart(fate: object, tmp_path: Path) 
     found = []
     disk = Disk(tmp_path / "state.db", SettableClock())
     with world(1) as here:
-        config = parse_config(f"{here.config_text()}state: {{path: {disk.path}}}\n", "test", {})
+        text = f"{here.config_text()}state: {{path: {disk.path}}}\n"
         for life in range(2):
-            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-            for _ in range(3):
-                here.cloud.start_task("i0", "EXTEND", "FAILED")
-                found.append(scrape(exporter, here.clock))
-            if not life:
-                fate(disk)  # type: ignore[operator]
-                found.append(scrape(exporter, here.clock))
-            exporter.stop()
+            with exporter_of(here, text) as exporter:
+                for _ in range(3):
+                    here.cloud.start_task("i0", "EXTEND", "FAILED")
+                    found.append(scrape(exporter, here.clock))
+                if not life:
+                    fate(disk)  # type: ignore[operator]
+                    found.append(scrape(exporter, here.clock))
 
     counts = [value(one, "dcs_tasks_finished_total", **failed) for one in found]
     errors = value(found[3], "dcs_task_exporter_state_errors_total")
@@ -895,12 +894,10 @@ def test_counts_survive_a_restart() -> None:
     found = []
     with world(1) as here, TemporaryDirectory() as folder:
         text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
-        config = parse_config(text, "test", {})
         for _ in range(3):
-            exporter = Exporter(config, Options(clock=here.clock.clock, process_metrics=False))
-            last = [scrape(exporter, here.clock) for _ in range(3)][-1]
+            with exporter_of(here, text) as exporter:
+                last = [scrape(exporter, here.clock) for _ in range(3)][-1]
             found.append(value(last, "dcs_tasks_finished_total", **failed))
-            exporter.stop()
             here.cloud.start_task("i0", "EXTEND", "FAILED")
 
     assert found == [0, 1, 2]
@@ -914,11 +911,9 @@ def test_removed_and_put_back() -> None:
         text = f"{here.config_text()}state: {{path: {folder}/state.db}}\n"
         without = text.replace("      - {id: i0, name: cache-0}\n", "")
         for chosen in (text, without, text):
-            options = Options(clock=here.clock.clock, process_metrics=False)
-            exporter = Exporter(parse_config(chosen, "test", {}), options)
-            last = [scrape(exporter, here.clock) for _ in range(3)][-1]
+            with exporter_of(here, chosen) as exporter:
+                last = [scrape(exporter, here.clock) for _ in range(3)][-1]
             found.append(value(last, "dcs_tasks_finished_total", **failed))
-            exporter.stop()
             here.cloud.start_task("i0", "EXTEND", "FAILED")
 
     assert found == [0, None, 2]
@@ -928,10 +923,8 @@ def test_two_instances_of_one_name() -> None:
     """Two instances with the same name have series of their own, by their ids."""
     with world(2) as here:
         text = here.config_text().replace("cache-1", "cache-0")
-        options = Options(clock=here.clock.clock, process_metrics=False)
-        exporter = Exporter(parse_config(text, "test", {}), options)
-        found = scrape(exporter, here.clock)
-        exporter.stop()
+        with exporter_of(here, text) as exporter:
+            found = scrape(exporter, here.clock)
 
     up = [dict(pairs) for (name, pairs) in found if name == "dcs_instance_up"]
     assert sorted(labels["dcs_instance_id"] for labels in up) == ["i0", "i1"]

@@ -8,10 +8,9 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from weakref import ReferenceType
 
-from dcs_task_exporter.config.model import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from tests.support.clouds import SettableClock, World, world
+from tests.support.clouds import SettableClock, World, exporter_of, world
 
 LOOKBACK = 3600
 SCRAPE_INTERVAL = 120
@@ -59,13 +58,11 @@ def test_tasks_that_come_and_go_leave_nothing(tmp_path: Path) -> None:
         settings = {"lookback": f"{LOOKBACK}s", "concurrency": 1, "requests_per_second": 50}
         text = here.config_text(collector=settings)
         text += f"state: {{path: {tmp_path / 'state.db'}}}\n"
-        options = Options(clock=here.clock.clock, process_metrics=False)
-        exporter = Exporter(parse_config(text, "test", {}), options)
-        for _ in range(2):
+        with exporter_of(here, text) as exporter:
+            for _ in range(2):
+                play(here, exporter)
+            before = held_by(exporter)
             play(here, exporter)
-        before = held_by(exporter)
-        play(here, exporter)
-        after = held_by(exporter)
-        exporter.stop()
+            after = held_by(exporter)
 
     assert after - before < 50 * SCRAPES, f"{before} bytes, then {after}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +119,11 @@ def exporter_of(
 def answer_with(here: World, reply: Reply) -> None:
     """Answer every request to the cloud with this."""
     here.cloud.faults.add(reply)
+
+
+def world_of_today(instances: int) -> AbstractContextManager[World]:
+    """Run a simulated cloud by this machine's clock: another process has no other."""
+    return world(instances, clock=SettableClock(wall=time.time()))
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -13,7 +13,16 @@ PATIENCE = 30
 ACTIVE = Task("active", "EXTEND", "EXECUTING", NOW, NOW)
 
 
-class Source:
+class NoProgress:
+    """A source that nobody asks for the progress of a task."""
+
+    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
+        del deadline
+        message = f"nobody asked for the progress of {task_id} of {instance_id}"
+        raise AssertionError(message)
+
+
+class Source(NoProgress):
     """A source of listings that a test holds back, one permit each; it notes who was read."""
 
     def __init__(self) -> None:
@@ -34,11 +43,6 @@ class Source:
         """Wait until the read of so many instances has begun."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.begun) >= number, PATIENCE)
-
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        del deadline
-        message = f"nobody asked for the progress of {task_id} of {instance_id}"
-        raise AssertionError(message)
 
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         del deadline

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
-from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY
+from tests.support.served import serving
 
 CONFIG = """
 projects:
@@ -54,11 +54,5 @@ def exporting(
             secret=SECRET_KEY,
             instances=instances,
         )
-        exporter = Exporter(parse_config(text + more, "test", {}), Options())
-        web = WebServer(exporter.app(), [("127.0.0.1", 0)])
-        web.start()
-        try:
-            yield web.url
-        finally:
-            web.stop()
-            exporter.stop()
+        with serving(Exporter(parse_config(text + more, "test", {}), Options())) as served_at:
+            yield served_at

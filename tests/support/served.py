@@ -20,9 +20,16 @@ def served(here: World, config: Config | None = None, **more: Any) -> Iterator[s
     options = Options(clock=here.clock.clock, process_metrics=False, **more)
     config = config or parse_config(here.config_text(), "test", {})
     exporter = Exporter(config, options)
+    with serving(exporter) as url:
+        exporter.fleet.start()
+        yield url
+
+
+@contextmanager
+def serving(exporter: Exporter) -> Iterator[str]:
+    """Serve this exporter on a port, and stop both in the end; yields the URL."""
     web = WebServer(exporter.app(), [("127.0.0.1", 0)])
     web.start()
-    exporter.fleet.start()
     try:
         yield web.url
     finally:

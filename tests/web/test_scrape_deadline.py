@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.web.app import TIMEOUT_HEADER
 from dcs_task_exporter.web.server import WebServer
-from tests.support.clouds import SettableClock, samples, value, world
+from tests.support.clouds import samples, value, world_of_today
 
 INSTANCES = 100
 PATIENCE = 25
@@ -24,7 +23,7 @@ def test_hundred_hanging_instances() -> None:
     """While the cloud is silent, two scrapes that allow 3 s are answered, and cost one request
     per instance at most; after it recovers, the next scrape is whole.
     """
-    with world(INSTANCES, clock=SettableClock(wall=time.time())) as here:
+    with world_of_today(INSTANCES) as here:
         settings = {"timeout": "60s", "concurrency": INSTANCES, "min_refresh_interval": "0s"}
         config = parse_config(here.config_text(collector=settings), "test", {})
         clock = Clock(now=lambda: here.clock.wall)
