@@ -20,7 +20,6 @@ from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task
-from dcs_task_exporter.text.times import parse_time
 from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
 from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
@@ -257,26 +256,6 @@ def test_every_detail_is_read() -> None:
     names = TaskDetails.__dataclass_fields__
     assert len(names) == 26
     assert not [name for name in names if getattr(details, name) in (None, "", ())]
-
-
-@pytest.mark.parametrize("value", [None, "", "soon", [], {}, "2020-13-45T99:99:99Z", True])
-def test_odd_times(value: object) -> None:
-    """A time that cannot be read is none, and breaks nothing."""
-    assert parse_time(value) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("2020-06-17T08:18:06.597Z", 1592381886.597),
-        ("2020-06-17T08:18:06Z", 1592381886.0),
-        ("2020-06-17T16:18:06+08:00", 1592381886.0),
-        ("1592381886597", 1592381886.597),
-    ],
-)
-def test_times(value: str, expected: float) -> None:
-    """Times are read with any fraction, any offset, or as milliseconds."""
-    assert parse_time(value) == expected
 
 
 def test_what_a_total_is_in_one_listing_it_need_not_be_in_another() -> None:
