@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from dcs_task_exporter.metrics.collector import TaskCollector
+from dcs_task_exporter.metrics.collector import TaskCollector, one_each
 from dcs_task_exporter.metrics.exposition import (
     EXPORTER,
     INSTANCES,
@@ -91,7 +91,7 @@ class Renderer:
         """Render the metrics that a scrape asks for."""
         number = next(self._numbers)
         wanted = INSTANCES in request.parts
-        snapshots = self._snapshots(request.target) if wanted else ()
+        snapshots = one_each(self._snapshots(request.target)) if wanted else ()
         encoder, content_type = choose_format(request.accept)
         own = self._own if EXPORTER in request.parts else CollectorRegistry()
         if request.names or DOTS in content_type:
