@@ -29,7 +29,6 @@ REQUEST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Seconds that requests to the cloud take."""
 
 _BY_PROJECT: Final = ("project",)
-_BY_OPERATION: Final = ("project", "operation")
 
 Values = Mapping[str, float | None] | float | None
 """One value, or one by project; None where it is not known."""
@@ -56,10 +55,9 @@ class ReadAtScrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the family with its current values."""
         family, values = self._family(), self._read()
-        rows = values.items() if isinstance(values, Mapping) else [(None, values)]
-        for project, value in rows:
-            if value is not None:
-                family.add_metric(() if project is None else (project,), value)
+        for project, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+            if value is not None:  # without labels, the project is left out
+                family.add_metric((project,), value)
         yield family
 
 
@@ -68,7 +66,7 @@ _counter = partial(ReadAtScrape, CounterMetricFamily)
 
 
 def without_created(samples: Iterable[Sample]) -> list[Sample]:
-    """Return all but the `_created` samples of the client library."""
+    """Return all samples but those of `_created` series."""
     return [sample for sample in samples if not sample.name.endswith("_created")]
 
 
@@ -102,15 +100,15 @@ class ApiTelemetry(Telemetry):
         self._requests = counter(
             "dcs_api_requests",
             "HTTP requests to the cloud; code is the HTTP status, or error if there was no answer.",
-            (*_BY_OPERATION, "code"),
+            ("project", "operation", "code"),
         )
         self._errors = counter(
-            "dcs_api_errors", "Failed requests to the cloud.", (*_BY_OPERATION, "reason")
+            "dcs_api_errors", "Failed requests to the cloud.", ("project", "operation", "reason")
         )
         self._durations = Histogram(
             "dcs_api_request_duration_seconds",
             "Duration of requests to the cloud.",
-            _BY_OPERATION,
+            ("project", "operation"),
             buckets=REQUEST_BUCKETS,
             registry=None,
         )

@@ -33,8 +33,7 @@ class TaskMetrics:
     Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
     after the cap; but for `finished`, only those that the instance has had. `listed` is how many
     tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
-    `token` is that of this very object: who keeps it knows the
-    object again without keeping it alive.
+    `token` belongs to this very object, and identifies it without keeping it alive.
     """
 
     finished: Mapping[Series, int]
