@@ -10,9 +10,6 @@ from __future__ import annotations
 import base64
 import http.client
 import math
-import os
-import select
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,27 +19,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import bcrypt
 import trustme
 
+from bench.hanging import PATIENCE, connected, fill
+from bench.measuring import memory_now
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator import Quirks, SimulatedCloud
 from tests.support.clouds import SettableClock, world
 
 FILES: Final = 1024
 """File descriptors that the exporter may have."""
-
-PATIENCE: Final = 30.0
-"""Seconds after which an answer or an end counts as missing."""
-
-BATCH: Final = 50
-"""Clients that connect at once: the kernel has room for as many."""
-
-CONNECTING: Final = 2.0
-"""Seconds that they have to connect."""
 
 TRIES: Final = 5
 """Requests for each path, without the clients and with them."""
@@ -51,8 +41,6 @@ HEADERS: Final = {"X-Prometheus-Scrape-Timeout-Seconds": "2"}
 """The deadline of a scrape while the cloud is silent."""
 
 PASSWORD: Final = "correct horse"  # noqa: S105 - of a process that lives for a minute
-RECEIVE_BUFFER: Final = 4096
-"""Bytes that the kernel keeps for a client that does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +106,14 @@ class Subject:
 
     process: subprocess.Popen[bytes]
     cloud: SimulatedCloud
-    url: str
+    port: int
     tls: ssl.SSLContext | None
 
     def ask(self, path: str, user: str) -> tuple[Seconds, int]:
         """Ask on a new connection; return the seconds that it took, and the size of the answer."""
         credentials = {"Authorization": _basic(user, PASSWORD)}
-        request = Request(f"{self.url}{path}", headers={**HEADERS, **credentials})  # noqa: S310
+        url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
+        request = Request(url, headers={**HEADERS, **credentials})  # noqa: S310 - our own
         opener = build_opener(ProxyHandler({}), HTTPSHandler(context=self.tls))
         start = time.perf_counter()
         try:
@@ -134,21 +123,13 @@ class Subject:
             return math.inf, 0
         return time.perf_counter() - start, size
 
-    def longest(self, path: str, user: str) -> Seconds:
-        """Return the longest of several waits; one without an answer is enough."""
-        longest, tries = 0.0, 0
-        while tries < TRIES and longest < math.inf:
-            longest, tries = max(longest, self.ask(path, user)[0]), tries + 1
-        return longest
-
     def waits(self, user: str) -> Mapping[str, Seconds]:
-        """Return the longest wait for each path."""
-        return {path: self.longest(path, user) for path in ("/metrics", "/-/healthy")}
-
-    def memory(self) -> float:
-        """Return the memory of the process in MB."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+        """Return the longest wait for each path, of several; one without an answer is enough."""
+        longest = dict.fromkeys(("/metrics", "/-/healthy"), 0.0)
+        for path in (*longest,) * TRIES:
+            if longest[path] < math.inf:
+                longest[path] = max(longest[path], self.ask(path, user)[0])
+        return longest
 
     def end(self) -> Seconds:
         """End the process by SIGTERM, and return how long that took."""
@@ -168,20 +149,19 @@ def measure(row: Row) -> Result:
         subject = stack.enter_context(_running(row, folder))
         _wait_for_start(subject, folder)
         size = subject.ask("/metrics", "without")[1] / 1e6
-        result = Result(before=subject.waits("without"), size=size, memory_before=subject.memory())
+        before, pid = subject.waits("without"), subject.process.pid
+        result = Result(before=before, size=size, memory_before=memory_now(pid))
         if row.stuck:
-            _fill(subject.process.stderr)
+            fill(subject.process.stderr)
             subject.cloud.faults.add("internal", probability=0.5)  # for the log
         if row.silent:
             subject.cloud.faults.add("silence")
-        clients = [stack.enter_context(socket.socket()) for _ in range(row.clients)]
-        for start in range(0, len(clients), BATCH):
-            _connect(clients[start : start + BATCH], subject.url, row.data)
+        clients = stack.enter_context(connected(row.clients, subject.port, row.data))
         if row.reads:
             for client in clients:
                 client.recv(1)
         result.beside = subject.waits("with")
-        result.memory = subject.memory()
+        result.memory = memory_now(pid)
         result.end = subject.end()
         if not row.stuck:
             result.log = (folder / "log").stat().st_size
@@ -198,11 +178,11 @@ def _running(row: Row, folder: Path) -> Iterator[Subject]:
     command += [f"--web.listen-address=127.0.0.1:{port}"]
     command += ["--web.config.file=web.yml"] if row.tls or row.users else []
     command += ["--log.level=debug"] if row.stuck else []
-    scheme, tls = ("https", ssl.create_default_context()) if row.tls else ("http", None)
+    tls = ssl.create_default_context() if row.tls else None
     if tls is not None:
         authority.configure_trust(tls)
     with (
-        world(row.instances, clock=SettableClock(wall=time.time())) as here,
+        world(row.instances, Quirks(date=False), SettableClock(wall=time.time())) as here,
         (folder / "log").open("wb") as log,
     ):
         (folder / "config.yml").write_text(here.config_text(collector=settings))
@@ -213,7 +193,7 @@ def _running(row: Row, folder: Path) -> Iterator[Subject]:
             cwd=folder,
         )
         try:
-            yield Subject(process, here.cloud, f"{scheme}://127.0.0.1:{port}", tls)
+            yield Subject(process, here.cloud, port, tls)
         finally:
             process.kill()
             process.wait()
@@ -240,37 +220,6 @@ def _wait_for_start(subject: Subject, folder: Path) -> None:
             message = f"the exporter did not start: {log}"
             raise RuntimeError(message)
         time.sleep(0.05)
-
-
-def _connect(clients: Sequence[socket.socket], url: str, data: bytes) -> None:
-    """Connect and send; where nobody accepts them, some clients stay unconnected."""
-    port = int(url.rpartition(":")[2])
-    waiting = select.poll()  # select() takes no descriptor beyond 1,023
-    for client in clients:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        client.setblocking(False)  # noqa: FBT003 - the only way to say it
-        client.connect_ex(("127.0.0.1", port))
-        waiting.register(client, select.POLLOUT)
-    left = len(clients)
-    deadline = time.monotonic() + CONNECTING
-    while left and time.monotonic() < deadline:
-        for descriptor, _ in waiting.poll(100):
-            waiting.unregister(descriptor)
-            left -= 1
-    for client in clients if data else ():
-        client.settimeout(PATIENCE)
-        client.sendall(data)
-
-
-def _fill(pipe: IO[bytes] | None) -> None:
-    """Fill a pipe, opened anew so that the exporter's own writes still block."""
-    assert pipe is not None  # noqa: S101 - tells mypy
-    again = os.open(f"/proc/self/fd/{pipe.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            os.write(again, bytes(4096))
-    except BlockingIOError:
-        os.close(again)
 
 
 def _seconds(number: Seconds) -> str:

@@ -28,7 +28,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from typing import Final
 
 from bench.chaos_counts import Result, failed_requests, increase, report, sum_of_samples
 from bench.jumping_exporter import set_clock
+from bench.task_play import TaskPlay
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
 from tests.support.real_prometheus import running
@@ -43,8 +43,6 @@ from tests.support.real_prometheus import running
 PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")
 KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
 TOKEN = "chaos-token-0123456789abcdefghijklmnopqr"  # noqa: S105 - of a simulated cloud
-NAMES = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
-ENDINGS = ("SUCCESS", "SUCCESS", "FAILED", "CANCELLED")
 FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
 CHANCE_OF_EACH = 0.02
 PLAY_INTERVAL = 0.1
@@ -139,43 +137,27 @@ class Life:
         return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)  # noqa: S603
 
 
-class Story:
-    """Tasks that start and end all the time; `happened` counts those that ended."""
+@contextlib.contextmanager
+def playing(play: TaskPlay) -> Iterator[None]:
+    """Start and end tasks while the block lasts, then end those that are active."""
+    stopped = threading.Event()
 
-    def __init__(self, cloud: SimulatedCloud, instances: int, seed: int) -> None:
-        self._cloud = cloud
-        self._instances = instances
-        self._random = random.Random(seed)  # noqa: S311 - a fixed seed is wanted
-        self._active: list[tuple[str, str, str]] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._play, daemon=True)
-        self.happened: Counter[tuple[str, str]] = Counter()
-
-    def begin(self) -> None:
-        """Begin to play tasks."""
-        self._thread.start()
-
-    def finish(self) -> None:
-        """Start no more tasks, and end those that are active."""
-        self._stopped.set()
-        self._thread.join()
-        while self._active:
-            self._end_one()
-
-    def _play(self) -> None:
-        while not self._stopped.wait(PLAY_INTERVAL):
-            if self._active and self._random.random() < 0.5:  # noqa: PLR2004 - as many as start
-                self._end_one()
+    def go_on() -> None:
+        while not stopped.wait(PLAY_INTERVAL):
+            if play.active and play.random.random() < 0.5:  # noqa: PLR2004 - as many as start
+                play.end()
             else:
-                name = self._random.choice(NAMES)
-                instance = f"i{self._random.randrange(self._instances)}"
-                self._active.append((instance, self._cloud.start_task(instance, name), name))
+                play.start()
 
-    def _end_one(self) -> None:
-        instance, task, name = self._active.pop(self._random.randrange(len(self._active)))
-        status = self._random.choice(ENDINGS)
-        self._cloud.finish_task(instance, task, status)
-        self.happened[name, status] += 1
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        while play.active:
+            play.end()
 
 
 def run(
@@ -190,7 +172,7 @@ def run(
         cloud.add_project(project, "cn-north-4")
     for number in range(instances):
         cloud.add_instance(PROJECTS[number % 2], f"i{number}", f"cache-{number}")
-    story = Story(cloud, instances, seed)
+    play = TaskPlay(cloud, [f"i{number}" for number in range(instances)], seed)
     with (
         CloudServer(cloud) as server,
         _life(folder, server.url, instances) as (life, url),
@@ -200,16 +182,15 @@ def run(
         prometheus.wait_for(everyone_up)
         for name in FAULTS:
             cloud.faults.add(name, probability=CHANCE_OF_EACH)
-        story.begin()
-        for number in range(kills):
-            for at in range(2):  # once while it runs, once as it starts again
-                time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
-                cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
-                life.set_clock(chance.choice(JUMPS))
-                if not at:
-                    spoil(FATES[number % len(FATES)], folder / "state.db", url)
-            life.kill()
-        story.finish()
+        with playing(play):
+            for number in range(kills):
+                for at in range(2):  # once while it runs, once as it starts again
+                    time.sleep(seconds / kills * chance.uniform(0.25, 0.75))
+                    cloud.quirks = replace(cloud.quirks, date=chance.choice((True, False)))
+                    life.set_clock(chance.choice(JUMPS))
+                    if not at:
+                        spoil(FATES[number % len(FATES)], folder / "state.db", url)
+                life.kill()
         cloud.faults.clear()
         scrapes = prometheus.query("count_over_time(up[10m])")[0]["value"][1]
         enough = f"count_over_time(up[10m]) > {int(scrapes) + QUIET_SCRAPES}"
@@ -220,12 +201,10 @@ def run(
         requests = cloud.count()
         failed = failed_requests(prometheus, span)
     return Result(
-        happened=dict(story.happened),
+        happened=dict(play.ended),
         increase=increased,
         samples=samples,
         kills=kills,
-        jumps=2 * kills,
-        spoilt=kills,
         requests=requests,
         failed=failed,
         intact=_intact(folder),

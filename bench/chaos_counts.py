@@ -23,8 +23,6 @@ class Result:
     increase: Counts
     samples: Counts
     kills: int
-    jumps: int
-    spoilt: int
     requests: int
     failed: int
     intact: bool
@@ -82,8 +80,8 @@ def report(result: Result) -> str:
     twice = sum((Counter(result.samples) - Counter(result.happened)).values())
     lines += [
         (
-            f"{result.kills} kills, {result.jumps} clocks set, {result.spoilt} state files spoilt, "
-            f"{result.requests} requests, {result.failed} seen to fail; "
+            f"{result.kills} kills, {2 * result.kills} clocks set, {result.kills} state files "
+            f"spoilt, {result.requests} requests, {result.failed} seen to fail; "
             f"state file intact: {result.intact}"
         ),
         f"{happened} tasks ended, {counted} counted: {lost} lost, {twice} counted twice",

@@ -92,8 +92,8 @@ def sweep_of(made: Exporter) -> Sweep:
     """Return a sweep of the exporter, from the requests to the snapshots."""
 
     def sweep() -> None:
-        made.refresh_and_wait(600)
-        if not all(snapshot.up for snapshot in made.snapshots()):
+        made.fleet.refresh_and_wait(600)
+        if not all(snapshot.up for snapshot in made.refresher.snapshots()):
             message = "an instance could not be read: this was no sweep"
             raise RuntimeError(message)
 

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-
-
-def jumping(offset: Path, true: Callable[[], float] = time.time) -> Callable[[], float]:
-    """Return a clock that is ahead of the true one by the seconds in a file."""
-    return lambda: true() + float(offset.read_text())
 
 
 def set_clock(offset: Path, ahead: float) -> None:
@@ -25,7 +19,8 @@ def set_clock(offset: Path, ahead: float) -> None:
 
 
 if __name__ == "__main__":
-    time.time = jumping(Path(sys.argv[1]))
+    true, ahead = time.time, Path(sys.argv[1])
+    time.time = lambda: true() + float(ahead.read_text())
 
     from dcs_task_exporter.cli import main
 

@@ -7,7 +7,6 @@ advances by 15 seconds before each scrape, so that tasks also leave the look-bac
 from __future__ import annotations
 
 import os
-import random
 import sys
 import tempfile
 import threading
@@ -16,13 +15,14 @@ from typing import Final
 import requests
 
 from bench.measuring import memory_now
+from bench.task_play import TaskPlay
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
+from dcs_task_exporter.simulator import SimulatedCloud
 from dcs_task_exporter.web.server import WebServer
-from tests.support.clouds import World, world
+from tests.support.clouds import world
 
-NAMES: Final = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
 INSTANCES: Final = 2
 SCRAPE_INTERVAL: Final = 15
 MOST_ACTIVE: Final = 4
@@ -30,30 +30,17 @@ LISTED: Final = 60
 REPORT_EVERY: Final = 2000
 
 
-class Changes:
-    """Starts two tasks and ends as many, with details that no other task has."""
-
-    def __init__(self, here: World) -> None:
-        self._cloud = here.cloud
-        self._instances = here.instances
-        self._random = random.Random(1)  # noqa: S311 - a fixed seed is wanted
-        self._active: list[tuple[str, str]] = []
-
-    def make(self) -> None:
-        """Change some tasks, and delete old ones and the requests from the cloud."""
-        draw = self._random
-        for _ in range(2):
-            instance = draw.choice(self._instances)
-            details = {"old_capacity": f"{draw.random()}", "new_capacity": f"{draw.random()}"}
-            task = self._cloud.start_task(instance, draw.choice(NAMES), details=details)
-            self._active.append((instance, task))
-        while len(self._active) > MOST_ACTIVE:
-            instance, task = self._active.pop(draw.randrange(len(self._active)))
-            self._cloud.finish_task(instance, task, draw.choice(("SUCCESS", "FAILED")))
-        self._cloud.requests.clear()
-        for rows in self._cloud._tasks.values():  # noqa: SLF001 - old ones
-            while len(rows) > LISTED and rows[0]["status"] != "EXECUTING":
-                rows.pop(0)
+def change(play: TaskPlay, cloud: SimulatedCloud) -> None:
+    """Start two tasks, end as many, and delete old tasks and requests from the cloud."""
+    for _ in range(2):
+        new = {"old_capacity": f"{play.random.random()}", "new_capacity": f"{play.random.random()}"}
+        play.start(new)
+    while play.active > MOST_ACTIVE:
+        play.end()
+    cloud.requests.clear()
+    for rows in cloud._tasks.values():  # noqa: SLF001 - old ones
+        while len(rows) > LISTED and rows[0]["status"] != "EXECUTING":
+            rows.pop(0)
 
 
 def main(scrapes: int) -> int:
@@ -65,11 +52,11 @@ def main(scrapes: int) -> int:
         web = WebServer(exporter.app(), [("127.0.0.1", 0)])
         web.start()
         tune_garbage_collection()
-        changes = Changes(here)
+        play = TaskPlay(here.cloud, here.instances, seed=1)
         with requests.Session() as scraper:
             for number in range(1, scrapes + 1):
                 here.clock.advance(SCRAPE_INTERVAL)
-                changes.make()
+                change(play, here.cloud)
                 scraper.get(f"{web.url}/metrics", timeout=60).raise_for_status()
                 if number % REPORT_EVERY == 0:
                     sys.stdout.write(

@@ -103,9 +103,9 @@ def memory_peak(process: int | str = "self") -> float:
     return _memory("VmHWM", process)
 
 
-def memory_now() -> float:
-    """Return the memory of this process in MB."""
-    return _memory("VmRSS", "self")
+def memory_now(process: int | str = "self") -> float:
+    """Return the memory of this process, or of the one with this id, in MB."""
+    return _memory("VmRSS", process)
 
 
 def _memory(key: str, process: int | str) -> float:

@@ -52,9 +52,8 @@ def growth(instances: int, load: Load, scrapes: int) -> Sequence[float]:
 
 
 def _scrape(made: Exporter, scrape: ScrapeRequest) -> None:
-    counters = made.renderer.exposition(scrape).counters
-    if counters is not None:
-        made.fleet.delivered(counters.snapshots, counters.number)
+    shown = made.renderer.exposition(scrape)
+    made.refresher.delivered(shown.counted, shown.number)
 
 
 def main(measure: str, instances: str, tasks: str, changing: str, last: str) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
-from bench.clients import configuration
 from bench.cloud import BenchCloud
+from bench.exporter_process import exporter_process
 from bench.load import Load
 from bench.measuring import memory_peak
-from dcs_task_exporter.demo.monitoring import free_port
-from tests.support.real_process import process
 
 SCRAPES: Final[tuple[Mapping[str, str], ...]] = (
     {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"},
@@ -33,8 +33,6 @@ INTERVAL: Final = 5.0
 """Seconds within which no instance is read again: the scrapes of a round show the same data."""
 
 TIMEOUT: Final = 300
-START: Final = 60.0
-"""Seconds that the exporter has to listen."""
 
 
 def scrape(session: requests.Session, url: str, headers: Mapping[str, str]) -> None:
@@ -49,44 +47,30 @@ def scrape(session: requests.Session, url: str, headers: Mapping[str, str]) -> N
 
 def wait_until_healthy(session: requests.Session, url: str) -> None:
     """Block until the exporter listens."""
-    deadline = time.monotonic() + START
-    while True:
-        try:
-            session.get(f"{url}/-/healthy", timeout=TIMEOUT)
-        except requests.ConnectionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+    retry = Retry(total=None, connect=60, read=0, backoff_factor=0.1, backoff_max=1)
+    session.mount(url, HTTPAdapter(max_retries=retry))
+    session.get(f"{url}/-/healthy", timeout=TIMEOUT)
 
 
 def main(instances: str, tasks: str, changing: str) -> None:
     """Measure, and print the peak."""
     load = Load(tasks=int(tasks), changing=float(changing))
     with tempfile.TemporaryDirectory() as name, BenchCloud(load) as cloud:
-        folder, port = Path(name), free_port()
-        text = configuration(
-            cloud.url,
-            cloud.ca_file,
-            int(instances),
-            min_refresh_interval=f"{INTERVAL:.0f}s",
-        )
-        config = folder / "config.yml"
-        config.write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"]
-        address = f"127.0.0.1:{port}"
+        pause = f"{INTERVAL:.0f}s"
         with (
-            process([*command, f"--web.listen-address={address}"], folder / "log") as exporter,
+            exporter_process(cloud, Path(name), int(instances), min_refresh_interval=pause) as (
+                pid,
+                url,
+            ),
             requests.Session() as session,
         ):
             session.trust_env = False
-            wait_until_healthy(session, f"http://{address}")
+            wait_until_healthy(session, url)
             for _ in range(ROUNDS):
                 for headers in SCRAPES:
-                    scrape(session, f"http://{address}", headers)
+                    scrape(session, url, headers)
                 time.sleep(INTERVAL)
-            sys.stdout.write(f"{memory_peak(exporter.pid)}\n")
+            sys.stdout.write(f"{memory_peak(pid)}\n")
 
 
 if __name__ == "__main__":

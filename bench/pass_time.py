@@ -11,15 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.clients import configuration
 from bench.cloud import BenchCloud
+from bench.exporter_process import exporter_process
 from bench.load import Load
-from dcs_task_exporter.demo.monitoring import free_port
-from tests.support.real_process import process
 from tests.support.real_prometheus import Prometheus, running_jobs
 
 INTERVAL: Final = 15
@@ -31,46 +28,26 @@ AGE: Final = (
 ACTIVE: Final = "and on (dcs_instance_id) dcs_tasks_active > 0"
 
 
-@contextmanager
-def exporter_process(cloud: BenchCloud, folder: Path, instances: int, rate: float) -> Iterator[str]:
-    """Run the exporter, and yield its address."""
-    config = folder / "config.yml"
-    text = configuration(
-        cloud.url,
-        cloud.ca_file,
-        instances,
-        requests_per_second=rate,
-        min_refresh_interval="15s",
-        first_value_hold="2m",
-    )
-    config.write_text(f"{text}state: {{path: {folder / 'state.db'}}}\n", encoding="utf-8")
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "dcs_task_exporter", f"--config.file={config}"]
-    with process([*command, f"--web.listen-address={address}"], folder / "log"):
-        yield address
-
-
 def run(
     prometheus: Path, folder: Path, instances: int, rate: float, passes: float
 ) -> Iterator[str]:
     """Run it, and yield the lines of the report."""
-    whole = instances / rate
+    whole, state = instances / rate, f"state: {{path: {folder / 'state.db'}}}\n"
+    settings = {"min_refresh_interval": "15s", "first_value_hold": "2m"}
+    settings["requests_per_second"] = f"{rate}"
     with (
         BenchCloud(Load(latency=0.02, active=True)) as cloud,
-        exporter_process(cloud, folder, instances, rate) as address,
+        exporter_process(cloud, folder, instances, state, **settings) as (_, url),
     ):
         job = (
             f"  - job_name: dcs-tasks\n    scrape_interval: {INTERVAL}s\n"
-            f"    scrape_timeout: {TIMEOUT}s\n    static_configs: [{{targets: ['{address}']}}]\n"
+            f"    scrape_timeout: {TIMEOUT}s\n    static_configs: [{{targets: ['{url.removeprefix('http://')}']}}]\n"
         )
         with running_jobs(prometheus, folder, job) as server:
             started = time.monotonic()
-            while time.monotonic() - started < whole + 4 * INTERVAL:
-                time.sleep(1)
-            warm = time.monotonic()
-            served = cloud.served
-            while time.monotonic() - warm < passes * whole:
-                time.sleep(1)
+            time.sleep(whole + 4 * INTERVAL)
+            warm, served = time.monotonic(), cloud.served
+            time.sleep(passes * whole)
             asked = (cloud.served - served) / (time.monotonic() - warm)
             yield f"{instances} instances, {rate:g} requests/s: a pass takes {whole:.0f} s"
             yield f"requests per second: {asked:.1f}"

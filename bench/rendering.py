@@ -15,7 +15,8 @@ from bench.measuring import INFORMATION, RUNS, Row, Say
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest, choose_format
 from dcs_task_exporter.metrics.renderer import Renderer
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
+from dcs_task_exporter.tasks.counting import CountingRules, count_new
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, TaskMetrics, task_metrics
 
@@ -109,7 +110,7 @@ def _task_metrics(number: int, run: int) -> TaskMetrics:
         for at in range(TASKS)
     )
     listing = Listing(rows, NOW - RULES.lookback)
-    state = reveal(count(InstanceState(), listing, NOW, RULES), ())
+    state = reveal(count_new(InstanceState(), listing, NOW, RULES)[0], ())
     return task_metrics(state, listing, NOW, RULES)
 
 

@@ -26,8 +26,8 @@ WANTED: Final = {0.01: "<= 0.05", 0.0: INFORMATION, 1.0: INFORMATION}
 PAUSE: Final = 0.2
 """Seconds between two scrapes."""
 
-PATTERNS: Final = {"five a second": PAUSE, "the first one late": 1.0}
-"""Seconds until the first scrape of a refresh; a late one has to show more that is new."""
+FIRST: Final = 1.0
+"""Seconds until the first scrape of a refresh: a late one has to show more that is new."""
 
 HEADERS: Final = {
     "Accept": "application/openmetrics-text;version=1.0.0",
@@ -41,12 +41,7 @@ class _Run:
     """How long one refresh took, and each scrape beside it, in seconds."""
 
     refresh: float
-    scrapes: tuple[float, ...]
-
-    @property
-    def share(self) -> float:
-        """What the worst scrape took of the time of the refresh."""
-        return max(self.scrapes) / self.refresh
+    scrapes: Sequence[float]
 
 
 def scrapes_beside_a_refresh(say: Say) -> Iterator[Row]:
@@ -60,16 +55,11 @@ def scrapes_beside_a_refresh(say: Say) -> Iterator[Row]:
             stack.callback(web.stop)
             sweep = sweep_of(made)
             sweep()
-            runs = [
-                {pattern: _run(sweep, web.url, first) for pattern, first in PATTERNS.items()}
-                for _ in range(1 + RUNS)
-            ][1:]
-        shares = {}
-        for pattern in PATTERNS:
-            shares[pattern] = statistics.median(run[pattern].share for run in runs)
-            say(_told(f"{changing:.0%} changed, {pattern}", [run[pattern] for run in runs]))
+            runs = [_run(sweep, web.url) for _ in range(1 + RUNS)][1:]
+        say(_told(f"{changing:.0%} changed", runs))
+        share = statistics.median(max(run.scrapes) / run.refresh for run in runs)
         what = f"the worst scrape over the refresh beside it, 1,000 instances, {changing:.0%}"
-        yield Row(f"{what} changed", wanted, max(shares.values()))
+        yield Row(f"{what} changed", wanted, share)
 
 
 def _told(what: str, runs: Sequence[_Run]) -> str:
@@ -82,11 +72,11 @@ def _told(what: str, runs: Sequence[_Run]) -> str:
     )
 
 
-def _run(sweep: Sweep, url: str, first: float) -> _Run:
+def _run(sweep: Sweep, url: str) -> _Run:
     """Refresh once, and scrape meanwhile."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    scraper = context.Process(target=_scrape_until_told, args=(url, first, theirs))
+    scraper = context.Process(target=_scrape_until_told, args=(url, theirs))
     scraper.start()
     ours.recv()
     start = time.perf_counter()
@@ -95,17 +85,17 @@ def _run(sweep: Sweep, url: str, first: float) -> _Run:
     ours.send("stop")
     scrapes: list[float] = ours.recv()
     scraper.join()
-    return _Run(took, tuple(scrapes))
+    return _Run(took, scrapes)
 
 
-def _scrape_until_told(url: str, first: float, told: multiprocessing.connection.Connection) -> None:
-    """Scrape as Prometheus does, in a process of its own, five times a second from `first` on."""
+def _scrape_until_told(url: str, told: multiprocessing.connection.Connection) -> None:
+    """Scrape as Prometheus does, in a process of its own, five times a second."""
     session = requests.Session()
     session.trust_env = False
     session.get(f"{url}/metrics", headers=HEADERS, timeout=60)
     told.send("ready")
     times: list[float] = []
-    while not told.poll(PAUSE if times else first):
+    while not told.poll(PAUSE if times else FIRST):
         start = time.perf_counter()
         answer = session.get(f"{url}/metrics", headers=HEADERS, timeout=60, stream=True)
         answer.raw.read()

@@ -13,7 +13,7 @@ The tree, to see which one to catch::
         BadRequestError           other 4xx: the API refuses the request
         ThrottledError            429: too many requests
           ThrottledEarlierError   it was throttled a moment ago; no request was sent
-          BudgetExhaustedError    our own rate limit has no slot in time; no request was sent
+          NoSlotError             our own rate limit has no slot in time; no request was sent
         ServerError               5xx: the cloud has a problem
         ApiTimeoutError           no complete answer in time
         ApiConnectionError        no connection, or one that broke
@@ -69,7 +69,7 @@ class ApiError(ExporterError):
     `retry_after` (seconds) come from the cloud's answer.
     """
 
-    reason: ClassVar[str] = "invalid_response"
+    reason: ClassVar[str]
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -158,7 +158,7 @@ class ThrottledEarlierError(ThrottledError):
     retryable = False
 
 
-class BudgetExhaustedError(ThrottledError):
+class NoSlotError(ThrottledError):
     """Our own rate limit has no slot in time; no request was sent."""
 
     retryable = False
@@ -205,7 +205,7 @@ class IncompleteListingError(ApiError):
 
 
 class InternalError(ApiError):
-    """A bug in the exporter, or an unforeseen answer; the log has its traceback once."""
+    """A bug in the exporter, or an unforeseen answer; the log has its traceback."""
 
     reason = "internal"
 

@@ -7,9 +7,8 @@ counts them, the collector shows the latest snapshots, the web app serves them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
@@ -22,9 +21,8 @@ from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
-    ClockTelemetry,
-    DiscoveryTelemetry,
     ExporterTelemetry,
+    ProjectTelemetry,
     register_process_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
@@ -32,17 +30,15 @@ from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
-from dcs_task_exporter.state.file import NoJournal, StateFile
-from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     client_of,
-    discovery_of,
+    counting_rules,
     operations_of,
-    refresh_settings,
-    task_centers_of,
+    task_center_of,
 )
 
 
@@ -55,7 +51,6 @@ class Options:
     process_metrics: bool = True
     keep_state: bool = True
     shard: Shard = field(default_factory=Shard)
-    lines_lost: Callable[[], int] = lines_lost
 
 
 class Exporter:
@@ -65,16 +60,11 @@ class Exporter:
         self._config = config
         self._clock = clock = options.clock
         self._stopping = threading.Event()
-        self._api = ApiTelemetry()
-        self._own = ExporterTelemetry(__version__, clock.now(), options.shard, options.lines_lost)
-        self._durations = TaskDurations(
-            clock.monotonic,
-            hold=config.collector.first_value_hold,
-            max_names=config.collector.max_task_names,
-        )
-        self._state = self._state_file(options)
-        journal = self._state or NoJournal()
+        path = config.state.path if options.keep_state else None
+        self._state = None if path is None else StateFile(path, clock)
+        journal = self._state or Journal()
         self._timekeeper = Timekeeper(clock, journal.latest_refresh())
+        self._api = ApiTelemetry()
         for project in config.projects:
             self._api.prepare(project.name, operations_of(project, config.collector))
         self.clients = {
@@ -89,34 +79,47 @@ class Exporter:
             )
             for project in config.projects
         }
+        self._task_centers = {
+            project.name: task_center_of(
+                project, self.clients[project.name], clock, self._timekeeper
+            )
+            for project in config.projects
+            if project.task_center.enabled
+        }
+        rules = counting_rules(config)
+        self._durations = TaskDurations(
+            clock.monotonic,
+            hold=config.collector.first_value_hold,
+            max_names=config.collector.max_task_names,
+        )
         self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
-        self._refresher = Refresher(
+        self.refresher = Refresher(
             self._targets.current(),
-            refresh_settings(config),
+            config.collector,
+            rules,
             clock,
             journal=journal,
-            task_centers=task_centers_of(config, self.clients, clock, self._timekeeper),
+            task_centers=self._task_centers,
             timekeeper=self._timekeeper,
             observe=self._durations.observe,
         )
-        self.fleet = Fleet(
-            self._targets,
-            self._refresher,
-            {
-                project.name: partial(discovery_of, project, self.clients[project.name], clock)
-                for project in config.projects
-                if project.discovery.enabled
-            },
-            self._keep_only,
-            requests_per_second=config.collector.requests_per_second,
-            interval=config.collector.refresh_interval,
+        self.fleet = Fleet(config, self.clients, self._targets, self.refresher, clock)
+        # With an interval no scrape joins another's refresh.
+        interval = config.collector.refresh_interval
+        self._own = ExporterTelemetry(
+            __version__,
+            clock.now(),
+            options.shard,
+            self._state,
+            lines_lost=lines_lost,
+            coalesced=lambda: 0 if interval else self.refresher.coalesced,
         )
         self.renderer = Renderer(
-            self._scraped,
+            self.refresher.snapshots,
             self._own_metrics(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
-            statuses=config.status_words.table(),
+            statuses=rules.statuses,
         )
 
     @property
@@ -127,19 +130,13 @@ class Exporter:
     @property
     def sources(self) -> Sources:
         """The parts that the web app shows."""
-        return Sources(self.fleet, self.renderer.exposition, self._own.scrape, self.status)
+        return Sources(
+            self.fleet, self.refresher, self.renderer.exposition, self._own.scrape, self.status
+        )
 
     def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
         """Return the web application."""
         return create_app(self.sources, WebSettings.of(self._config, telemetry_path))
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-        return self.fleet.snapshots()
-
-    def refresh_and_wait(self, timeout: float) -> None:
-        """Block until all due instances are read, or `timeout` seconds pass."""
-        self.fleet.refresh_and_wait(timeout)
 
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""
@@ -168,10 +165,6 @@ class Exporter:
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
         return [*doubted, *failed, *odd]
 
-    def start(self) -> None:
-        """Begin to refresh without scrapes, if the configuration says so."""
-        self.fleet.start()
-
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
         self._stopping.set()
@@ -185,37 +178,17 @@ class Exporter:
         """Return the mistake of the clock by project; empty where there is none."""
         return {project: self._timekeeper.moment(project).doubt for project in self.clients}
 
-    def _state_file(self, options: Options) -> StateFile | None:
-        path, clock = self._config.state.path, options.clock
-        if path is None or not options.keep_state:
-            return None
-        state = StateFile(path, clock)
-        self._own.watch_state(lambda: state.status)
-        return state
-
     def _own_metrics(self, *, process_metrics: bool) -> CollectorRegistry:
         """Return the metrics of the exporter itself."""
         registry = CollectorRegistry(support_collectors_without_names=True)
-        registry.register(self._api)
-        registry.register(self._own)
-        registry.register(self._durations)
-        registry.register(ClockTelemetry(self._doubts))
-        registry.register(
-            DiscoveryTelemetry(
-                lambda: [discovery.status for discovery in self.fleet.discoveries],
-                lambda: self._refresher.reads_skipped,
-                lambda: self._targets.numbers,
-            )
+        projects = ProjectTelemetry(
+            lambda: [discovery.status for discovery in self.fleet.discoveries],
+            lambda: {name: center.skipped for name, center in self._task_centers.items()},
+            lambda: self._targets.numbers,
+            self._doubts,
         )
+        for metrics in (self._api, self._own, self._durations, projects):
+            registry.register(metrics)
         if process_metrics:
             register_process_metrics(registry)
         return registry
-
-    def _scraped(self, target: str | None) -> Sequence[Snapshot]:
-        if not self._config.collector.refresh_interval:  # else no scrape joins another's refresh
-            self._own.coalesced(self._refresher.coalesced)
-        return self._refresher.snapshots(target)
-
-    def _keep_only(self, project: str, instance_ids: Collection[str]) -> None:
-        """Forget the instances of a project that are no longer watched."""
-        self.clients[project].forget_all_but(instance_ids)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
@@ -23,6 +23,8 @@ from dcs_task_exporter.web.settings import WebSettings
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
 DEFAULT_COMMAND: Final = "serve"
+
+Value = TypeVar("Value")
 
 
 class UsageError(ExporterError):
@@ -52,36 +54,36 @@ class Command:
     epilog: str = ""
 
 
-def _listen_address(text: str) -> tuple[str, int]:
-    try:
-        return parse_listen_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _checked(parse: Callable[[str], Value], hint: str = "") -> Callable[[str], Value]:
+    """Return a parser whose `ValueError` becomes an error of the flag, with `hint` as its text."""
+
+    def parse_word(word: str) -> Value:
+        try:
+            return parse(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(hint.format(word) or str(error)) from None
+
+    return parse_word
 
 
-def _url_path(text: str) -> str:
-    message = f"not a path for metrics: {text!r}; write it like /metrics"
-    if text == "/":
-        raise argparse.ArgumentTypeError(message)
-    try:
-        return WebSettings(telemetry_path=text).telemetry_path
-    except ValueError:
-        raise argparse.ArgumentTypeError(message) from None
+def _path_of_metrics(word: str) -> str:
+    if word == "/":  # the status page
+        raise ValueError
+    return WebSettings(telemetry_path=word).telemetry_path
 
 
-def _file(text: str) -> Path:
-    if not text:
-        message = "expected the name of a file, not an empty text"
-        raise argparse.ArgumentTypeError(message)
-    return Path(text)
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError
+    return Path(word)
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        message = f"expected a whole number, not {text!r}"
-        raise argparse.ArgumentTypeError(message) from None
+_FILE: Final = _checked(_path, "expected the name of a file, not an empty text")
+_NUMBER: Final = _checked(int, "expected a whole number, not {!r}")
+_ADDRESS: Final = _checked(parse_listen_address)
+_URL_PATH: Final = _checked(
+    _path_of_metrics, "not a path for metrics: {!r}; write it like /metrics"
+)
 
 
 def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Flag:
@@ -101,34 +103,34 @@ def _value(name: str, type_: object, metavar: str, text: str, default: object = 
 def _web(address: str) -> tuple[Flag, ...]:
     listen = {
         "action": "append",
-        "type": _listen_address,
+        "type": _ADDRESS,
         "metavar": "HOST:PORT",
         "help": f"address to listen on; may be repeated (default: {address})",
     }
     path = "path of the metrics (default: /metrics)"
     return (
         Flag("--web.listen-address", [parse_listen_address(address)], listen),
-        _value("--web.telemetry-path", _url_path, "PATH", path, "/metrics"),
+        _value("--web.telemetry-path", _URL_PATH, "PATH", path, "/metrics"),
     )
 
 
 _CONFIG: Final = (
     _value(
         "--config.file",
-        _file,
+        _FILE,
         "PATH",
         f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
     ),
     _value(
         "--total-shards",
-        _number,
+        _NUMBER,
         "N",
         "number of exporters that share the instances (default: 1)",
         1,
     ),
     _value(
         "--shard",
-        _number,
+        _NUMBER,
         "I",
         "number of this exporter among them, from 0 (default: the number of the StatefulSet's pod)",
     ),
@@ -139,14 +141,14 @@ _LOG: Final = (
 )
 _WEB_CONFIG: Final = _value(
     "--web.config.file",
-    _file,
+    _FILE,
     "PATH",
     "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
 )
-_ONLINE: Final = _switch(
-    "--online", "also try the key, discovery and the task center, and read each instance"
+_CHECK: Final = (
+    _switch("--online", "also try the key, discovery and the task center, and read each instance"),
+    _switch("--verbose", "with --online: list all instances, not only 20"),
 )
-_VERBOSE: Final = _switch("--verbose", "with --online: list all instances, not only 20")
 _JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
 _DEMO_KEY: Final = f"""\
@@ -162,9 +164,7 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         "serve": Command(
             "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
         ),
-        "check": Command(
-            "check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, _ONLINE, _VERBOSE)
-        ),
+        "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
         "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
         "tasks": Command(
             "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
@@ -189,8 +189,9 @@ _VERSION: Final = "--version"
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors, and sets only the flags that are given."""
 
-    def __init__(self, flags: Iterable[Flag]) -> None:
+    def __init__(self, flags: Iterable[Flag], *, with_version: bool, **texts: Any) -> None:  # noqa: ANN401 - argparse has the types
         super().__init__(
+            **texts,
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
@@ -199,10 +200,8 @@ class _Parser(argparse.ArgumentParser):
         for flag in flags:
             self.add_argument(flag.name, dest=flag.dest, **flag.settings)
         self.add_argument(*_HELP, action="store_true", default=False, help="show this help")
-
-    def add_version(self) -> None:
-        """Add the flag that shows the version."""
-        self.add_argument(_VERSION, action="store_true", default=False, help="show the version")
+        if with_version:
+            self.add_argument(_VERSION, action="store_true", default=False, help="show the version")
 
     def error(self, message: str) -> NoReturn:
         """Raise the error, in words that begin with the flag."""
@@ -215,15 +214,14 @@ def parse_flags(words: Sequence[str]) -> argparse.Namespace:
     `is_default` tells that no command was named; `help` and `version`, that the help or the version
     is wanted. Raises `UsageError`.
     """
-    parser = _Parser(FLAGS.values())
-    parser.add_version()
-    given, rest = parser.parse_known_args(words)
+    given, rest = _Parser(FLAGS.values(), with_version=True).parse_known_args(words)
     command = _command_of(rest)
     taken = COMMANDS[command].flags
+    names = {flag.name for flag in taken}
     for flag in FLAGS.values():
-        if flag.dest in given and flag.name not in _names(taken):
+        if flag.dest in given and flag.name not in names:
             subject = command if rest else f"{command}, the command where none is named,"
-            message = f"{subject} does not take {flag.name}: {_takers(flag.name)}"
+            message = f"{subject} does not take {flag.name}: {_takers(flag)}"
             raise UsageError(message)
     values = {flag.dest: flag.default for flag in taken} | vars(given)
     return argparse.Namespace(**values, command=command, is_default=not rest)
@@ -250,29 +248,26 @@ def _command_of(rest: Sequence[str]) -> str:
 def help_of(command: str, *, with_commands: bool = False) -> str:
     """Return the help of a command; `with_commands` adds the list of all commands."""
     described = COMMANDS[command]
-    parser = _Parser(described.flags)
-    parser.usage = f"{PROGRAM} {command} [flags]"
-    parser.description = f"{described.summary.capitalize()}."
-    parser.epilog = described.epilog
+    usage, text = f"{PROGRAM} {command} [flags]", f"{described.summary.capitalize()}."
     if with_commands:
         width = max(map(len, COMMANDS))
         commands = "\n".join(f"  {name:{width}}  {COMMANDS[name].summary}" for name in COMMANDS)
-        parser.usage = f"{PROGRAM} [command] [flags]"
-        parser.description = (
+        usage = f"{PROGRAM} [command] [flags]"
+        text = (
             f"Prometheus exporter for the background tasks of Huawei Cloud DCS.\n\n"
             f"commands:\n{commands}\n\n"
             f"Without a command it serves, with the flags below. Each command has its own --help."
         )
-        parser.add_version()
-    return parser.format_help()
+    texts = {"usage": usage, "description": text, "epilog": described.epilog}
+    return _Parser(described.flags, with_version=with_commands, **texts).format_help()
 
 
-def _names(flags: Iterable[Flag]) -> Sequence[str]:
-    return [flag.name for flag in flags]
-
-
-def _takers(name: str) -> str:
-    *others, last = [word for word, command in COMMANDS.items() if name in _names(command.flags)]
+def _takers(flag: Flag) -> str:
+    *others, last = [
+        name
+        for name, command in COMMANDS.items()
+        if flag.dest in (one.dest for one in command.flags)
+    ]
     return f"it is a flag of {', '.join(others)}{' and ' if others else ''}{last}"
 
 

@@ -1,11 +1,11 @@
-"""The parts that a configuration makes of each project: its client, detector and discovery."""
+"""The parts that a configuration makes of each project: its client and its task center."""
 
 from __future__ import annotations
 
 import logging
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from requests.utils import get_environ_proxies
@@ -15,24 +15,22 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
     LIST_INSTANCES,
-    LIST_PROJECTS,
     LIST_TASKS,
     TASK_PROGRESS,
     ClientSettings,
     DcsClient,
 )
 from dcs_task_exporter.cloud.credentials import credential_source
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Surroundings
-from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.tls import TlsSettings
+from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
-from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
-from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.text.redaction import proxy_secrets
 
 logger = logging.getLogger(__name__)
@@ -54,6 +52,7 @@ def client_of(
             extra={"fields": {"project": project.name}},
         )
     proxies = _proxies(project)
+    secrets = [secret for url in set(proxies.values()) for secret in proxy_secrets(url)]
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
@@ -62,81 +61,47 @@ def client_of(
         tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
         proxies=proxies,
     )
-    budget = RequestBudget(
-        collector.requests_per_second, monotonic=clock.monotonic, wait=stopping.wait
-    )
     caller = ApiCaller(
         project.name,
-        collector.retries,
         transport,
-        credential_source(project.credentials, environ, _secrets_of(proxies)),
-        budget,
+        credential_source(project.credentials, environ, tuple(secrets)),
+        RateLimit(collector.requests_per_second, clock, stopping.wait),
         observer,
-        Surroundings(clock.now, clock.monotonic, stopping.wait, random.random),
+        Retries(collector.retries, stopping.wait, random.random),
+        clock,
     )
     settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clock.monotonic, timekeeper.latest)
+    return DcsClient(settings, caller, clock, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
     """Return the operations that this configuration uses."""
-    used = {
-        LIST_TASKS: True,
-        LIST_INSTANCES: True,
-        LIST_PROJECTS: True,
+    optional = {
         LIST_CENTER_TASKS: project.task_center.enabled,
         TASK_PROGRESS: collector.task_progress,
     }
-    return [operation for operation, wanted in used.items() if wanted]
+    used = [operation for operation, is_used in optional.items() if is_used]
+    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used]
 
 
-def task_centers_of(
-    config: Config, clients: Mapping[str, DcsClient], clock: Clock, timekeeper: Timekeeper
-) -> Mapping[str, TaskCenter]:
-    """Return the task centers of the projects that use theirs."""
-
-    def time_of(project: str) -> Callable[[], float]:
-        return lambda: timekeeper.moment(project).at
-
-    return {
-        project.name: TaskCenter(
-            project.name,
-            clients[project.name].list_center_tasks,
-            project.task_center.full_pass_interval,
-            replace(clock, now=time_of(project.name)),
-        )
-        for project in config.projects
-        if project.task_center.enabled
-    }
+def task_center_of(
+    project: ProjectConfig, client: DcsClient, clock: Clock, timekeeper: Timekeeper
+) -> TaskCenter:
+    """Return the task center of a project; its clock is the cloud's."""
+    return TaskCenter(
+        project.name,
+        client.list_center_tasks,
+        project.task_center.full_pass_interval,
+        replace(clock, now=lambda: timekeeper.moment(project.name).at),
+    )
 
 
-def discovery_of(
-    project: ProjectConfig,
-    client: DcsClient,
-    clock: Clock,
-    found: Callable[[Sequence[Instance]], None],
-) -> Discovery:
-    """Return the discovery of a project; `found` gets each new list of instances."""
-    return Discovery(project.name, project.discovery, client.list_instances, found, clock)
-
-
-def refresh_settings(config: Config) -> RefreshSettings:
-    """Return the settings of the refresher."""
-    collector = config.collector
-    return RefreshSettings(
-        rules=CountingRules(
-            lookback=collector.lookback,
-            max_task_names=collector.max_task_names,
-            statuses=config.status_words.table(),
-        ),
-        min_refresh_interval=collector.min_refresh_interval,
-        max_staleness=collector.max_staleness,
-        # Long enough for each try to time out, and for a listing of many pages.
-        refresh_time_limit=max(60.0, 2 * collector.timeout * (collector.retries + 1)),
-        concurrency=collector.concurrency,
-        requests_per_second=collector.requests_per_second,
-        task_progress=collector.task_progress,
-        first_value_hold=collector.first_value_hold,
+def counting_rules(config: Config) -> CountingRules:
+    """Return the rules by which tasks are counted."""
+    return CountingRules(
+        lookback=config.collector.lookback,
+        max_task_names=config.collector.max_task_names,
+        statuses=config.status_words.table(),
     )
 
 
@@ -153,10 +118,6 @@ def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> Clie
         start_parameter=collector.start_parameter,
         personal=collector.personal_labels,
     )
-
-
-def _secrets_of(proxies: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(secret for url in sorted(set(proxies.values())) for secret in proxy_secrets(url))
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Changing an input so that it stays readable: one value of its JSON, one line of its head.
 
-libFuzzer's own mutations break JSON nearly always; these reach what lies behind the parser. What
-is drawn comes from a generator that the fuzzer seeds, so a run can be repeated.
+libFuzzer's own mutations break JSON nearly always; these reach the code behind the parser. Every
+choice comes from a generator that the fuzzer seeds, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ TOKENS: Final = (
     "\n# EOF\n",
     'x{a="b"} 1 # {c="d"} 1',
 )
-"""Words that mean something to the parsers, or to what shows their results."""
+"""Words that mean something to the parsers, or to the pages that show their results."""
 
 VALUES: Final[tuple[Any, ...]] = (
     None,
@@ -154,7 +154,7 @@ def _encoded(value: object, random: Random) -> bytes:
 
 
 def _places(value: object) -> Iterator[tuple[Any, Any]]:
-    """Yield every (container, key) of what a JSON value holds."""
+    """Yield every (container, key) inside a JSON value."""
     keys: Any = ()
     if isinstance(value, dict):
         keys = list(value)
@@ -208,7 +208,7 @@ def _rename(container: Any, key: Any, random: Random) -> None:
 
 
 def _add(container: Any, key: Any, random: Random) -> None:
-    """Add a value to what stands here, or wrap it."""
+    """Add a value to the one here, or wrap it."""
     value, new = container[key], random.choice((*VALUES, *TOKENS))
     if isinstance(value, dict):
         value[random.choice(TOKENS)] = new

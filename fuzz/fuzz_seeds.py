@@ -1,4 +1,4 @@
-"""What a fuzzer begins with: the simulated cloud's faults, and the bodies that documents show."""
+"""The first inputs of a fuzzer: the simulated cloud's faults, and the bodies in the documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is parsed of the cloud, as functions of bytes: what a fuzzer calls, and a test.
+"""The parsing of the cloud's answers as functions of bytes, for a fuzzer and for a test.
 
 The client under test is the real one, up to the text that a scrape gets; only the network is not
 there. An input of most targets is a few answers, as text (`answers_in`); each request takes the
@@ -27,25 +27,22 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from requests.auth import AuthBase
 
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.cloud import values
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
-    InstanceState,
-    count,
-    listing_start,
-    reveal,
-)
+from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
-from dcs_task_exporter.text import json_values
+from dcs_task_exporter.text.times import parse_time
 
 NOW: Final = 1_592_381_900.0
 """When each input is read (Unix seconds): a little after the tasks of the API page's sample."""
@@ -62,12 +59,12 @@ _STATUS: Final = re.compile(rb"[1-9]\d\d")
 
 
 class UnsoundError(Exception):
-    """What came out is not what a log, a page or a scraper can take."""
+    """The output is unfit for a log, a page or a scraper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One thing to fuzz: `read` gives an input to the package, and returns what it renders.
+    """One target to fuzz: `read` gives an input to the package, and returns the texts it renders.
 
     `read` lets only undocumented errors out.
     """
@@ -77,7 +74,7 @@ class Target:
 
 
 def verify(target: Target, data: bytes) -> None:
-    """Raise what is wrong with the package's answer to an input; documented errors are right."""
+    """Raise an error if the package answers an input wrongly; documented errors are right."""
     for text in target.read(data):
         check_exposition(text)
 
@@ -113,19 +110,19 @@ class _Clock:
     """Time that only waiting makes pass."""
 
     def __init__(self) -> None:
-        self.monotonic = 1000.0
+        self.passed = 1000.0
 
     def wait(self, seconds: float) -> bool:
         """Pass a pause, which must be one that a thread can sleep."""
         if not 0 <= seconds <= TIME_LIMIT:
             message = f"a pause of {seconds} s"
             raise UnsoundError(message)
-        self.monotonic += seconds
+        self.passed += seconds
         return False
 
 
 class _Silent:
-    """Wants to know of nothing."""
+    """Counts nothing."""
 
     def request(self, project: str, operation: str, code: str, seconds: float) -> None: ...
     def error(self, project: str, operation: str, reason: str) -> None: ...
@@ -171,8 +168,8 @@ class _Canned(Transport):
 class _StrictLog(logging.Handler):
     """Writes each line in both formats, and throws it away; a line that cannot be is an error.
 
-    So is an error that is told because nobody foresaw it: the client catches it, and says of it
-    what it says of a documented one.
+    So is an unforeseen error that is logged: the client catches it, and reports it like a
+    documented one.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -208,15 +205,16 @@ def _documented() -> Iterator[None]:
 
 
 def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> DcsClient:
-    clock = _Clock()
+    time = _Clock()
+    clock = Clock(lambda: NOW, lambda: time.passed)
     caller = ApiCaller(
         "p",
-        1,
         transport,
         _Fixed(),
-        RequestBudget(1000.0, monotonic=lambda: clock.monotonic, wait=clock.wait),
+        RateLimit(1000.0, clock, time.wait),
         _Silent(),
-        Surroundings(lambda: NOW, lambda: clock.monotonic, clock.wait, lambda: 0.5),
+        Retries(1, time.wait, lambda: 0.5),
+        clock,
     )
     settings = ClientSettings(
         project="p",
@@ -227,11 +225,11 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
         max_pages=4,
         personal=True,
     )
-    return DcsClient(settings, caller, lambda: clock.monotonic, lambda: NOW)
+    return DcsClient(settings, caller, clock, lambda: NOW)
 
 
 def _deadline() -> float:
-    return _Clock().monotonic + TIME_LIMIT
+    return _Clock().passed + TIME_LIMIT
 
 
 def _page(snapshots: Sequence[Snapshot]) -> bytes:
@@ -249,9 +247,10 @@ def _tasks_shown(transport: Transport) -> bytes:
     for now in (NOW, NOW + 60):
         start = listing_start(state, now, LOOKBACK)
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
-        told = listing.answered_at
-        _expect(told is None or math.isfinite(told), f"an answer's time is {told}")
-        state = reveal(count(state, listing, now, RULES), state.shown)
+        answered_at = listing.answered_at
+        is_time = answered_at is None or math.isfinite(answered_at)
+        _expect(is_time, f"an answer's time is {answered_at}")
+        state = reveal(count_new(state, listing, now, RULES)[0], state.shown)
     shown = task_metrics(state, listing, NOW + 60, RULES)
     return _page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
 
@@ -264,7 +263,7 @@ def error_answers(data: bytes) -> Sequence[bytes]:
 
 
 def task_pages(data: bytes) -> Sequence[bytes]:
-    """Read the pages of a listing of tasks, twice, and show what they say."""
+    """Read the pages of a listing of tasks twice, and render its tasks."""
     texts: list[bytes] = []
     with _documented():
         texts.append(_tasks_shown(_Canned(answers_in(data))))
@@ -333,23 +332,23 @@ def _wire() -> Transport:
 
 
 def _read_as_each_kind(value: object) -> None:
-    number = json_values.number_of(value)
+    number = values.number_of(value)
     _expect(number is None or math.isfinite(number), f"a number that is {number}")
-    moment = json_values.parse_time(value)
+    moment = parse_time(value)
     _expect(moment is None or math.isfinite(moment), f"a time that is {moment}")
-    json_values.integer_of(value)
-    json_values.boolean_of(value)
-    tags = json_values.tags_of(value)
+    values.integer_of(value)
+    values.boolean_of(value)
+    tags = values.tags_of(value)
     texts = (
-        json_values.text_of(value),
-        json_values.word_of(value),
-        *json_values.texts_of(value),
+        values.text_of(value),
+        values.word_of(value),
+        *values.texts_of(value),
         *tags,
         *tags.values(),
     )
     "".join(texts).encode()
     with _documented():
-        json_values.required(json_values.object_of(value, "a row"), "id", "a row")
+        values.required(values.object_of(value, "a row"), "id", "a row")
 
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence

@@ -1,8 +1,8 @@
 """Fuzz one target, guided by coverage: ``python -m fuzz.run TARGET --runs N --seconds S``.
 
-It goes on after a failure, and tells each only once: by its kind, and the line of this package
-that it came from. An input that fails, made as small as it gets, is kept under ``fuzz/corpus``,
-where a test reads it again.
+It goes on after a failure, and prints each only once: its kind, and the line of this package that
+raised it. An input that fails is made as small as possible and kept under ``fuzz/corpus``, where a
+test reads it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_LENGTH: Final = 16_384
 """Bytes of an input at most."""
 
 OWN_SHARE: Final = 0.25
-"""How often libFuzzer changes bytes in its own way, rather than ours a value of the JSON."""
+"""Share of the inputs that libFuzzer mutates itself; in the others a value of the JSON changes."""
 
 SMALLER_TRIES: Final = 400
 """How often an input that fails is tried with less in it."""
@@ -48,7 +48,7 @@ _PACKAGE: Final = "dcs_task_exporter"
 
 @dataclass(slots=True)
 class Campaign:
-    """One run over a target: what was tried, and what was found."""
+    """One run over a target: its inputs and its failures."""
 
     target: Target
     runs: int
@@ -73,7 +73,7 @@ class Campaign:
             self.end()
 
     def end(self) -> None:
-        """Say what was found; libFuzzer would leave without coming back."""
+        """Print the failures and end the process: libFuzzer would end it without printing."""
         known = len(list(self.work.glob("found/*")))
         took = time.monotonic() - self.began
         shutil.rmtree(self.work)
@@ -109,7 +109,7 @@ class Campaign:
 def tried(target: Target, data: bytes) -> tuple[str, float]:
     """Return the kind of failure and its line, or nothing; and the processor time it took.
 
-    The time is the package's, without that of the judge of what it renders.
+    The time is the package's, without that of checking the texts it renders.
     """
     began = time.process_time()
     took: float | None = None
@@ -118,9 +118,9 @@ def tried(target: Target, data: bytes) -> tuple[str, float]:
         took = time.process_time() - began
         for text in texts:
             check_exposition(text)
-    except Exception as error:  # noqa: BLE001 - whatever comes is what is looked for
-        told = f"{type(error).__name__} at {_line_of(error)}"
-        return told, time.process_time() - began if took is None else took
+    except Exception as error:  # noqa: BLE001 - any error is a failure
+        failure = f"{type(error).__name__} at {_line_of(error)}"
+        return failure, time.process_time() - began if took is None else took
     return "", took
 
 
@@ -132,7 +132,7 @@ def _line_of(error: Exception) -> str:
 
 
 def smaller(data: bytes, fails: Callable[[bytes], bool]) -> bytes:
-    """Return what is left of an input when every part that can go is gone."""
+    """Return an input without every part that can be left out."""
     size, tries = len(data) // 2, 0
     while size and tries < SMALLER_TRIES:
         at = 0
@@ -157,7 +157,7 @@ def kept_as(target: Target, data: bytes) -> Path:
 
 
 def mutator(target: str) -> Callable[[bytes, int, int], bytes]:
-    """Return what makes one input of another, as libFuzzer calls it."""
+    """Return the function that makes one input of another, as libFuzzer calls it."""
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         random = Random(seed)
@@ -172,7 +172,7 @@ def mutator(target: str) -> Callable[[bytes, int, int], bytes]:
 
 
 def prepare(target: str, work: Path) -> list[str]:
-    """Write the seeds and the dictionary, and return what tells libFuzzer of them."""
+    """Write the seeds and the dictionary, and return libFuzzer's arguments for them."""
     for folder in ("found", "seeds"):
         (work / folder).mkdir()
     for number, seed in enumerate(seeds_of(target)):

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from key_descriptions import DESCRIPTIONS
 from prometheus_client.core import Metric
 
 from dcs_task_exporter.config.model import json_schema, parse_config
@@ -94,7 +93,9 @@ def _metric(family: Metric) -> Sequence[str]:
 
 def reasons() -> str:
     """Return the table of the reasons of a failed request."""
-    rows = ((code([error.reason]), _first_line(error.__doc__)) for error in API_ERRORS)
+    rows = (
+        (code([error.reason]), _first_line(error.__doc__, error.__name__)) for error in API_ERRORS
+    )
     return table(("reason", "meaning"), rows)
 
 
@@ -126,11 +127,11 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
         # The docstring of the key, or of the section that it holds or (`type`) belongs to.
         described = [field, *(models[each] for each in references)]
         described += [section] if "const" in field else []
-        own = DESCRIPTIONS.get(section["title"], {}).get(name)
-        described[:0] = [{"description": own}] if own else []
         text = next((each["description"] for each in described if "description" in each), None)
         default = _default(field, required=name in section.get("required", ()))
-        rows.append((code([name]), _type(field), default, _first_line(text)))
+        rows.append(
+            (code([name]), _type(field), default, _first_line(text, f"{section['title']}.{name}"))
+        )
         below = f"{path}.{name}".lstrip(".") + ("[]" if "items" in field else "")
         for reference in references:
             inner += _sections(models[reference], models, below)
@@ -179,10 +180,10 @@ def _duration(seconds: float) -> str:
     return "0s" if not seconds else f"{seconds * 1000:g}ms"
 
 
-def _first_line(text: str | None) -> str:
-    """Return the first line of a docstring, as the cell of a table."""
+def _first_line(text: str | None, owner: str) -> str:
+    """Return the first line of the docstring of `owner`, as the cell of a table."""
     if not text:
-        message = "a key or an error has no docstring"
+        message = f"{owner} has no docstring"
         raise ValueError(message)
     return text.strip().partition("\n")[0].replace("``", "`")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,25 @@ from tests.support.real_parts import ROOT, missing, real_part
 TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
 """Where Debian's Alertmanager looks for them, and nowhere else."""
 
+MAJORS = ("2", "3")
+"""Of Prometheus, and of the Debian release that its Alertmanager comes from."""
+
 CLOUD_PREFIXES = ("HUAWEICLOUD_", "CLOUD_SDK_", "HW_", "OS_")
 
 # How long an example takes is the machine's business.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first, so that in the end no process works alone.
+
+    On a busy machine they may take ten minutes, not the two of the others.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +73,7 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-@pytest.fixture(params=["2", "3"])
+@pytest.fixture(params=MAJORS)
 def prometheus_major(request: pytest.FixtureRequest) -> str:
     """Each major version of Prometheus in turn."""
     return str(request.param)
@@ -85,8 +99,18 @@ def alertmanager(prometheus_major: str) -> Path:
 @pytest.fixture
 def promtool(prometheus_major: str) -> Path:
     """The real promtool."""
-    folder = ROOT / ".tools" / f"prometheus-{prometheus_major}"
-    return real_part(folder / "promtool", f"promtool {prometheus_major}")
+    return promtool_of(prometheus_major)
+
+
+@pytest.fixture
+def promtools() -> Sequence[Path]:
+    """The real promtool of each major version, for what takes long to set up."""
+    return [promtool_of(major) for major in MAJORS]
+
+
+def promtool_of(major: str) -> Path:
+    folder = ROOT / ".tools" / f"prometheus-{major}"
+    return real_part(folder / "promtool", f"promtool {major}")
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""The API: tasks and instances of a project; requests signed, within the budget, and checked."""
+"""The API: the tasks and instances of a project, by signed requests within the rate limit."""

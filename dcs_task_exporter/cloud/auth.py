@@ -20,8 +20,8 @@ from dcs_task_exporter.cloud.signing import (
 class AccessKeyAuth(AuthBase):
     """Sign a request with an access key (SDK-HMAC-SHA256).
 
-    Signed are the host, the date, and the project and security token where there are any; not
-    the headers that a proxy may rewrite.
+    The signature covers the host, the date, and the project and security token where there are
+    any; not the headers that a proxy may rewrite.
     """
 
     def __init__(self, key: AccessKey, project_id: str, now: Callable[[], float]) -> None:
@@ -66,7 +66,7 @@ class TokenAuth(AuthBase):
 
 
 def request_auth(credential: Credential, project_id: str, now: Callable[[], float]) -> AuthBase:
-    """Return what signs one request with `credential`."""
+    """Return the authentication of one request with `credential`."""
     if isinstance(credential, AccessKey):
         return AccessKeyAuth(credential, project_id, now)
     return TokenAuth(credential.token)

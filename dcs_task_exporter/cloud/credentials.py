@@ -1,7 +1,7 @@
 """Where keys and tokens come from, and when they expire.
 
-Secrets are read as late as possible, from the file named if one is named, so that a rotated
-secret is used without a restart. Nothing here shows a secret in a `repr`.
+Secrets are read as late as possible, from their file where there is one, so that a rotated secret
+is used without a restart. No `repr` here shows a secret.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol
 
-from dcs_task_exporter.config.model import (
+from dcs_task_exporter.config.credentials import (
     AccessKeyCredentials,
     EnvironmentCredentials,
     TokenCredentials,
 )
 from dcs_task_exporter.config.secrets import read_secret, sendable
 from dcs_task_exporter.errors import CredentialsError
-from dcs_task_exporter.text.json_values import parse_time
 from dcs_task_exporter.text.redaction import Redactor
+from dcs_task_exporter.text.times import parse_time
 
 ENVIRONMENT_NAMES: Final = (
     ("HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK"),
@@ -49,7 +49,7 @@ class AccessKey:
 
     @cached_property
     def redactor(self) -> Redactor:
-        """What takes all parts of this key, and `others`, out of a text: errors echo them."""
+        """The redactor of all parts of this key, and of `others`: errors echo them."""
         parts = (self.secret_key, self.security_token, self.access_key)
         return Redactor.of((*parts, *self.others))
 
@@ -64,7 +64,7 @@ class Token:
 
     @cached_property
     def redactor(self) -> Redactor:
-        """What takes the token, and `others`, out of a text."""
+        """The redactor of the token, and of `others`."""
         return Redactor.of((self.token, *self.others))
 
 
@@ -72,12 +72,12 @@ Credential = AccessKey | Token
 
 
 class CredentialSource(Protocol):
-    """Gives the key or token to use now."""
+    """Provides the key or token to use now."""
 
     def current(self) -> Credential:
         """Return the key or token to use now.
 
-        Raises `CredentialsError` when there is none; the message says what to change.
+        Raises `CredentialsError` when there is none; the message names the key or file to change.
         """
         ...
 
@@ -124,7 +124,7 @@ class ConfiguredToken:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentKey:
-    """The access key of the environment, under any of the names that are known."""
+    """The access key in the environment, under any of the known names."""
 
     environ: Mapping[str, str] = field(repr=False)
     others: tuple[str, ...] = field(default=(), repr=False)

@@ -1,4 +1,4 @@
-"""The request budget of one project: how fast we ask, whatever the number of threads."""
+"""The rate limit of one project: how fast it is asked, whatever the number of threads."""
 
 from __future__ import annotations
 
@@ -7,35 +7,30 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from dcs_task_exporter.errors import BudgetExhaustedError, StoppedError
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.errors import NoSlotError, StoppedError
 
 
-class RequestBudget:
-    """Gives out one slot after the other, evenly spaced at `rate` per second.
+class RateLimit:
+    """Hands out slots for requests, evenly spaced at `rate` per second.
 
     An even pace never exceeds a limit that the cloud measures over any window. `wait` sleeps for
     some seconds and returns True when the exporter is stopping. It may sleep longer: threads that
-    wake late and together still go on at no more than `rate` in any second.
+    wake late and together still send at most `rate` requests in any second.
     """
 
-    def __init__(
-        self,
-        rate: float,
-        *,
-        monotonic: Callable[[], float],
-        wait: Callable[[float], bool],
-    ) -> None:
+    def __init__(self, rate: float, clock: Clock, wait: Callable[[float], bool]) -> None:
         self._interval = 1 / rate
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
         self._wait = wait
         self._lock = threading.Lock()
-        self._next_slot = self._paused_until = monotonic()
-        self._left: deque[float] = deque(maxlen=max(1, math.floor(rate)))
+        self._next_slot = self._paused_until = clock.monotonic()
+        self._sent: deque[float] = deque(maxlen=max(1, math.floor(rate)))
 
     def take(self, deadline: float) -> float:
-        """Wait for a slot and return how many seconds that took.
+        """Wait for a slot and return the seconds waited.
 
-        Raises `BudgetExhaustedError` at once when no slot comes before `deadline` (monotonic), and
+        Raises `NoSlotError` at once when no slot comes before `deadline` (monotonic), and
         `StoppedError` when the exporter stops meanwhile.
         """
         with self._lock:
@@ -45,7 +40,7 @@ class RequestBudget:
             self._next_slot = slot + self._interval
         delay = slot - now
         waited = 0.0
-        while delay > 0 or (delay := self._held_back(deadline)) > 0:
+        while delay > 0 or (delay := self._delay(deadline)) > 0:
             if self._wait(delay):
                 message = "the exporter is stopping"
                 raise StoppedError(message)
@@ -53,31 +48,31 @@ class RequestBudget:
         return waited
 
     def pause(self, seconds: float) -> None:
-        """Let no request leave for `seconds`, also none that has a slot: the cloud asked for it."""
+        """Hold back every request for `seconds`, because the cloud asked for it."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._monotonic() + seconds)
             self._next_slot = max(self._next_slot, self._paused_until)
 
-    def _held_back(self, deadline: float) -> float:
-        """Return for how long this request must wait still; 0 if it leaves now.
+    def _delay(self, deadline: float) -> float:
+        """Return the seconds that a request with a slot must still wait; 0 if it is sent now.
 
-        It waits for a pause that began meanwhile, and for those that left late. Raises
-        `BudgetExhaustedError` when that is longer than it may.
+        It waits for a pause that began meanwhile, and for requests that were sent late. Raises
+        `NoSlotError` when that takes until after `deadline`.
         """
         with self._lock:
-            now, left = self._monotonic(), self._left
+            now, sent = self._monotonic(), self._sent
             wait = self._paused_until - now
-            if len(left) == left.maxlen:
-                wait = max(wait, left[0] + len(left) * self._interval - now)
+            if len(sent) == sent.maxlen:
+                wait = max(wait, sent[0] + len(sent) * self._interval - now)
             # Rounding must not hold back a request that keeps the even pace.
             if wait > self._interval / 1000:
                 self._check(wait, deadline - now)
                 return wait
-            left.append(now)
+            sent.append(now)
             return 0.0
 
     @staticmethod
     def _check(wait: float, patience: float) -> None:
         if wait > patience:
-            message = f"the request budget has no slot for another {wait:.0f} s"
-            raise BudgetExhaustedError(message)
+            message = f"the rate limit has no slot for another {wait:.0f} s"
+            raise NoSlotError(message)

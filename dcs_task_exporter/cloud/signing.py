@@ -20,7 +20,7 @@ DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*")
-"""What stays as it is: nearly all that is ever signed."""
+"""Text that needs no encoding: nearly all that is ever signed."""
 
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
@@ -39,7 +39,7 @@ def canonical_request(
 ) -> str:
     """Return the text whose hash is signed.
 
-    `query` is what `canonical_query` returned; `headers` are those to sign, in any case.
+    `query` comes from `canonical_query`; `headers` are those to sign, in upper or lower case.
     """
     lines = {name.lower(): value.strip() for name, value in headers.items()}
     names = sorted(lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,8 @@ from dcs_task_exporter.commands.configuration import (
     exporter_options,
 )
 from dcs_task_exporter.commands.output import say, warn
-from dcs_task_exporter.config.model import ENVIRONMENT, Config, ProjectConfig
+from dcs_task_exporter.config.environment import ENVIRONMENT
+from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard
@@ -32,9 +33,6 @@ Made = TypeVar("Made")
 
 class MistakesError(ExporterError):
     """The check found mistakes: the message lists all, file by file."""
-
-    def __init__(self, errors: Sequence[ConfigError]) -> None:
-        super().__init__("\n".join(map(str, errors)))
 
 
 def check(arguments: argparse.Namespace) -> bool:
@@ -50,16 +48,12 @@ def check(arguments: argparse.Namespace) -> bool:
     options = _attempt(partial(exporter_options, arguments), errors)
     source = str(configuration_file(arguments) or ENVIRONMENT)
     if config is not None:
-        problems = (*_key_problems(config, os.environ), *_state_problems(config.state.path))
+        problems = tuple(_problems(config, os.environ))
         errors += [ConfigError(source, problems)] if problems else []
     if errors or config is None or options is None:
-        raise MistakesError(errors)
-    for path in (source, web_config):
-        if path is not None:
-            say(f"{path}: valid")
-    for project in config.projects:
-        if project.region_doubt:
-            warn(f"warning: project {project.name}: {project.region_doubt}")
+        raise MistakesError("\n".join(map(str, errors)))
+    for path in filter(None, (source, web_config)):
+        say(f"{path}: valid")
     _say_plan(config, options.shard)
     return not arguments.online or check_online(config, options, verbose=arguments.verbose)
 
@@ -72,40 +66,37 @@ def _attempt(make: Callable[[], Made], errors: list[ConfigError]) -> Made | None
         return None
 
 
-def _key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield a problem for each project without a usable key or token."""
+def _problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield a problem for each project without a usable key, and for an unusable state file."""
     for at, project in enumerate(config.projects):
         try:
             credential_source(project.credentials, environ).current()
         except CredentialsError as error:
             yield Problem(f"projects[{at}].credentials", str(error))
+    if config.state.path is not None and (reason := _state_problem(config.state.path)):
+        yield Problem("state.path", f"cannot be used: {reason}")
 
 
-def _state_problems(path: Path | None) -> Iterator[Problem]:
-    """Yield a problem where no state file can be kept at `path`; the file is left unchanged."""
-    if path is None:
-        return
+def _state_problem(path: Path) -> str:
+    """Return why no state file can be kept at `path`, or nothing; the file is left unchanged."""
     try:
-        if path.exists() and not path.is_file():
-            yield Problem("state.path", f"cannot be used: {path} is no regular file")
-            return
         if path.exists():
-            with path.open("r+b"):
-                pass
+            if not path.is_file():
+                return f"{path} is no regular file"
+            path.open("r+b").close()
     except OSError as error:
-        yield Problem("state.path", f"cannot be used: {path}: {error.strerror}")
-        return
+        return f"{path}: {error.strerror}"
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        message = f"cannot be used: no file can be made in {path.parent}: {error.strerror}"
-        yield Problem("state.path", message)
+        return f"no file can be made in {path.parent}: {error.strerror}"
+    return ""
 
 
 def _say_plan(config: Config, shard: Shard) -> None:
-    """Say which instances of each project will be watched."""
     for project in config.projects:
+        if project.region_doubt:
+            warn(f"warning: project {project.name}: {project.region_doubt}")
         say(f"project {project.name}: watches {', and '.join(_watched(project))}")
     if shard.total > 1:
         say(f"shard {shard.index} of {shard.total}: reads its share of them")

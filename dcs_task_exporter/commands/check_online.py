@@ -5,8 +5,9 @@ Its last line is the verdict.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import PATIENCE, warn_of_problems
@@ -24,14 +25,8 @@ CENTER_WINDOW: Final = 3600.0
 MOST_LISTED: Final = 20
 """Instances to list unless all are wanted."""
 
-MOST_NAMED: Final = 3
-"""Projects to name for each failure."""
-
 DISCOVERY_RULES: Final = ("include", "exclude", "tags", "statuses", "engines")
 """The keys of `discovery` that select the instances to watch."""
-
-Listed = Mapping[str, Sequence[Instance] | None]
-"""The instances of each project; None where they cannot be listed."""
 
 
 def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
@@ -47,19 +42,25 @@ def check_online(config: Config, options: Options, *, verbose: bool) -> bool:
         for discovery in exporter.fleet.discoveries:
             rules = next(p.discovery for p in config.projects if p.name == discovery.project)
             _say_admitted(rules, discovery.status, listed[discovery.project])
-        _say_instances(exporter.snapshots(), listed, None if verbose else MOST_LISTED)
+        _say_instances(
+            exporter.refresher.snapshots(), listed.values(), None if verbose else MOST_LISTED
+        )
         failures = list(_failures(exporter, broken))
-        if not failures:
-            _say_pass_times(config, exporter)
+        for project, seconds in () if failures else exporter.fleet.pass_times().items():
+            say(
+                f"project {project}: a full pass takes {max(0.1, seconds):.1f} s at "
+                f"{config.collector.requests_per_second:g} requests per second, "
+                "more where listings have several pages"
+            )
         warn_of_problems(exporter)
     finally:
         exporter.stop()
-    # After the last line of the log.
-    if failures:
-        say(f"FAILED: {'; '.join(failures)}")
-    else:
-        instances = counted(len(exporter.snapshots()), "instance")
-        say(f"OK: {instances} of {counted(len(config.projects), 'project')}")
+    # The log is written by a thread; the verdict comes after its last line.
+    for handler in logging.getLogger().handlers:
+        handler.close()
+    instances = counted(len(exporter.refresher.snapshots()), "instance")
+    good = f"OK: {instances} of {counted(len(config.projects), 'project')}"
+    say(f"FAILED: {'; '.join(failures)}" if failures else good)
     return not failures
 
 
@@ -102,9 +103,11 @@ def _say_admitted(
     say(f"project {status.project}: discovery watches {text}")
 
 
-def _say_instances(snapshots: Sequence[Snapshot], listed: Listed, most: int | None) -> None:
+def _say_instances(
+    snapshots: Sequence[Snapshot], listed: Iterable[Sequence[Instance] | None], most: int | None
+) -> None:
     """Say the result of each instance, failures first, then the instances that are not watched."""
-    found = {item.id: item for instances in listed.values() for item in instances or ()}
+    found = {item.id: item for instances in listed for item in instances or ()}
     read = {snapshot.instance.id for snapshot in snapshots}
     lines = [
         _line(found.get(one.instance.id, one.instance), _result(one), one.instance.name)
@@ -132,35 +135,22 @@ def _result(snapshot: Snapshot) -> str:
 
 def _failures(exporter: Exporter, broken_centers: Sequence[str]) -> Iterator[str]:
     """Yield everything that does not work, for the verdict."""
-    snapshots = exporter.snapshots()
+    snapshots = exporter.refresher.snapshots()
     failed = [snapshot.failure for snapshot in snapshots if not snapshot.up]
     if failed:
         reasons = Counter(failure.reason if failure else "not in time" for failure in failed)
         text = ", ".join(f"{reason}: {number}" for reason, number in reasons.most_common())
         yield f"{len(failed)} of {len(snapshots)} instances cannot be read ({text})"
     statuses = [discovery.status for discovery in exporter.fleet.discoveries]
-    for failure, projects in (
-        (
-            "discovery cannot list the instances of",
-            [status.project for status in statuses if not status.up],
-        ),
-        (
-            "discovery admits no instance of",
-            [status.project for status in statuses if status.up and not status.instances],
-        ),
+    unlisted = [status.project for status in statuses if not status.up]
+    empty = [status.project for status in statuses if status.up and not status.instances]
+    for failure, names in (
+        ("discovery cannot list the instances of", unlisted),
+        ("discovery admits no instance of", empty),
         ("the task center does not work in", broken_centers),
     ):
-        if projects:
-            yield f"{failure} {_projects(projects)}"
-
-
-def _say_pass_times(config: Config, exporter: Exporter) -> None:
-    rate = config.collector.requests_per_second
-    for project, seconds in exporter.fleet.pass_times().items():
-        say(
-            f"project {project}: a full pass takes {max(0.1, seconds):.1f} s at {rate:g} requests "
-            "per second, more where listings have several pages"
-        )
+        if names:
+            yield f"{failure} {'project' if len(names) == 1 else 'projects'} {', '.join(names)}"
 
 
 def rule_keys(discovery: DiscoveryConfig) -> Iterable[str]:
@@ -171,10 +161,3 @@ def rule_keys(discovery: DiscoveryConfig) -> Iterable[str]:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 instance``, ``2 instances``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _projects(names: Sequence[str]) -> str:
-    """Name the first few projects."""
-    text = ", ".join(names[:MOST_NAMED])
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return f"{'project' if len(names) == 1 else 'projects'} {text}{more}"

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dcs_task_exporter.cloud.credentials import ENVIRONMENT_NAMES, has_key
-from dcs_task_exporter.config.model import (
+from dcs_task_exporter.config.environment import (
     ENVIRONMENT,
     REGION_NAMES,
-    Config,
     config_of_environment,
-    load_config,
 )
+from dcs_task_exporter.config.model import Config, load_config
 from dcs_task_exporter.errors import ConfigError, Problem
 from dcs_task_exporter.exporter import Options
 from dcs_task_exporter.flags import DEFAULT_CONFIG

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import gc
-from typing import Final
-
-THRESHOLDS: Final = (10_000, 20, 50)
-"""Allocations between two collections of the youngest generation; then of the next two."""
 
 
 def tune_garbage_collection() -> None:
@@ -18,4 +14,4 @@ def tune_garbage_collection() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
+    gc.set_threshold(10_000, 20, 50)

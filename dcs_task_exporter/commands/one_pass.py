@@ -25,7 +25,7 @@ def read_once(arguments: argparse.Namespace, report: Callable[[Exporter, Config]
         write(report(exporter, config))
         warn_of_problems(exporter)
         listed = all(discovery.status.up for discovery in exporter.fleet.discoveries)
-        return listed and all(snapshot.up for snapshot in exporter.snapshots())
+        return listed and all(snapshot.up for snapshot in exporter.refresher.snapshots())
     finally:
         exporter.stop()
 

@@ -9,11 +9,7 @@ from typing import TextIO
 from dcs_task_exporter.errors import ExporterError
 
 
-class OutputError(ExporterError):
-    """The output cannot be written."""
-
-
-class ReaderGoneError(OutputError):
+class ReaderGoneError(ExporterError):
     """The reader of the output has closed it, as `head` does."""
 
 
@@ -28,11 +24,7 @@ def warn(line: str) -> None:
 
 
 def write(text: str) -> None:
-    """Print a text on standard output.
-
-    Raises `ReaderGoneError` where nobody reads it any more, and `OutputError` where it cannot be
-    written.
-    """
+    """Print a text on standard output; raises `ReaderGoneError` where nobody reads it any more."""
     _write(text, sys.stdout)
 
 
@@ -48,4 +40,4 @@ def _write(text: str, stream: TextIO | None) -> None:
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from None
         message = f"cannot write the output: {error.strerror}"
-        raise OutputError(message) from None
+        raise ExporterError(message) from None

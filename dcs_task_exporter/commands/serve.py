@@ -55,9 +55,13 @@ def serve_until_signal(
     with _signals() as arriving:
         server = _server(exporter, arguments, web_config, sockets)
         tune_garbage_collection()
-        exporter.start()
+        exporter.fleet.start()
         server.start()
-        fields = {"url": server.url, "version": __version__, "instances": len(exporter.snapshots())}
+        fields = {
+            "url": server.url,
+            "version": __version__,
+            "instances": len(exporter.refresher.snapshots()),
+        }
         logger.info("listening", extra={"fields": fields})
         try:
             while next(arriving) == HANGUP and not hangup_ends:
@@ -75,11 +79,10 @@ def _server(
     web_config: Path | None,
     sockets: Sequence[socket.socket],
 ) -> WebServer:
-    app = exporter.app(arguments.web_telemetry_path)
-    config_file = WebConfigFile(web_config) if web_config else None
-    if config_file:
-        app = BasicAuth(app, config_file.current)
-    tls = config_file.server_context() if config_file else None
+    app, tls = exporter.app(arguments.web_telemetry_path), None
+    if web_config:
+        config_file = WebConfigFile(web_config)
+        app, tls = BasicAuth(app, config_file.current), config_file.server_context()
     return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
 
 

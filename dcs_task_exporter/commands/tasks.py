@@ -9,8 +9,9 @@ from datetime import datetime, timezone
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
-from dcs_task_exporter.tasks.models import StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 
@@ -20,7 +21,9 @@ def tasks(arguments: argparse.Namespace) -> bool:
     report = tasks_json if arguments.json else tasks_table
     return read_once(
         arguments,
-        lambda exporter, config: report(exporter.snapshots(), config.status_words.table()),
+        lambda exporter, config: report(
+            exporter.refresher.snapshots(), config.status_words.table()
+        ),
     )
 
 

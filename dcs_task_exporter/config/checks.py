@@ -1,40 +1,47 @@
-"""Mistakes of a configuration that no single key shows.
+"""Mistakes that no single key of a configuration shows.
 
-They are found in the plain data, so that they are reported even where another key is wrong too.
-The data may be of any shape: what does not fit is the schema's to report.
+They are found in the plain data, so that they are reported even if another key is wrong. The data
+may be of any shape: a value that does not fit is reported by the schema.
 """
 
 from __future__ import annotations
 
+import math
 import re
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from dcs_task_exporter.config.durations import parse_duration
-from dcs_task_exporter.config.secrets import read_secret
-from dcs_task_exporter.errors import CredentialsError, Problem
-from dcs_task_exporter.tasks.models import STATUS_WORDS
+from dcs_task_exporter.errors import Problem
+from dcs_task_exporter.tasks.statuses import STATUS_WORDS
 
-_SECRETS: Final[Mapping[object, tuple[str, ...]]] = {
+_SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "access_key": ("access_key", "secret_key"),
     "token": ("token",),
+    "environment": (),
 }
+"""The secrets that each type of credentials needs."""
+
+_LATER: Final = ("password", "metadata", "profile")
+"""Types of credentials that a later version will have."""
+
 _PAIRS: Final = (
-    ("max_staleness", 3600.0, "min_refresh_interval", 15.0),
-    ("max_staleness", 3600.0, "refresh_interval", 0.0),
-    ("default_scrape_timeout", 10.0, "scrape_timeout_offset", 0.5),
+    ("max_staleness", "min_refresh_interval"),
+    ("max_staleness", "refresh_interval"),
+    ("default_scrape_timeout", "scrape_timeout_offset"),
 )
-"""Of each pair the first must not be shorter; with their defaults."""
+"""Keys of `collector`: the first of each pair must be longer than the second."""
 
 _BOOLEAN: Final = TypeAdapter(bool)
 
 
-def cross_check(data: object) -> list[Problem]:
-    """Return the mistakes that only several keys together show."""
+def cross_check(data: object, defaults: Mapping[str, float]) -> list[Problem]:
+    """Return the mistakes that only several keys together show.
+
+    `defaults` has the seconds of the durations, by key.
+    """
     projects = list(_sections(data, "projects"))
     names = [(f"projects[{at}].name", project.get("name")) for at, project in projects]
     ids = [
@@ -46,70 +53,32 @@ def cross_check(data: object) -> list[Problem]:
         *_repeated(names),
         *(problem for at, project in projects for problem in _project(f"projects[{at}]", project)),
         *_repeated(ids),
-        *_durations(_section(data, "collector")),
+        *_durations(_section(data, "collector"), defaults),
         *_tag_labels(_section(data, "collector")),
-        *_full_passes(data),
+        *_full_passes(data, defaults),
         *_status_words(_section(data, "status_words")),
     ]
 
 
-def _full_passes(data: object) -> Iterator[Problem]:
-    """Keep what the task centre spared a read from being too old before the next full pass."""
-    collector = _section(data, "collector")
+def _full_passes(data: object, defaults: Mapping[str, float]) -> Iterator[Problem]:
+    """Report a full pass so seldom that data are too old before the next one."""
+    longest = _seconds(_section(data, "collector"), "max_staleness", defaults)
     for at, project in _sections(data, "projects"):
         center = _section(project, "task_center")
-        if not _enabled(center):
-            continue
-        try:
-            longest = _seconds(collector, "max_staleness", 3600.0)
-            interval = _seconds(center, "full_pass_interval", 600.0)
-        except ValueError:
-            continue  # the schema reports it
-        if interval >= longest:
+        interval = _seconds(center, "full_pass_interval", defaults)
+        if _enabled(center) and interval >= longest:
             path = f"projects[{at}].task_center.full_pass_interval"
             yield Problem(path, "must be shorter than collector.max_staleness")
 
 
 def _tag_labels(collector: Mapping[object, object]) -> Iterator[Problem]:
     tags = collector.get("tag_labels")
-    first: dict[str, str] = {}
-    for at, tag in enumerate(tags if isinstance(tags, list) else ()):
-        if not (isinstance(tag, str) and tag):
-            continue
-        path, label = f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag)
-        if label in first:
-            yield Problem(path, f"makes the same label as {first[label]}")
-        first.setdefault(label, path)
-
-
-def unusable_files(data: object) -> list[Problem]:
-    """Return the files that cannot be used, by the keys that name them."""
-    problems = []
-    for at, project in _sections(data, "projects"):
-        ca_file = _section(project, "tls").get("ca_file")
-        if isinstance(ca_file, str):
-            path = f"projects[{at}].tls.ca_file"
-            problems += [Problem(path, message) for message in _of_certificates(ca_file)]
-        for key, value in _section(project, "credentials").items():
-            if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
-                continue
-            try:
-                read_secret(Path(value))
-            except CredentialsError as error:
-                problems.append(Problem(f"projects[{at}].credentials.{key}", str(error)))
-    return problems
-
-
-def _of_certificates(path: str) -> Iterator[str]:
-    """Say why a file of certificates cannot be used; it is named by its key alone."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        yield "holds no certificate in the PEM format"
-    except OSError as error:
-        yield f"cannot be read: {error.strerror}"
-    except ValueError:
-        yield "has a name that no file can have"
+    labels = [
+        (f"collector.tag_labels[{at}]", re.sub("[^a-zA-Z0-9_]", "_", tag))
+        for at, tag in enumerate(tags if isinstance(tags, list) else ())
+        if isinstance(tag, str)
+    ]
+    return _repeated(labels, "makes the same label as {first}")
 
 
 def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
@@ -129,13 +98,13 @@ def _project(path: str, project: Mapping[object, object]) -> Iterator[Problem]:
     if searched is False and project.get("instances") in (None, []):
         message = "is missing: list at least one, or set discovery.enabled"
         yield Problem(f"{path}.instances", message)
-    yield from _credentials(f"{path}.credentials", _section(project, "credentials"))
+    credentials = project.get("credentials")
+    if isinstance(credentials, Mapping):
+        yield from _credentials(f"{path}.credentials", credentials)
 
 
 def _enabled(section: Mapping[object, object]) -> bool | None:
-    """Whether a section is switched on, by what the schema takes for true; None if it is no
-    boolean.
-    """
+    """Whether a section is switched on, as the schema reads it; None if that is no boolean."""
     try:
         return _BOOLEAN.validate_python(section.get("enabled", False))
     except ValidationError:
@@ -144,33 +113,35 @@ def _enabled(section: Mapping[object, object]) -> bool | None:
 
 def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
     kind = section.get("type")
-    for name in _SECRETS.get(kind, ()) if isinstance(kind, str) else ():
-        twice = name in section and f"{name}_file" in section
-        if name not in section and f"{name}_file" not in section:
-            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
-        elif twice:
+    if not (isinstance(kind, str) and kind in _SECRETS):
+        later = f"{kind} comes with a later version; " if kind in _LATER else ""
+        yield Problem(f"{path}.type", f"{later}must be one of {', '.join(_SECRETS)}")
+        return
+    for name in (*_SECRETS[kind], "security_token"):
+        given = [key for key in (name, f"{name}_file") if key in section]
+        if len(given) > 1:
             yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
-    if "security_token" in section and "security_token_file" in section:
-        message = "is given twice: remove it, or security_token_file"
-        yield Problem(f"{path}.security_token", message)
+        elif not given and name in _SECRETS[kind]:
+            yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
 
 
-def _durations(section: Mapping[object, object]) -> Iterator[Problem]:
-    for longer, longer_default, shorter, shorter_default in _PAIRS:
-        try:
-            most = _seconds(section, longer, longer_default)
-            least = _seconds(section, shorter, shorter_default)
-        except ValueError:
-            continue  # the schema reports it
-        if least >= most > 0:
-            key = shorter if shorter in section else longer
-            relation = "shorter" if key == shorter else "longer"
-            other = longer if key == shorter else shorter
-            yield Problem(f"collector.{key}", f"must be {relation} than {other}")
+def _durations(
+    section: Mapping[object, object], defaults: Mapping[str, float]
+) -> Iterator[Problem]:
+    for longer, shorter in _PAIRS:
+        most, least = (_seconds(section, key, defaults) for key in (longer, shorter))
+        if least >= most > 0 and shorter in section:
+            yield Problem(f"collector.{shorter}", f"must be shorter than {longer}")
+        elif least >= most > 0:
+            yield Problem(f"collector.{longer}", f"must be longer than {shorter}")
 
 
-def _seconds(section: Mapping[object, object], key: str, default: float) -> float:
-    return parse_duration(section[key]) if key in section else default
+def _seconds(section: Mapping[object, object], key: str, defaults: Mapping[str, float]) -> float:
+    """Return a duration, or NaN, which compares with nothing, if the schema reports it."""
+    try:
+        return parse_duration(section[key]) if key in section else defaults[key]
+    except ValueError:
+        return math.nan
 
 
 def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
@@ -182,17 +153,19 @@ def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
             known = STATUS_WORDS.get(word.upper())
             before = known.value if known else meanings.setdefault(word.upper(), str(meaning))
             if before != meaning:
-                what = "known to the exporter" if known else "in this file already"
-                message = f"is {what} as {before}: it can have one meaning"
+                where = "known to the exporter" if known else "in this file already"
+                message = f"is {where} as {before}: it can have one meaning"
                 yield Problem(f"status_words.{meaning}[{at}]", message)
 
 
-def _repeated(values: Iterable[tuple[str, object]]) -> Iterator[Problem]:
+def _repeated(
+    values: Iterable[tuple[str, object]], message: str = "is the same as {first}: it must be unique"
+) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for path, value in values:
         if isinstance(value, str) and value:
             if value in first:
-                yield Problem(path, f"is the same as {first[value]}: it must be unique")
+                yield Problem(path, message.format(first=first[value]))
             first.setdefault(value, path)
 
 

@@ -1,4 +1,6 @@
-"""The configuration: frozen values, and what each key of the file takes.
+"""The configuration: its sections and keys as frozen values.
+
+The docstring below a key is its description in the JSON Schema and in docs/configuration.md.
 
 Unknown keys are errors; durations are written as Prometheus writes them; every string may hold
 ``${ENV_VAR}``, expanded after the YAML is parsed so that a value cannot inject structure.
@@ -6,293 +8,108 @@ Unknown keys are errors; durations are written as Prometheus writes them; every 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import SplitResult, urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from dcs_task_exporter.config.checks import cross_check, unusable_files
-from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
-from dcs_task_exporter.config.loader import TAG_OF_LATER, parse, read_text
+from dcs_task_exporter.config.checks import cross_check
+from dcs_task_exporter.config.credentials import Credentials
+from dcs_task_exporter.config.loader import parse, read_text
 from dcs_task_exporter.config.regions import doubt_of_region
-from dcs_task_exporter.errors import ConfigError, Problem
-from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Outcome, StatusTable
-from dcs_task_exporter.text.json_values import parse_time
-
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-ENVIRONMENT: Final = "environment"
-"""What names the environment as the source of a configuration."""
-
-REGION_NAMES: Final = ("HUAWEICLOUD_SDK_REGION", "HW_REGION_NAME", "OS_REGION_NAME")
-"""The variables that name the region where there is no file."""
-
-_ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
-    "region": REGION_NAMES,
-    "project_id": ("HUAWEICLOUD_SDK_PROJECT_ID", "HW_PROJECT_ID"),
-    "iam_endpoint": ("HUAWEICLOUD_SDK_IAM_ENDPOINT",),
-}
-"""Names in the environment, of the SDK and of the Terraform provider (dcs-api.md 4.4)."""
-_LATER: Final = ("password", "metadata", "profile")
-
-
-def _url(value: str) -> str:
-    parts = _split(value)
-    if parts is None or parts.scheme not in ("http", "https"):
-        message = "is no URL: write it like https://dcs.cn-north-4.myhuaweicloud.com"
-        raise ValueError(message)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        message = "a URL of scheme, host, port and path only: no user, password, ? or #"
-        raise ValueError(message)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        message = "http would send what is signed in the clear: use https (http: loopback only)"
-        raise ValueError(message)
-    return value.rstrip("/")
+from dcs_task_exporter.config.types import (
+    CaFile,
+    Count,
+    Domain,
+    Duration,
+    Label,
+    LongDuration,
+    ProjectId,
+    ProxyUrl,
+    Rate,
+    RefreshInterval,
+    Regex,
+    Region,
+    SearchInterval,
+    Section,
+    Segment,
+    StatePath,
+    Url,
+)
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 
-def _proxy(value: SecretStr) -> SecretStr:
-    parts = _split(value.get_secret_value())
-    if parts is None or parts.scheme not in ("http", "https"):
-        message = "is no HTTP proxy: write it like http://proxy.example.com:3128"
-        raise ValueError(message)
-    return value
+class TlsConfig(Section):
+    """How to check the cloud's certificate."""
 
-
-def _split(value: str) -> SplitResult | None:
-    """Return the parts of a URL that has a host, and a port that is a number, if any."""
-    try:
-        parts = urlsplit(value)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return None
-    return parts if usable and not re.search(r"\s", value) else None
-
-
-def _label(value: str) -> str:
-    if not value or value != value.strip() or len(value) > MAX_LABEL_LENGTH:
-        message = "1 to 128 characters, without blanks around them"
-        raise ValueError(message)
-    return value
-
-
-def _segment(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", value) or value in (".", ".."):
-        message = "letters, digits, '-', '_' and '.' only, as the console shows the id"
-        raise ValueError(message)
-    return value
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        message = "must not be empty"
-        raise ValueError(message)
-    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        message = "must be printable ASCII without blanks: was it cut or wrapped?"
-        raise ValueError(message)
-    return value
-
-
-def _moment(value: str) -> str:
-    if value and parse_time(value) is None:
-        message = "is no time: write it like 2026-01-31T12:00:00Z"
-        raise ValueError(message)
-    return value
-
-
-def _state_path(value: Path) -> Path:
-    if not value.name or value.is_dir():
-        message = "is a folder: name a file in it, such as state.db"
-        raise ValueError(message)
-    return value
-
-
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        message = "a number is expected"
-        raise ValueError(message)  # noqa: TRY004 - what pydantic collects
-    return value
-
-
-def _positive(value: float) -> float:
-    if value <= 0:
-        message = "must be longer than 0s"
-        raise ValueError(message)
-    return value
-
-
-def _at_least_a_second(value: float) -> float:
-    if value < 1:
-        message = "must be at least 1s"
-        raise ValueError(message)
-    return value
-
-
-def _zero_or_a_second(value: float) -> float:
-    if 0 < value < 1:
-        message = "must be 0s, or at least 1s"
-        raise ValueError(message)
-    return value
-
-
-def _not_later(value: object) -> object:
-    """Tell a type that a later version will take from one that is only misspelt."""
-    tag = value.get("type") if isinstance(value, Mapping) else None
-    if tag in _LATER:
-        raise PydanticCustomError(TAG_OF_LATER, "not yet", {"tag": tag})
-    return value
-
-
-def _regex(value: str) -> str:
-    message = "is no regular expression"
-    try:
-        re.compile(value)
-    except re.error as error:
-        # What is wrong there the library says only together with parts of the value.
-        if error.pos is not None:
-            message += f": see character {error.pos + 1} of it"
-    except (OverflowError, RecursionError):
-        message += " that can be used: it repeats too often, or is nested too deeply"
-    else:
-        return value
-    raise ValueError(message)
-
-
-def _matching(pattern: str, message: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(message)
-        return value
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^(0|{DURATION_PATTERN})$"}),
-]
-LongDuration = Annotated[Duration, AfterValidator(_positive)]
-SearchInterval = Annotated[Duration, AfterValidator(_at_least_a_second)]
-RefreshInterval = Annotated[Duration, AfterValidator(_zero_or_a_second)]
-Count = Annotated[int, BeforeValidator(_no_boolean)]
-Rate = Annotated[float, BeforeValidator(_no_boolean)]
-Url = Annotated[str, AfterValidator(_url)]
-Label = Annotated[str, AfterValidator(_label)]
-Segment = Annotated[str, AfterValidator(_segment)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Moment = Annotated[str, AfterValidator(_moment)]
-Region = Annotated[
-    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, such as cn-north-4")
-]
-ProjectId = Annotated[
-    str, _matching(r"[A-Za-z0-9_-]*", "letters, digits, '-' and '_' only, as the console shows it")
-]
-Domain = Annotated[
-    str, _matching(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
-]
-Regex = Annotated[str, AfterValidator(_regex)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-
-class AccessKeyCredentials(_Section):
-    """An access key pair (AK/SK), temporary when it has a security token."""
-
-    type: Literal["access_key"]
-    access_key: Secret | None = None
-    access_key_file: Path | None = None
-    secret_key: Secret | None = None
-    secret_key_file: Path | None = None
-    security_token: Secret | None = None
-    security_token_file: Path | None = None
-    expires_at: Moment = ""
-
-
-class TokenCredentials(_Section):
-    """A fixed token of the identity service, sent as X-Auth-Token."""
-
-    type: Literal["token"]
-    token: Secret | None = None
-    token_file: Path | None = None
-    expires_at: Moment = ""
-
-
-class EnvironmentCredentials(_Section):
-    """HUAWEICLOUD_SDK_AK and _SK, CLOUD_SDK_AK and _SK, or HW_ACCESS_KEY and HW_SECRET_KEY."""
-
-    type: Literal["environment"]
-
-
-Credentials = Annotated[
-    AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
-    Field(discriminator="type"),
-    BeforeValidator(_not_later),
-]
-
-
-class TlsConfig(_Section):
-    """How the cloud's certificate is checked."""
-
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
+    """Certificates to trust; those of the Python package `certifi` if not given."""
     insecure_skip_verify: bool = False
+    """Trust any certificate; for tests only."""
 
 
-class InstanceConfig(_Section):
-    """One DCS instance to watch; `name` is a label value, the id when not given."""
+class InstanceConfig(Section):
+    """One DCS instance to watch."""
 
     id: Segment
+    """The instance's id, as the console shows it."""
     name: str = ""
+    """The label `dcs_instance_name`; the id if empty."""
 
 
-class DiscoveryConfig(_Section):
-    """Which instances of the project are found by themselves."""
+class DiscoveryConfig(Section):
+    """How to find the instances of the project automatically."""
 
     enabled: bool = False
+    """Find the instances of the project automatically."""
     refresh_interval: SearchInterval = 300.0
+    """How often to list the instances; at least `1s`."""
     include: Regex = ""
+    """Watch only instances whose name matches this regular expression."""
     exclude: Regex = ""
+    """Do not watch instances whose name matches this regular expression."""
     tags: Mapping[str, str] = Field(default_factory=dict)
+    """Watch only instances with all these tags and values."""
     statuses: tuple[str, ...] = ()
+    """Watch only instances with one of these statuses, such as `RUNNING`."""
     engines: tuple[str, ...] = ()
+    """Watch only instances with one of these engines, such as `Redis`."""
 
 
-class TaskCenterConfig(_Section):
-    """Whether the task centre of the project decides which instances need to be read."""
+class TaskCenterConfig(Section):
+    """Whether the task center decides which instances of the project need to be read."""
 
     enabled: bool = False
+    """Ask the task center; needs the permission `dcs:task:list`."""
     full_pass_interval: LongDuration = 600.0
+    """Read each instance at least this often; less than `collector.max_staleness`."""
 
 
-class ProjectConfig(_Section):
-    """One project of one region, with its own key and request budget."""
+class ProjectConfig(Section):
+    """One project of one region, with its own key and rate limit."""
 
     name: Label
+    """The label `project`; unique."""
     region: Region = ""
+    """Such as `cn-north-4`; optional if `endpoint` and `project_id` are given."""
     project_id: ProjectId = ""
+    """The project's id; if empty, looked up through the identity service by region."""
     project_name: str = ""
+    """The name for that look-up, for sub-projects; the region if empty."""
     endpoint: Url | None = None
+    """The URL of the DCS API, for another cloud or a VPC endpoint; by region if not given."""
     iam_endpoint: Url | None = None
+    """The URL of the identity service; by region if not given."""
     cloud: Domain = ""
+    """The domain of the region's endpoints; by region if empty (`myhuaweicloud.com`)."""
     tls: TlsConfig = TlsConfig()
-    proxy_url: Annotated[SecretStr, AfterValidator(_proxy)] | None = None
+    proxy_url: ProxyUrl | None = None
+    """An HTTP proxy for this project; the environment's if not given."""
     credentials: Credentials
+    """Where the key or token is; one of the types below."""
     instances: tuple[InstanceConfig, ...] = ()
+    """Instances to watch; at least one unless `discovery` is enabled."""
     discovery: DiscoveryConfig = DiscoveryConfig()
     task_center: TaskCenterConfig = TaskCenterConfig()
 
@@ -308,11 +125,8 @@ class ProjectConfig(_Section):
 
     @property
     def region_doubt(self) -> str:
-        """Why the region is probably misspelt; empty where it is known, or is another cloud's."""
-        if self.endpoint or self.cloud:
-            return ""
-        doubt = doubt_of_region(self.region)
-        return f"{self.region} {doubt}" if doubt else ""
+        """Why the region is probably misspelt; empty if it is known or another cloud's."""
+        return "" if self.endpoint or self.cloud else doubt_of_region(self.region)
 
     @property
     def _domain(self) -> str:
@@ -321,108 +135,104 @@ class ProjectConfig(_Section):
         return self.cloud or ("myhuaweicloud.eu" if european else "myhuaweicloud.com")
 
 
-class CollectorConfig(_Section):
+class CollectorConfig(Section):
     """How often, how fast and how far back the API is read; durations in seconds."""
 
     lookback: LongDuration = 604_800.0
+    """The look-back window: how far back tasks are listed."""
     max_staleness: LongDuration = 3_600.0
+    """Data older than this is not shown."""
     min_refresh_interval: Duration = 15.0
+    """An instance that was read more recently is not read again."""
     concurrency: Count = Field(default=8, ge=1, le=128)
+    """Requests of a project that may be in flight at once."""
     requests_per_second: Rate = Field(default=10.0, gt=0, le=10_000)
+    """The rate limit of each project."""
     timeout: LongDuration = 5.0
+    """The time limit for one complete answer of the cloud."""
     retries: Count = Field(default=2, ge=0, le=10)
+    """How often a failed request is sent again, if that can help."""
     page_size: Count = Field(default=100, ge=1, le=1000)
+    """Tasks per page of a listing."""
     max_pages: Count = Field(default=50, ge=1, le=10_000)
+    """Pages after which a listing is cut."""
     scrape_timeout_offset: Duration = 0.5
+    """Answer a scrape this long before Prometheus' scrape timeout."""
     default_scrape_timeout: LongDuration = 10.0
+    """The scrape timeout of scrapers that do not send one."""
     first_value_hold: Duration = 120.0
+    """How long a counter shows its first value; at least the longest scrape interval."""
     max_task_names: Count = Field(default=50, ge=10, le=1000)
+    """Task names of an instance; the rest is counted as `other`."""
     start_parameter: Literal["start_time", "begin_time", "both"] = "start_time"
+    """The query parameter to try first for the start of the look-back window."""
     personal_labels: bool = False
+    """Show users, accounts and addresses; otherwise they are not kept at all."""
     tag_labels: tuple[Label, ...] = ()
+    """Tags of instances that become labels `tag_...` of `dcs_instance_info`."""
     task_progress: bool = False
+    """Ask for the progress of active tasks: one more request for each at each refresh."""
     refresh_interval: RefreshInterval = 0.0
+    """Refresh in the background this often, at least `1s`; `0s`: refresh on scrapes."""
 
 
-class StateConfig(_Section):
+class StateConfig(Section):
     """Where counts are kept between two starts; in memory only without a path."""
 
-    path: Annotated[Path, AfterValidator(_state_path)] | None = None
+    path: StatePath | None = None
+    """The file that keeps the counts; in memory only if not given."""
 
 
-class StatusWordsConfig(_Section):
-    """More status words than those that are known, by what they mean."""
+class StatusWordsConfig(Section):
+    """More status words than the known ones, by their meaning."""
 
     success: tuple[str, ...] = ()
+    """Statuses that mean success, besides SUCCESS."""
     failure: tuple[str, ...] = ()
+    """Statuses that mean failure, besides FAILED, FAIL and ERROR."""
     ended: tuple[str, ...] = ()
+    """Statuses of tasks that ended otherwise, besides CANCELLED, CANCELED and DELETED."""
     active: tuple[str, ...] = ()
+    """Statuses of active tasks, besides CREATED, WAITING, EXECUTING, RUNNING and INIT."""
 
     def table(self) -> StatusTable:
         """Return the status table with these words added."""
         return StatusTable(
-            {
-                word.upper(): outcome
-                for outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.ENDED, Outcome.ACTIVE)
-                for word in getattr(self, outcome.value)
-            }
+            {word.upper(): Outcome(meaning) for meaning, words in self for word in words}
         )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration file."""
 
     projects: Annotated[tuple[ProjectConfig, ...], Field(min_length=1)]
+    """The projects to watch; at least one."""
     collector: CollectorConfig = CollectorConfig()
     state: StateConfig = StateConfig()
     status_words: StatusWordsConfig = StatusWordsConfig()
 
 
+_DEFAULTS: Final[Mapping[str, float]] = {
+    **CollectorConfig().model_dump(),
+    **TaskCenterConfig().model_dump(),
+}
+"""The defaults, by key, of the durations that `cross_check` compares."""
+
+
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file, and the files that it names.
+    """Read and check a configuration file.
 
     Raises `ConfigError` with every mistake in it.
     """
-
-    def check(data: object) -> list[Problem]:
-        return cross_check(data) + unusable_files(data)
-
-    return parse(Config, read_text(path), str(path), environ, check)
+    return parse_config(read_text(path), str(path), environ)
 
 
 def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
-    """Check the text of a configuration file; `source` names it in errors.
+    """Check the text of a configuration file, and the files that it names.
 
-    Raises `ConfigError` with every mistake in it.
+    `source` names the text in errors. Raises `ConfigError` with every mistake in it.
     """
-    return parse(Config, text, source, environ, cross_check)
-
-
-def config_of_environment(environ: Mapping[str, str]) -> Config:
-    """Return the configuration of an exporter without a file: all instances of one project.
-
-    Raises `ConfigError` when the environment names no region or holds what is no region.
-    """
-    found = {
-        key: next((environ[name].strip() for name in names if environ.get(name, "").strip()), "")
-        for key, names in _ENVIRONMENT.items()
-    }
-    region = found["region"]
-    endpoint = environ.get(f"HUAWEICLOUD_SDK_REGION_DCS_{region.upper().replace('-', '_')}", "")
-    project = {
-        "name": region or "default",
-        **{key: value for key, value in found.items() if value},
-        **({"endpoint": endpoint.split(",")[0].strip()} if endpoint.strip() else {}),
-        "credentials": {"type": "environment"},
-        "discovery": {"enabled": True},
-    }
-    if not region:
-        names = " or ".join(REGION_NAMES)
-        problem = Problem("region", f"is missing: set {names}, or write a configuration file")
-        raise ConfigError(ENVIRONMENT, (problem,))
-    # JSON is YAML; what could be a variable in a value is none.
-    text = json.dumps({"projects": [project]}).replace("${", "$${")
-    return parse_config(text, ENVIRONMENT, environ)
+    return parse(Config, text, source, environ, lambda data: cross_check(data, _DEFAULTS))
 
 
 def json_schema() -> dict[str, Any]:

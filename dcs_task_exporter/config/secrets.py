@@ -1,4 +1,4 @@
-"""Reading secrets from files, and refusing those that no header can carry."""
+"""Read secrets from files, and refuse those that no header can carry."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ def read_secret(path: Path) -> str:
         content = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         message = f"cannot read {name}: {error.strerror}"
-        raise CredentialsError(message) from None  # the cause would show the path
     except UnicodeDecodeError:
         message = f"{name} is not UTF-8 text"
-        raise CredentialsError(message) from None  # the cause would show the secret's bytes
     except ValueError:
         message = f"{name} has a name that no file can have"
-        raise CredentialsError(message) from None  # likewise the path
-    if not content:
+    else:
+        if content:
+            return sendable(content, name)
         message = f"{name} is empty"
-        raise CredentialsError(message)
-    return sendable(content, name)
+    # Raised outside the handlers, else its cause would show the path, or the secret's bytes.
+    raise CredentialsError(message)
 
 
 def _name(path: Path) -> str:
@@ -42,9 +41,9 @@ def _name(path: Path) -> str:
 
 
 def sendable(secret: str, where: str) -> str:
-    """Return a secret that a header can carry: the HTTP library's errors would show another.
+    """Return a secret that a header can carry; raise `CredentialsError`, which names it `where`.
 
-    `where` names it in the `CredentialsError` that is raised otherwise.
+    The HTTP library's error about a bad header would show the secret.
     """
     if not re.fullmatch(r"[!-~]*", secret):
         message = f"{where} must hold printable ASCII without blanks: was it cut or wrapped?"

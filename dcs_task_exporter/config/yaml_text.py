@@ -1,7 +1,6 @@
 """From the text of a YAML file to plain data, or to the mistakes in it.
 
-No message shows a value, nor what the YAML library says of one: it could be a secret, in its own
-key or in a wrong one.
+No message shows a value: it could be a secret, in its own key or in a wrong one.
 """
 
 from __future__ import annotations
@@ -24,56 +23,39 @@ MOST_DEPTH: Final = 50
 _WORD: Final = "(?:[A-Z][a-z]*|[a-z]+)[0-9]?"
 
 KEY_NAME: Final = re.compile(rf"(?=.{{1,40}}$){_WORD}(?:[_-]{_WORD})*|<<")
-"""What a key of the file looks like: words. Anything else could be a secret and is not shown."""
+"""The words that a key of the file consists of: anything else could be a secret, never shown."""
 
-
-_TIMESTAMP: Final = "tag:yaml.org,2002:timestamp"
-
-_TOO_DEEP: Final = "nested too deeply"
-
-_YAML_MISTAKES: Final = (
-    (_TOO_DEEP, f"nested more than {MOST_DEPTH} deep, or an alias of itself"),
-    ("mapping values are not allowed", "a colon is not allowed here: put the text in quotes"),
-    ("could not find expected ':'", "no colon and blank after a key"),
-    ("found character '\\t'", "a tab: indent with blanks"),
-    ("found character", "no text begins with this character: put it in quotes"),
-    ("found undefined alias", "an alias of nothing: put a text that begins with * in quotes"),
-    ("could not determine a constructor", "a tag: put a text that begins with ! in quotes"),
-    ("while scanning a tag", "a tag: put a text that begins with ! in quotes"),
-    ("found unexpected end of stream", "the closing quote is missing"),
-    ("expected a single document", "a second document: one file is one document"),
-    ("expected <block end>", "the indentation does not fit the lines above"),
-    ("expected ',' or", "a comma or a closing bracket is missing"),
-    ("expected the node content", "a value is missing here, or a bracket is not closed"),
-    ("found unhashable key", "a key must be a text"),
-)
+_NO_VALUE: Final = re.compile(r"""(?:[^'"]|'(?:[^\w'"]{1,2}|\\t|<[a-z ]+>)')*""", re.ASCII)
+"""The beginning of an error of the YAML library that quotes nothing but the signs of YAML."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML in which a time is a text, as it is in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
 def read_yaml(text: str) -> tuple[object, list[Problem]]:
-    """Return the data, or None with the reason why there are none; and the repeated keys."""
+    """Return the data with the keys that are repeated, or None with the reason."""
     try:
         data, problems = _construct(text)
     except yaml.reader.ReaderError as error:
-        return None, [_at(*_position(text, error.position), "a character that YAML forbids")]
+        before = text[: error.position].split("\n")
+        return None, [_at(len(before) - 1, len(before[-1]), "a character that YAML forbids")]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line, mark.column) if mark else (0, 0)
-        return None, [_at(line, column, _yaml_mistake(f"{error.context}; {error.problem}"))]
+        said = ", ".join(filter(None, (error.context, error.problem)))
+        return None, [_at(line, column, _without_values(said))]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None, [Problem("", "not YAML: a value that does not fit its tag")]
     if problems or isinstance(data, dict):
         return data, problems
-    what = "is empty" if data is None else "is no mapping of keys to values"
-    return None, [Problem("", what)]
+    message = "is empty" if data is None else "is no mapping of keys to values"
+    return None, [Problem("", message)]
 
 
 def _construct(text: str) -> tuple[object, list[Problem]]:
@@ -97,7 +79,8 @@ def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:
     while waiting:
         path, node, depth = waiting.pop()
         if depth > MOST_DEPTH:
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=node.start_mark)
+            problem = f"nested more than {MOST_DEPTH} deep, or an alias of itself"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         yield node
         depth += 1
         if isinstance(node, yaml.SequenceNode):
@@ -125,15 +108,11 @@ def _at(line: int, column: int, message: str) -> Problem:
     return Problem(f"line {line + 1}, column {column + 1}", f"not YAML: {message}")
 
 
-def _position(text: str, index: int) -> tuple[int, int]:
-    before = text[:index]
-    return before.count("\n"), index - (before.rfind("\n") + 1)
-
-
-def _yaml_mistake(problem: str) -> str:
-    """Say it in our words: the library's quote the text."""
-    texts = (ours for theirs, ours in _YAML_MISTAKES if theirs in problem)
-    return next(texts, "this cannot be understood")
+def _without_values(said: str) -> str:
+    """Return the library's words up to the first value that they quote, and a suggestion."""
+    match = _NO_VALUE.match(said)
+    said = match.group().strip(" ,") if match else ""
+    return f"{said}; check the quotes, brackets and indentation here"
 
 
 def join_path(path: str, key: object) -> str:

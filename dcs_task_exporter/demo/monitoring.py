@@ -16,15 +16,6 @@ from typing import IO, Final, cast
 
 from dcs_task_exporter.demo import supervisor
 
-RULES: Final = Path("prometheus") / "dcs-tasks-*.yml"
-"""The alert rules in a clone of the project."""
-
-TOOLS: Final = Path(".tools")
-"""The programs of the project's own tests in a clone."""
-
-PROMETHEUS: Final = ("prometheus",)
-ALERTMANAGER: Final = ("prometheus-alertmanager", "alertmanager")
-
 PORTS: Final = range(20_000, 30_000)
 """Below the ports that systems give to connections: from 32768, or from 49152."""
 
@@ -38,7 +29,8 @@ def monitoring(
     Yields lines that tell where to look, or that Prometheus is missing. Calls `say` with a line
     about each program that ends by itself.
     """
-    prometheus, alertmanager = _program(PROMETHEUS, clone), _program(ALERTMANAGER, clone)
+    prometheus = _program(clone, "prometheus")
+    alertmanager = _program(clone, "prometheus-alertmanager", "alertmanager")
     if prometheus is None:
         yield ["  (With Prometheus installed, the demo would start it with the alert rules.)"]
         return
@@ -71,18 +63,17 @@ def monitoring(
         yield places
 
 
-def _program(names: Sequence[str], clone: Path) -> str | None:
-    """Return the path of the first of these programs that is installed."""
-    tools = sorted((clone / TOOLS).glob("*-[0-9]"), reverse=True)
-    places = [Path(), *tools]  # first those on the PATH
-    found = (shutil.which(folder / name) for folder in places for name in names)
+def _program(clone: Path, *names: str) -> str | None:
+    """Return the path of the first of these that is on the PATH, or among the clone's tools."""
+    tools = sorted((clone / ".tools").glob("*-[0-9]"), reverse=True)
+    found = (shutil.which(folder / name) for folder in (Path(), *tools) for name in names)
     return next((str(Path(path).absolute()) for path in found if path), None)
 
 
 def _prometheus_config(target: str, path: str, clone: Path) -> str:
     return (
         "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n"
-        f"rule_files: ['{clone.resolve() / RULES}']\n"
+        f"rule_files: ['{clone.resolve()}/prometheus/dcs-tasks-*.yml']\n"
         f"scrape_configs: [{{job_name: dcs-tasks, metrics_path: '{path}', "
         f"static_configs: [{{targets: ['{target}']}}]}}]\n"
     )

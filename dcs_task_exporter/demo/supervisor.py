@@ -23,9 +23,6 @@ from typing import Any, Final
 STOP_PATIENCE: Final = 5.0
 """Seconds that a program has to end after SIGTERM, before it is killed."""
 
-LONGEST_REASON: Final = 300
-"""Characters of a program's last line to report."""
-
 
 def supervise(plan: Mapping[str, Mapping[str, Any]]) -> None:
     """Run the programs of a plan until standard input ends."""
@@ -76,7 +73,7 @@ def _running(
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").split("\n") if line.strip()]
-    return lines[-1][:LONGEST_REASON] if lines else "no output"
+    return lines[-1][:300] if lines else "no output"
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,6 @@
 """Log lines in logfmt or JSON, from the standard library's logging.
 
-A message is a constant text; what varies is in ``extra={"fields": {...}}``, so that lines can be
+A message is a constant text; its values are in ``extra={"fields": {...}}``, so that lines can be
 searched by field.
 """
 
@@ -10,86 +10,90 @@ import json
 import logging
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
 from urllib3.exceptions import InsecureRequestWarning
 
 from dcs_task_exporter.logs.queue import LogQueue
+from dcs_task_exporter.logs.repeats import TRACEBACK, kind_of
 from dcs_task_exporter.text.display import shown
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
 
-TRACEBACK: Final = "exception"
-"""The field that holds what `traceback_of` returns, which is bounded already."""
-
-_NOTHING: Final = (None, "")
-
 MAX_FRAMES: Final = 20
-"""Most frames of a traceback that are logged, the innermost."""
+"""Most frames of a traceback that are logged: the innermost."""
 
 _LEVEL_NAMES: Final = {"WARNING": "warn", "CRITICAL": "error"}
 
 
-class _FieldFormatter(logging.Formatter):
-    """Turns a record into its fields: time, level, message, then those of the call."""
-
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
-        found: dict[str, Any] = {
-            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
-            "msg": shown(record.getMessage()),
-        }
-        given = getattr(record, "fields", {})
-        found.update(
-            {key: _bounded(key, item) for key, item in given.items() if item not in _NOTHING}
-        )
-        if record.exc_info and record.exc_info[1]:
-            found[TRACEBACK] = traceback_of(record.exc_info[1])
-        return found
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the time, level and message of a record, then the fields of the call."""
+    moment = datetime.fromtimestamp(record.created, tz=timezone.utc)
+    found: dict[str, Any] = {
+        "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _LEVEL_NAMES.get(record.levelname, record.levelname.lower()),
+        "msg": shown(record.getMessage()),
+    }
+    for key, value in getattr(record, "fields", {}).items():
+        if value not in (None, ""):
+            is_bounded = key == TRACEBACK or isinstance(value, int | float)
+            found[key] = value if is_bounded else shown(str(value))
+    if record.exc_info and record.exc_info[1]:
+        found[TRACEBACK] = traceback_of(record.exc_info[1])
+    return found
 
 
 def traceback_of(error: BaseException, redact: Callable[[str], str] = str) -> str:
-    """Return the innermost frames of an error and of its causes; no variables, and each line cut.
+    """Return the innermost frames of an error and of its causes, without variables.
 
-    `redact` takes the secrets out of it.
+    `redact` removes the secrets.
     """
-    told = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES)
-    # What an error says may be whole bodies: each line of it counts as one text.
-    lines = [redact(part).rstrip("\n") for part in told.format()]
-    return "\n".join(_shown_lines(part) for part in lines[-3 * MAX_FRAMES :])
+    formatted = traceback.TracebackException.from_exception(error, limit=-MAX_FRAMES).format()
+    parts = [redact(part).rstrip("\n") for part in formatted][-3 * MAX_FRAMES :]
+    # The text of an error may be a whole body: each of its lines is bounded.
+    return "\n".join(shown(line) for part in parts for line in part.split("\n")[:MAX_FRAMES])
 
 
-def _shown_lines(part: str) -> str:
-    return "\n".join(shown(line) for line in part.split("\n")[:MAX_FRAMES])
+def log_unforeseen(
+    logger: logging.Logger,
+    message: str,
+    error: BaseException,
+    fields: Mapping[str, object],
+    redact: Callable[[str], str] = str,
+) -> None:
+    """Log an error with its traceback; `redact` removes secrets from it.
+
+    Errors of one type from one place are the same line to the log, whatever their `fields`.
+    """
+    # As text: the log handler of another program would format the error itself, with secrets.
+    text = {"error": type(error).__name__, TRACEBACK: traceback_of(error, redact)}
+    logger.error(message, extra={"fields": {**fields, **text}, "kind": kind_of(error)})
 
 
-class LogfmtFormatter(_FieldFormatter):
+class LogfmtFormatter(logging.Formatter):
     """``ts=... level=info msg="..." key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        return " ".join(f"{key}={_logfmt(value)}" for key, value in self.fields(record).items())
+        return " ".join(f"{key}={_logfmt(value)}" for key, value in _fields(record).items())
 
 
-class JsonFormatter(_FieldFormatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
-        return json.dumps(self.fields(record), default=str, ensure_ascii=False)
+        return json.dumps(_fields(record), default=str, ensure_ascii=False)
 
 
 def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
-    """Send the log of this process to `stream`, until what is returned is closed.
+    """Send the log of this process to `stream`, until the returned handler is closed.
 
-    Libraries are heard only from warnings on.
-
-    Warnings of Python are logged too, but for the one of each connection whose certificate is not
-    checked: the exporter says that once.
+    Of libraries, only warnings and errors are logged. Python's warnings are logged too, except the
+    one for each connection without a check of the certificate: the exporter says that once.
     """
     handler = LogQueue(stream)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
@@ -98,17 +102,11 @@ def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
     root.setLevel(logging.WARNING)
     number = logging.WARNING if level == "warn" else logging.getLevelName(level.upper())
     logging.getLogger("dcs_task_exporter").setLevel(number)
-    # Its warnings quote what it could not parse of an answer: a secret may be echoed there.
+    # Its warnings quote an answer that it could not parse, and an answer may echo a secret.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("ignore", InsecureRequestWarning)
     return handler
-
-
-def _bounded(key: str, value: object) -> object:
-    if key == TRACEBACK or isinstance(value, int | float):
-        return value
-    return shown(str(value))
 
 
 def _logfmt(value: object) -> str:

@@ -21,20 +21,12 @@ from dcs_task_exporter.metrics.families import (
     TASK_GAUGES,
     identity,
 )
-from dcs_task_exporter.tasks.models import StatusTable
+from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 
-INFO_LABELS: Final = (
-    "project_id",
-    "region",
-    "engine",
-    "engine_version",
-    "spec_code",
-    "instance_status",
-)
 LATEST_LABELS: Final = ("task_name", "task_id", "status", "error_code", "summary")
 FAILED_LABELS: Final = ("task_name", "task_id", "error_code", "reason", "summary")
-PERSONAL_LABELS: Final = ("user_name",)
 
 
 class TaskCollector(Collector):
@@ -42,7 +34,7 @@ class TaskCollector(Collector):
 
     def __init__(
         self,
-        snapshots: Callable[[], Iterable[Snapshot]],
+        snapshots: Callable[[], Sequence[Snapshot]],
         *,
         personal: bool = False,
         tags: Sequence[str] = (),
@@ -65,7 +57,7 @@ class TaskCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current samples."""
-        return self._families(one_each(self._snapshots()))
+        return self._families(self._snapshots())
 
     def _families(self, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         yield from self.task_families(snapshots)
@@ -84,7 +76,7 @@ class TaskCollector(Collector):
             "dcs_task_last",
             f"The latest task of each name in the look-back window, {AS_OF}; summary says what "
             "it changed or, where it failed, what it tried.",
-            labels=(*INSTANCE_LABELS, *LATEST_LABELS, *(PERSONAL_LABELS if self._personal else ())),
+            labels=(*INSTANCE_LABELS, *LATEST_LABELS, *(("user_name",) if self._personal else ())),
         )
         for snapshot in snapshots:
             latest = snapshot.metrics.latest if snapshot.metrics else {}
@@ -107,7 +99,7 @@ class TaskCollector(Collector):
             failed = snapshot.metrics.failed if snapshot.metrics else {}
             for name, task in failed.items():
                 # No listing tells why a task failed: the reason is empty.
-                tried = task.details.attempt(personal=self._personal)
+                tried = task.details.summary(failed=True, personal=self._personal)
                 own = (name, task.id, task.error_code, "", tried)
                 family.add_metric((*identity(snapshot.instance), *own), {})
         return family
@@ -117,28 +109,24 @@ class TaskCollector(Collector):
         family = InfoMetricFamily(
             "dcs_instance",
             "What is known of a DCS instance; join it by dcs_instance_id.",
-            labels=(*INSTANCE_LABELS, *INFO_LABELS, *tag_labels),
+            labels=(*INSTANCE_LABELS, *facts(Instance("", "", "")), *tag_labels),
         )
         for instance in (snapshot.instance for snapshot in snapshots):
-            known = (
-                instance.project_id,
-                instance.region,
-                instance.engine,
-                instance.engine_version,
-                instance.spec_code,
-                instance.status,
-            )
             tags = (instance.tags.get(tag, "") for tag in self._tags)
-            family.add_metric((*identity(instance), *known, *tags), {})
+            family.add_metric((*identity(instance), *facts(instance).values(), *tags), {})
         return family
 
 
-def one_each(snapshots: Iterable[Snapshot]) -> Sequence[Snapshot]:
-    """Return the first snapshot of each instance: two would make the exposition invalid."""
-    seen: dict[str, Snapshot] = {}
-    for snapshot in snapshots:
-        seen.setdefault(snapshot.instance.id, snapshot)
-    return tuple(seen.values())
+def facts(instance: Instance) -> dict[str, str]:
+    """Return the facts about an instance that every instance has, by label."""
+    return {
+        "project_id": instance.project_id,
+        "region": instance.region,
+        "engine": instance.engine,
+        "engine_version": instance.engine_version,
+        "spec_code": instance.spec_code,
+        "instance_status": instance.status,
+    }
 
 
 def label_name(text: str) -> str:

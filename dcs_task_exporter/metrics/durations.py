@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import Histogram
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.metrics.telemetry import without_created
-from dcs_task_exporter.tasks.counting import MAX_STATUSES, OTHER, Series
+from dcs_task_exporter.tasks.instance_state import MAX_STATUSES, OTHER, Series
 
 BUCKETS: Final = (
     *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
     *(1200.0, 1800.0, 3600.0, 7200.0, 14_400.0),
 )
 """Bounds in seconds: from 10 seconds to 4 hours."""
+
+
+LABELS: Final = ("project", "task_name", "status")
 
 
 class TaskDurations(Collector):
@@ -27,10 +29,6 @@ class TaskDurations(Collector):
     are rare. Above `max_names` names of a project, the others are ``other``.
     """
 
-    _NAME: Final = "dcs_task_duration_seconds"
-    _TEXT: Final = "Duration of the background tasks counted since the exporter started."
-    _LABELS: Final = ("project", "task_name", "status")
-
     def __init__(self, monotonic: Callable[[], float], *, hold: float, max_names: int) -> None:
         self._monotonic = monotonic
         self._hold = hold
@@ -38,7 +36,11 @@ class TaskDurations(Collector):
         self._lock = threading.Lock()
         self._born: dict[tuple[str, str, str], float] = {}
         self._histogram = Histogram(
-            self._NAME, self._TEXT, self._LABELS, buckets=BUCKETS, registry=None
+            "dcs_task_duration_seconds",
+            "Duration of the background tasks counted since the exporter started.",
+            LABELS,
+            buckets=BUCKETS,
+            registry=None,
         )
 
     def observe(self, project: str, series: Series, seconds: float) -> None:
@@ -56,20 +58,19 @@ class TaskDurations(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """Yield the family without samples."""
-        yield HistogramMetricFamily(self._NAME, self._TEXT, labels=self._LABELS)
+        yield from self._histogram.describe()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the family with all durations; a new series is 0 for `hold` seconds."""
-        family = HistogramMetricFamily(self._NAME, self._TEXT, labels=self._LABELS)
         with self._lock:
-            (counted,) = self._histogram.collect()
+            (family,) = self._histogram.collect()
             latest = self._monotonic() - self._hold
             held = {key for key, born in self._born.items() if born > latest}
         # The library shows a series with its first value, and Prometheus would miss that increase.
         family.samples = [
             sample._replace(value=0.0)
-            if tuple(sample.labels[label] for label in self._LABELS) in held
+            if tuple(sample.labels[label] for label in LABELS) in held
             else sample
-            for sample in without_created(counted.samples)
+            for sample in family.samples
         ]
         yield family

@@ -24,24 +24,14 @@ MAX_SCRAPE_TIMEOUT: Final = 300.0
 MIN_SHARE: Final = 0.5
 """The offset never takes more than this share of the time that a scrape has."""
 
-READ_SPEED: Final = 50e6
-"""Bytes a second, decompressed, that a scraper reads at least, which it does within its timeout."""
-
-RENDER_MARGIN: Final = 2.0
-"""How many times as long as before rendering may take, when there is more to show."""
-
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
 
 GZIP_LEVEL: Final = 1
 """Higher levels take three times as long and save few bytes: lines are much alike."""
 
-GZIP_FORMAT: Final = zlib.MAX_WBITS | 16
-"""Makes zlib write gzip's head and end."""
-
-OPENMETRICS: Final = "application/openmetrics-text"
 VERSIONS: Final = {
-    OPENMETRICS: ("", "1.0.0"),
+    "application/openmetrics-text": ("", "1.0.0"),
     "text/plain": ("", "0.0.4", "1.0.0"),
     "text/*": ("",),
     "*/*": ("",),
@@ -60,25 +50,18 @@ Encoder = Callable[[Collector], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceCounters:
-    """The snapshots whose counters an answer shows; a later answer has a higher `number`."""
-
-    snapshots: Sequence[Snapshot]
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
 class Exposition:
     """The body of one answer, and the headers that describe it.
 
-    `size` is that of the body before compression, in bytes. `counters` are those that the scraper
-    has once the answer is delivered; None if it shows none.
+    `size` is that of the body before compression, in bytes. `counted` are the snapshots whose
+    counters it shows; a later answer has a higher `number`.
     """
 
     body: bytes
     headers: dict[str, str]
     size: int
-    counters: InstanceCounters | None = None
+    counted: Sequence[Snapshot] = ()
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +95,6 @@ def scrape_budget(header: str | None, default: float, offset: float) -> float:
     return max(granted - offset, granted * MIN_SHARE)
 
 
-def time_to_hand_over(rendering: float, size: int) -> float:
-    """Return the seconds to keep for an answer, when the one before took so long and was so large.
-
-    Of 500,000 series, 70 MB, Prometheus reads for half a second and more.
-    """
-    return RENDER_MARGIN * rendering + size / READ_SPEED
-
-
 def render(registry: CollectorRegistry, request: ScrapeRequest) -> Exposition:
     """Render a registry as a scrape asks for it."""
     encoder, content_type = choose_format(request.accept)
@@ -137,7 +112,7 @@ def answer(
     body, written = io.BytesIO(), 0
     if compress:
         headers["Content-Encoding"] = "gzip"
-        deflate = zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT)
+        deflate = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)  # 16: gzip's head and end
         for piece in pieces:
             written += len(piece)
             body.write(deflate.compress(piece))
@@ -167,14 +142,13 @@ def choose_format(accept: str) -> tuple[Encoder, str]:
     The library's own choice ignores weights, answers in versions that it does not have
     (``version=2.0.0-rc0``), and fails at a version that is no number.
     """
-    offers = [(_quality(part), part) for part in accept.split(",") if _is_known(part)]
+    offers = [
+        (_quality(part), part)
+        for part in accept.split(",")
+        if _parameter(part, "version") in VERSIONS.get(part.partition(";")[0].strip().lower(), ())
+    ]
     best = max(offers, key=lambda offer: offer[0], default=(0.0, ""))
     return choose_encoder(best[1] if best[0] > 0 else "")
-
-
-def _is_known(part: str) -> bool:
-    kind = part.split(";", maxsplit=1)[0].strip().lower()
-    return _parameter(part, "version") in VERSIONS.get(kind, ())
 
 
 def takes_gzip(request: ScrapeRequest) -> bool:

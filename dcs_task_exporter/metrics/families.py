@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from dcs_task_exporter.tasks.details import GIBIBYTE
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot, TaskMetrics
 
@@ -64,8 +65,8 @@ class InstanceGauge:
 
 def _capacity(snapshot: Snapshot, which: str) -> float | None:
     task = snapshot.metrics.last_extend if snapshot.metrics else None
-    capacity: float | None = getattr(task.details, f"{which}_capacity_bytes") if task else None
-    return capacity
+    capacity: float | None = getattr(task.details, f"{which}_capacity") if task else None
+    return None if capacity is None else capacity * GIBIBYTE
 
 
 def _progress(metrics: TaskMetrics, which: str) -> Mapping[str, float]:
@@ -165,6 +166,7 @@ TASK_GAUGES: Final = (
         lambda snapshot: snapshot.metrics.listed if snapshot.metrics else None,
     ),
 )
+"""The gauges that change only with `TaskMetrics`: their lines are kept."""
 
 REFRESH_GAUGES: Final = (
     InstanceGauge(

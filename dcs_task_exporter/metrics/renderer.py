@@ -19,13 +19,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from dcs_task_exporter.metrics.collector import TaskCollector, one_each
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import (
     EXPORTER,
     INSTANCES,
     Encoder,
     Exposition,
-    InstanceCounters,
     ScrapeRequest,
     answer,
     choose_format,
@@ -33,8 +32,9 @@ from dcs_task_exporter.metrics.exposition import (
     takes_gzip,
 )
 from dcs_task_exporter.metrics.families import INSTANCE_LABELS, REFRESH_GAUGES, identity
-from dcs_task_exporter.tasks.models import Instance, StatusTable
+from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 END: Final = b"# EOF\n"
 """The end of an OpenMetrics exposition."""
@@ -100,7 +100,7 @@ class Renderer:
         """Render the metrics that a scrape asks for."""
         number = next(self._numbers)
         wanted = INSTANCES in request.parts
-        snapshots = one_each(self._snapshots(request.target)) if wanted else ()
+        snapshots = self._snapshots(request.target) if wanted else ()
         encoder, content_type = choose_format(request.accept)
         own = self._own if EXPORTER in request.parts else CollectorRegistry()
         if request.names or DOTS in content_type:
@@ -112,8 +112,7 @@ class Renderer:
             pieces = itertools.chain(written, map(encoder, [own]))
             size = sum(one.size for one in lines)
             made = answer(pieces, content_type, compress=takes_gzip(request), size=size)
-        counters = InstanceCounters(snapshots, number) if request.counts else None
-        return replace(made, counters=counters)
+        return replace(made, counted=snapshots if request.counts else (), number=number)
 
     def _lines_of(self, snapshots: Sequence[Snapshot], *, keep: bool) -> Sequence[_Lines]:
         """Return the lines of each instance, written anew where it shows something else.

@@ -18,17 +18,17 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.refresh.discovery import DiscoveryStatus
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.state.file import StateStatus
+from dcs_task_exporter.state.file import StateFile, StateStatus
 
 REQUEST_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds that requests to the cloud take."""
 
 _BY_PROJECT: Final = ("project",)
+_BY_OPERATION: Final = ("project", "operation")
 
 Values = Mapping[str, float | None] | float | None
 """One value, or one by project; None where it is not known."""
@@ -55,9 +55,10 @@ class ReadAtScrape(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the family with its current values."""
         family, values = self._family(), self._read()
-        for project, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-            if value is not None:  # without labels, the project is left out
-                family.add_metric((project,), value)
+        rows = values.items() if isinstance(values, Mapping) else [(None, values)]
+        for project, value in rows:
+            if value is not None:
+                family.add_metric(() if project is None else (project,), value)
         yield family
 
 
@@ -65,16 +66,8 @@ _gauge = partial(ReadAtScrape, GaugeMetricFamily)
 _counter = partial(ReadAtScrape, CounterMetricFamily)
 
 
-def without_created(samples: Iterable[Sample]) -> list[Sample]:
-    """Return all samples but those of `_created` series."""
-    return [sample for sample in samples if not sample.name.endswith("_created")]
-
-
 class Telemetry(Collector):
-    """Several metrics as one collector, without the `_created` series of the client library.
-
-    The library's own switch for them changes every user of the library in the process.
-    """
+    """Several metrics as one collector."""
 
     def __init__(self, *metrics: Counter | Histogram | Info | ReadAtScrape) -> None:
         self._metrics = metrics
@@ -87,9 +80,7 @@ class Telemetry(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current values."""
         for metric in self._metrics:
-            for family in metric.collect():
-                family.samples = without_created(family.samples)
-                yield family
+            yield from metric.collect()
 
 
 class ApiTelemetry(Telemetry):
@@ -100,15 +91,15 @@ class ApiTelemetry(Telemetry):
         self._requests = counter(
             "dcs_api_requests",
             "HTTP requests to the cloud; code is the HTTP status, or error if there was no answer.",
-            ("project", "operation", "code"),
+            (*_BY_OPERATION, "code"),
         )
         self._errors = counter(
-            "dcs_api_errors", "Failed requests to the cloud.", ("project", "operation", "reason")
+            "dcs_api_errors", "Failed requests to the cloud.", (*_BY_OPERATION, "reason")
         )
         self._durations = Histogram(
             "dcs_api_request_duration_seconds",
             "Duration of requests to the cloud.",
-            ("project", "operation"),
+            _BY_OPERATION,
             buckets=REQUEST_BUCKETS,
             registry=None,
         )
@@ -165,14 +156,19 @@ class ExporterTelemetry(Telemetry):
     """The exporter itself: its build, its configuration, its scrapes, its state file."""
 
     def __init__(
-        self, version: str, loaded_at: float, shard: Shard, lines_lost: Callable[[], int]
+        self,
+        version: str,
+        loaded_at: float,
+        shard: Shard,
+        state: StateFile | None,
+        *,
+        lines_lost: Callable[[], int],
+        coalesced: Callable[[], int],
     ) -> None:
         self._scrape_seconds: float | None = None
-        self._coalesced = 0
-        self._state: Callable[[], StateStatus] | None = None
 
         def of_state(value: Callable[[StateStatus], float | None]) -> Callable[[], Values]:
-            return lambda: value(self._state()) if self._state else None
+            return lambda: None if state is None else value(state.status)
 
         build = Info("dcs_task_exporter_build", "Versions of the exporter.", registry=None)
         build.info({"version": version, "python": platform.python_version()})
@@ -202,7 +198,7 @@ class ExporterTelemetry(Telemetry):
             _counter(
                 "dcs_task_exporter_scrapes_coalesced",
                 "Scrapes that joined a refresh that was already running.",
-                lambda: self._coalesced,
+                coalesced,
             ),
             _counter(
                 "dcs_task_exporter_log_lines_lost",
@@ -225,23 +221,16 @@ class ExporterTelemetry(Telemetry):
         """Note the duration of the latest scrape."""
         self._scrape_seconds = seconds
 
-    def coalesced(self, total: int) -> None:
-        """Note how many scrapes so far joined a refresh that was running."""
-        self._coalesced = total
 
-    def watch_state(self, status: Callable[[], StateStatus]) -> None:
-        """Read the status of the state file from `status` from now on."""
-        self._state = status
-
-
-class DiscoveryTelemetry(Telemetry):
-    """The number of watched instances, the results of discovery, and the reads it saved."""
+class ProjectTelemetry(Telemetry):
+    """Each project: its watched instances, its discovery, the reads saved, the clock's mistakes."""
 
     def __init__(
         self,
         statuses: Callable[[], Iterable[DiscoveryStatus]],
         skipped: Callable[[], Mapping[str, int]],
         watched: Callable[[], Mapping[str, int]],
+        doubts: Callable[[], Mapping[str, str]],
     ) -> None:
         def of_each(value: Callable[[DiscoveryStatus], float | None]) -> Callable[[], Values]:
             return lambda: {status.project: value(status) for status in statuses()}
@@ -277,19 +266,13 @@ class DiscoveryTelemetry(Telemetry):
                 skipped,
                 _BY_PROJECT,
             ),
-        )
-
-
-class ClockTelemetry(ReadAtScrape):
-    """Mistakes of this machine's clock by project; empty texts are none."""
-
-    def __init__(self, doubts: Callable[[], Mapping[str, str]]) -> None:
-        super().__init__(
-            GaugeMetricFamily,
-            "dcs_clock_in_doubt",
-            "1 if the clock of this machine is more than 15 minutes off the cloud's, or jumped.",
-            lambda: {project: bool(doubt) for project, doubt in doubts().items()},
-            _BY_PROJECT,
+            _gauge(
+                "dcs_clock_in_doubt",
+                "1 if the clock of this machine is more than 15 minutes off the cloud's, or "
+                "jumped.",
+                lambda: {project: bool(doubt) for project, doubt in doubts().items()},
+                _BY_PROJECT,
+            ),
         )
 
 

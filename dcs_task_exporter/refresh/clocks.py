@@ -19,8 +19,6 @@ from dcs_task_exporter.tasks.models import EARLIEST_TIME
 MAX_GAP: Final = 90 * 86_400.0
 """Seconds since the latest refresh after which our clock, not a long pause, is suspected."""
 
-_UNITS: Final = ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes"))
-
 logger = logging.getLogger(__name__)
 
 
@@ -85,19 +83,15 @@ class Timekeeper:
 
     def _log_change(self, project: str, doubt: str) -> None:
         with self._lock:
-            before = project in self._doubted
-            if bool(doubt) == before:
+            if bool(doubt) == (project in self._doubted):
                 return
             self._doubted ^= {project}
+        fields = {"project": project}
         if doubt:
-            logger.warning(
-                "this machine's clock is in doubt: nothing is forgotten until it is right",
-                extra={"fields": {"project": project, "clock": doubt}},
-            )
+            message = "this machine's clock is in doubt: nothing is forgotten until it is right"
+            logger.warning(message, extra={"fields": {**fields, "clock": doubt}})
         else:
-            logger.info(
-                "this machine's clock is right again", extra={"fields": {"project": project}}
-            )
+            logger.info("this machine's clock is right again", extra={"fields": fields})
 
 
 def _doubt(ahead: float, of: str) -> str:
@@ -107,7 +101,7 @@ def _doubt(ahead: float, of: str) -> str:
 
 
 def _span(seconds: float) -> str:
-    for unit, name in _UNITS:
+    for unit, name in ((86_400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if abs(seconds) >= 2 * unit:
             return f"{abs(seconds) / unit:.0f} {name}"
     return f"{abs(seconds):.0f} seconds"

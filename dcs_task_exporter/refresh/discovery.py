@@ -20,7 +20,8 @@ from typing import Final
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import DiscoveryConfig
 from dcs_task_exporter.errors import ApiError, InternalError, StoppedError
-from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
+from dcs_task_exporter.logs.formats import log_unforeseen
+from dcs_task_exporter.refresh.reader import log_fields
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.tasks.models import Instance
 
@@ -59,19 +60,11 @@ class DiscoveryStatus:
         return self.last_success is not None and not self.problem
 
 
-@dataclass(frozen=True, slots=True)
-class _Loss:
-    """How many instances there were, and how many remained, when most left at once."""
-
-    before: int
-    after: int
-    at: float
-
-
 class Discovery:
     """Searches one project, in a thread of its own.
 
-    `listing` takes a deadline (monotonic) and raises `ApiError`; `found` gets each new list.
+    `listing` takes a deadline (monotonic) and raises `ApiError`; `found` gets each new list. The
+    `status` is the result of the searches until now.
     """
 
     def __init__(
@@ -92,16 +85,11 @@ class Discovery:
         self._known: Mapping[str, Instance] = {}
         self._missing: Collection[str] = ()
         self._empty_since: float | None = None
-        self._loss: _Loss | None = None
+        # The numbers before and after most instances left at once, and when they did.
+        self._loss: tuple[int, int, float] | None = None
         self._next_at = clock.monotonic()
         self._in_flight: Future[None] | None = None
-        self._status = DiscoveryStatus(project)
-        self._unforeseen = UnforeseenErrors()
-
-    @property
-    def status(self) -> DiscoveryStatus:
-        """The result of the searches until now."""
-        return self._status
+        self.status = DiscoveryStatus(project)
 
     def search(self) -> Future[None] | None:
         """Search if that is due; return the future of the search that is under way, if any."""
@@ -128,22 +116,20 @@ class Discovery:
         except ApiError as error:
             self._fail(f"{error.reason}: {error.message}")
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this search
-            self._unforeseen.tell("discovery broke", error, {"project": self.project})
+            log_unforeseen(logger, "discovery broke", error, {"project": self.project})
             self._fail(f"{InternalError.reason}: {type(error).__name__}, see the log")
         finally:
             self._finish()
 
     def _finish(self) -> None:
         interval = self._rules.refresh_interval
-        if self._status.last_success is None:
+        if self.status.last_success is None:
             interval = min(interval, FIRST_INTERVAL)
         with self._lock:
             done, self._in_flight = self._in_flight, None
             self._next_at = self._clock.monotonic() + interval
         if done is not None:
             done.set_result(None)
-
-    # What a search leads to: called by the one thread that searches.
 
     def _doubts_empty(self) -> bool:
         """Whether a listing without any instance counts as failed.
@@ -152,14 +138,14 @@ class Discovery:
         targets that is empty for a moment makes Prometheus drop them all.
         """
         number, now = len(self._known), self._clock.monotonic()
-        is_first = self._empty_since is None and self._status.last_success is None
+        is_first = self._empty_since is None and self.status.last_success is None
         if self._empty_since is None:
             self._empty_since = now
-        is_doubted = is_first or (number > 0 and now - self._empty_since < EMPTY_DOUBTED)
-        if is_doubted:
-            known = f"where {number} are known" if number else "and is asked for again"
-            self._fail(f"the answer lists no instance at all, {known}")
-        return is_doubted
+        if not is_first and (not number or now - self._empty_since >= EMPTY_DOUBTED):
+            return False
+        known = f"where {number} are known" if number else "and is asked for again"
+        self._fail(f"the answer lists no instance at all, {known}")
+        return True
 
     def _take(self, listed: Sequence[Instance]) -> None:
         before = self._known
@@ -172,21 +158,18 @@ class Discovery:
         self._known = known = {**kept, **admitted}
         warning = self._warning(len(before), len(known), len(listed))
         self._log_changes(before, known)
-        if warning and warning != self._status.warning:
+        if warning and warning != self.status.warning:
             numbers = {"project": self.project, "before": len(before), "now": len(known)}
             logger.warning("%s", warning, extra={"fields": numbers})
         # Publish the instances before the status, or /sd could briefly be empty.
         self._found(tuple(known.values()))
-        self._status = DiscoveryStatus(self.project, len(known), self._clock.now(), warning=warning)
+        self.status = DiscoveryStatus(self.project, len(known), self._clock.now(), warning=warning)
 
     def _warning(self, before: int, after: int, listed: int) -> str:
         """Return what is wrong with a list of instances although the search succeeded."""
         now = self._clock.monotonic()
         if after < before / 2:
-            self._loss = _Loss(before, after, now)
-        loss = self._loss
-        if loss is not None and (after >= loss.before / 2 or now - loss.at >= LOSS_REPORTED):
-            self._loss = loss = None
+            self._loss = (before, after, now)
         if not after and listed:
             return (
                 f"discovery finds no instance to watch: of the {listed} that the cloud lists, its "
@@ -197,28 +180,31 @@ class Discovery:
                 "discovery finds no instance to watch: the cloud lists none: check the project's "
                 "id and region, and that its key may list instances (dcs:instance:list)"
             )
-        if loss is None:
+        if self._loss is None:
+            return ""
+        most, left, at = self._loss
+        if after >= most / 2 or now - at >= LOSS_REPORTED:
+            self._loss = None
             return ""
         return (
-            f"{loss.before - loss.after} of {loss.before} instances left at once: check whether "
-            "they were deleted, and that the key may still list all"
+            f"{most - left} of {most} instances left at once: check whether they were deleted, and "
+            "that the key may still list all"
         )
 
     def _log_changes(self, before: Mapping[str, Instance], known: Mapping[str, Instance]) -> None:
-        came = [known[key] for key in known.keys() - before.keys()]
-        left = [before[key] for key in before.keys() - known.keys()]
+        came, left = known.keys() - before.keys(), before.keys() - known.keys()
         numbers = {"instances": len(known), "came": len(came), "left": len(left)}
         level = logging.INFO if came or left else logging.DEBUG
-        project = {"project": self.project}
-        logger.log(level, "discovery searched", extra={"fields": {**project, **numbers}})
-        for message, instances in (("an instance is watched", came), ("an instance left", left)):
-            for instance in instances:
-                fields = {"dcs_instance_id": instance.id, "dcs_instance_name": instance.name}
-                logger.debug(message, extra={"fields": {**project, **fields}})
+        fields = {"project": self.project, **numbers}
+        logger.log(level, "discovery searched", extra={"fields": fields})
+        for key in came:
+            logger.debug("an instance is watched", extra={"fields": log_fields(known[key])})
+        for key in left:
+            logger.debug("an instance left", extra={"fields": log_fields(before[key])})
 
     def _fail(self, problem: str) -> None:
-        before = self._status
-        self._status = replace(before, problem=problem)
+        before = self.status
+        self.status = replace(before, problem=problem)
         if problem != before.problem:
             fields = {"project": self.project, "error": problem}
             stays = "the last list stays" if before.last_success else "none was found before"
@@ -241,6 +227,5 @@ def is_admitted(instance: Instance, rules: DiscoveryConfig) -> bool:
 
 def _text_of(rules: DiscoveryConfig) -> str:
     """Return the rules that are set, with their values."""
-    names = ("include", "exclude", "tags", "statuses", "engines")
-    set_rules = {name: getattr(rules, name) for name in names}
-    return ", ".join(f"{name} {value!r}" for name, value in set_rules.items() if value)
+    names = rules.model_dump(exclude={"enabled", "refresh_interval"})
+    return ", ".join(f"{name} {value!r}" for name, value in names.items() if value)

@@ -7,50 +7,53 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Targets
+from dcs_task_exporter.refresh.targets import ProjectSource, Targets
 from dcs_task_exporter.refresh.workers import all_of, and_then, wait_awake
 from dcs_task_exporter.tasks.models import Instance
-from dcs_task_exporter.tasks.snapshots import Snapshot
 
 logger = logging.getLogger(__name__)
-
-Found = Callable[[Sequence[Instance]], None]
-"""Takes the instances that a search found."""
 
 
 class Fleet:
     """The instances that are configured, and those that discovery finds.
 
-    `searches` makes the discovery of each project that has one. After each search, `watching` gets
-    the project and the ids of all watched instances. With an `interval`, in seconds, all instances
-    are refreshed without a scrape, from `start` on, and scrapes of all of them wait for nothing.
+    With a `refresh_interval` in the configuration, all instances are refreshed without a scrape,
+    from `start` on, and scrapes of all of them wait for nothing.
     """
 
     def __init__(
         self,
+        config: Config,
+        sources: Mapping[str, ProjectSource],
         targets: Targets,
         refresher: Refresher,
-        searches: Mapping[str, Callable[[Found], Discovery]],
-        watching: Callable[[str, Collection[str]], None],
-        *,
-        requests_per_second: float,
-        interval: float,
+        clock: Clock,
     ) -> None:
+        self._sources = sources
         self._targets = targets
         self._refresher = refresher
-        self._watching = watching
-        self._requests_per_second = requests_per_second
-        self._interval = interval
+        self._requests_per_second = config.collector.requests_per_second
+        self._interval = config.collector.refresh_interval
         self._retargeting = threading.Lock()
         self._stopping = threading.Event()
         self.discoveries = [
-            search(partial(self._found, project)) for project, search in searches.items()
+            Discovery(
+                project.name,
+                project.discovery,
+                sources[project.name].list_instances,
+                partial(self._found, project.name),
+                clock,
+            )
+            for project in config.projects
+            if project.discovery.enabled
         ]
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
@@ -83,20 +86,8 @@ class Fleet:
 
     def pass_times(self) -> Mapping[str, float]:
         """Return the seconds that one request for each instance takes, by project."""
-        numbers = Counter(snapshot.instance.project for snapshot in self.snapshots())
+        numbers = Counter(snapshot.instance.project for snapshot in self._refresher.snapshots())
         return {name: number / self._requests_per_second for name, number in numbers.items()}
-
-    def find(self, target: str) -> Sequence[Instance]:
-        """Return the watched instances with this id, or else with this name."""
-        return self._refresher.find(target)
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        """Return the latest snapshot of each instance."""
-        return self._refresher.snapshots()
-
-    def delivered(self, snapshots: Sequence[Snapshot], number: int) -> None:
-        """Note that a scraper has these counters; a later answer has a higher `number`."""
-        self._refresher.delivered(snapshots, number)
 
     def was_tried(self) -> bool:
         """Whether every project was searched and every instance read, or tried, once."""
@@ -131,7 +122,7 @@ class Fleet:
         """Start reading one due instance, or all known ones and those of each first search."""
         searches = self._search()
         if target is not None:
-            return self._refresher.refresh({target})
+            return self._refresher.refresh(target)
         found = [
             and_then(pending, partial(self._refresher.refresh, project=project))
             for project, pending in searches.items()
@@ -141,17 +132,16 @@ class Fleet:
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
         chosen = [item for item in self.discoveries if project in (None, item.project)]
-        searches = {item: item.search() for item in chosen}
+        searches = [(item, item.search()) for item in chosen]
         return {
             item.project: search
-            for item, search in searches.items()
+            for item, search in searches
             if search is not None and item.status.last_success is None
         }
 
     def _found(self, project: str, instances: Sequence[Instance]) -> None:
         """Watch the instances that a search found, in place of those that it no longer finds."""
         with self._retargeting:
-            self._targets.found(project, instances)
-            targets = self._targets.current()
+            targets = self._targets.found(project, instances)
             self._refresher.retarget(targets)
-        self._watching(project, {target.instance.id for target in targets})
+        self._sources[project].forget_all_but({target.instance.id for target in targets})

@@ -13,18 +13,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.delivered import DeliveredValues
 from dcs_task_exporter.refresh.schedule import ReadSchedule
-from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal
-from dcs_task_exporter.tasks.counting import (
+from dcs_task_exporter.tasks.counting import CountingRules, count_new, refresh_time
+from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
-    count_new,
-    is_settled,
-    refresh_time,
+    has_pending,
     reveal,
     series_of,
 )
@@ -57,24 +56,31 @@ class Claim:
 class WatchedInstance:
     """One instance, from its first refresh to its last; safe to use from several threads.
 
-    Only the thread that reads it calls `publish`, `fail` and `show_progress`. `began` is when its
-    read began, in monotonic seconds.
+    `target` has its properties and the client that reads it; `state` has its counts. The read of
+    the data that it shows began at `refreshed_at`. Only the thread that reads it calls `publish`,
+    `fail` and `show_progress`. The times `refreshed_at` and `began` are monotonic seconds.
     """
 
     def __init__(
-        self, target: Target, settings: RefreshSettings, clock: Clock, journal: Journal
+        self,
+        target: Target,
+        collector: CollectorConfig,
+        rules: CountingRules,
+        clock: Clock,
+        journal: Journal,
     ) -> None:
-        self.reads = ReadSchedule(settings.min_refresh_interval, clock)
-        self._settings = settings
+        self.reads = ReadSchedule(collector.min_refresh_interval, clock)
+        self._collector = collector
+        self._rules = rules
         self._clock = clock
         self._journal = journal
         self._lock = threading.Lock()
-        self._target = target
+        self.target = target
         self._is_watched = True
-        self._state = journal.load(target.instance.id)
+        self.state = journal.load(target.instance.id)
         self._delivered = DeliveredValues()
         self._snapshot = Snapshot(target.instance)
-        self._refreshed_at: float | None = None
+        self.refreshed_at: float | None = None
         self._progress: Mapping[str, Progress] = {}
         # The listing that was counted last, with the start of its look-back window.
         self._listed: tuple[Task, ...] | None = None
@@ -82,43 +88,23 @@ class WatchedInstance:
         self._was_in_doubt = False
 
     @property
-    def target(self) -> Target:
-        """The instance, and the client that reads it."""
-        return self._target
-
-    @property
     def instance(self) -> Instance:
         """The properties of the instance."""
-        return self._target.instance
-
-    @property
-    def state(self) -> InstanceState:
-        """The counts."""
-        return self._state
+        return self.target.instance
 
     @property
     def failure(self) -> Failure | None:
         """Why the latest refresh failed; None where it succeeded."""
         return self._snapshot.failure
 
-    @property
-    def refreshed_at(self) -> float | None:
-        """When the read of the data began, in monotonic seconds; None where there are none."""
-        return self._refreshed_at
-
     def snapshot(self, now: float) -> Snapshot:
         """Return what scrapes see at `now` (monotonic); too old data disappear."""
         with self._lock:
-            shown, read = self._snapshot, self._refreshed_at
-            is_old = read is None or now - read > self._settings.max_staleness
+            shown, read = self._snapshot, self.refreshed_at
+            is_old = read is None or now - read > self._collector.max_staleness
             if is_old and (shown.metrics is not None or shown.up):
                 self._snapshot = replace(shown, up=False, metrics=None)
             return self._snapshot
-
-    def claim(self, *, urgent: bool = False) -> Claim | None:
-        """Return the read that is due or under way; None while the data are fresh."""
-        claimed = self.reads.claim(urgent=urgent)
-        return None if claimed is None else Claim(self, *claimed)
 
     def publish(
         self, listing: Listing, moment: Moment, began: float
@@ -127,25 +113,25 @@ class WatchedInstance:
 
         Returns the series and the duration (seconds) of each task that was counted.
         """
-        rules, now, in_doubt = self._settings.rules, moment.at, bool(moment.doubt)
+        rules, now, in_doubt = self._rules, moment.at, bool(moment.doubt)
         window = now - rules.lookback
         is_unchanged = self.is_unchanged(listing, window)
         new: Sequence[Task] = ()
         if is_unchanged:
-            refreshed_at = refresh_time(self._state, now, in_doubt=in_doubt)
-            counted = replace(self._state, refreshed_at=refreshed_at)
+            refreshed_at = refresh_time(self.state, now, in_doubt=in_doubt)
+            counted = replace(self.state, refreshed_at=refreshed_at)
         else:
-            counted, new = count_new(self._state, listing, now, rules, in_doubt=in_doubt)
+            counted, new = count_new(self.state, listing, now, rules, in_doubt=in_doubt)
         saved = self._accept(counted, shows_more=not is_unchanged)
         with self._lock:
             before = shown = self._snapshot.metrics
             if shown is None or not is_unchanged:
-                shown = task_metrics(self._state, listing, now, rules, self._progress)
+                shown = task_metrics(self.state, listing, now, rules, self._progress)
             self._listed, self._window, self._was_in_doubt = listing.tasks, window, in_doubt
-            self._refreshed_at = began
+            self.refreshed_at = began
             wall = self._clock.now()  # Prometheus compares it with its own clock
             self._snapshot = Snapshot(
-                instance=self._target.instance,
+                instance=self.target.instance,
                 up=True,
                 # The same object where nothing changed: its rendered lines stay valid.
                 metrics=before if before == shown else shown,
@@ -160,7 +146,7 @@ class WatchedInstance:
 
     def fail(self, failure: Failure, began: float) -> None:
         """Show that a read failed; the last data stay."""
-        saved = self._accept(self._state, shows_more=True)
+        saved = self._accept(self.state, shows_more=True)
         with self._lock:
             self._snapshot = replace(
                 self._snapshot,
@@ -178,13 +164,14 @@ class WatchedInstance:
         with self._lock:
             self._progress = progress
             shown = self._snapshot.metrics
-            least = least_progress(self._state, progress)
+            least = least_progress(self.state, progress)
             if shown is not None and shown.progress != least:
                 self._snapshot = replace(self._snapshot, metrics=replace(shown, progress=least))
 
     def is_unchanged(self, listing: Listing, window: float) -> bool:
         """Whether the snapshot shows this listing already, so that it need not be counted again.
 
+        Counting one again takes 0.1 ms of CPU for 10 tasks and 0.25 ms for 50, at every refresh.
         `window` is the Unix time at which the look-back window begins. A listing that was counted
         while the clock was in doubt is counted again: some tasks may be left to forget.
         """
@@ -195,7 +182,7 @@ class WatchedInstance:
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self._snapshot.metrics is not None
             and self._snapshot.truncated == listing.truncated is False
-            and is_settled(self._state)
+            and not has_pending(self.state)
         )
 
     def delivered(self, snapshot: Snapshot, number: int | None, now: float) -> None:
@@ -206,18 +193,18 @@ class WatchedInstance:
         """
         shown = snapshot.metrics.finished if snapshot.metrics else {}
         with self._lock:
-            if not self._target.instance.shares_series(snapshot.instance):
+            if not self.target.instance.shares_series(snapshot.instance):
                 return
-            own = self._state.shown
+            own = self.state.shown
             is_more = shown is not own and any(own.get(key, 0) < shown[key] for key in shown)
             if is_more:
-                self._state = replace(self._state, shown=_at_least(shown, own))
+                self.state = replace(self.state, shown=_at_least(shown, own))
                 if (known := self._snapshot.metrics) is not None:
                     # Not those of the state, which may not be saved yet.
                     known = replace(known, finished=_at_least(shown, known.finished))
                     self._snapshot = replace(self._snapshot, metrics=known)
             self._delivered.add(shown, number, now if self._is_watched else None)
-            state = self._state
+            state = self.state
         if is_more:
             self._save(state)
 
@@ -225,12 +212,12 @@ class WatchedInstance:
         """Watch it as `target` from now on; another name or project makes other series."""
         with self._lock:
             self._is_watched = True
-            before = self._target.instance
+            before = self.target.instance
             if target.instance == before:
                 # The same object: its rendered lines stay valid.
-                self._target = replace(target, instance=before)
+                self.target = replace(target, instance=before)
                 return
-            self._target = target
+            self.target = target
             self._snapshot = replace(self._snapshot, instance=target.instance)
             if not target.instance.shares_series(before):
                 self._end_series()
@@ -240,10 +227,9 @@ class WatchedInstance:
         """Stop showing the instance, and keep its counts, should it return."""
         with self._lock:
             self._is_watched = False
-            self._end_series()
-            self._snapshot = Snapshot(self._target.instance)
-            self._refreshed_at, self._listed, self._progress = None, None, {}
-            state = self._state
+            state = self._end_series()
+            self._snapshot = Snapshot(self.target.instance)
+            self.refreshed_at, self._listed, self._progress = None, None, {}
         self.reads.reset()
         self._save(state)
 
@@ -256,38 +242,37 @@ class WatchedInstance:
         with self._lock:
             if self.reads.is_claimed:
                 return
-            self._state = state = self._showing_delivered()
+            state = self._end_series()
         self._save(state)
 
     def _metrics(self) -> TaskMetrics | None:
         """Return the metrics with the counters that may be shown; the same object where equal."""
         known = self._snapshot.metrics
-        if known is None or known.finished == self._state.shown:
+        if known is None or known.finished == self.state.shown:
             return known
-        return replace(known, finished=self._state.shown)
+        return replace(known, finished=self.state.shown)
 
-    def _end_series(self) -> None:
-        self._state = self._showing_delivered()
+    def _end_series(self) -> InstanceState:
+        """Show the values that were delivered: the next series begin with them."""
+        self.state = replace(self.state, shown={**self.state.shown, **self._delivered.values})
         self._delivered.end()
-
-    def _showing_delivered(self) -> InstanceState:
-        return replace(self._state, shown={**self._state.shown, **self._delivered.values})
+        return self.state
 
     def _accept(self, counted: InstanceState, *, shows_more: bool) -> InstanceState:
         """Take the counts, choose which may be shown, save them, and return the state."""
         with self._lock:
             # Answers, other names and departures change `shown` while a thread counts.
-            state = replace(counted, shown=self._state.shown)
+            state = replace(counted, shown=self.state.shown)
             if shows_more:
-                held_since = self._clock.monotonic() - self._settings.first_value_hold
+                held_since = self._clock.monotonic() - self._collector.first_value_hold
                 state = reveal(state, self._delivered.series(held_since))
-            self._state = state
+            self.state = state
         self._save(state)
         return state
 
     def _save_if_changed(self, saved: InstanceState) -> None:
         """Save again where `shown` changed while `saved` was being saved."""
-        if (state := self._state) is not saved:
+        if (state := self.state) is not saved:
             self._save(state)
 
     def _save(self, state: InstanceState) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError, StoppedError
+from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import log_fields
+from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from dcs_task_exporter.tasks.models import Outcome, Progress, StatusTable
+from dcs_task_exporter.tasks.models import Progress
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 logger = logging.getLogger(__name__)
 
@@ -21,23 +22,22 @@ PATIENCE: Final = 2.0
 """Seconds after its listing in which the requests for an instance must have begun."""
 
 PAUSE: Final = 60.0
-"""Seconds for which no progress is requested of a project that did not answer."""
+"""Seconds for which no progress is requested after a request without an answer."""
 
 THREADS: Final = 2
 """Threads of each project that request progress."""
 
 
 class ProgressReader:
-    """Reads the progress of tasks that offer it."""
+    """Reads the progress of the tasks of one project that offer it."""
 
-    def __init__(self, statuses: StatusTable, clock: Clock, *, threads: int = THREADS) -> None:
+    def __init__(
+        self, project: str, statuses: StatusTable, clock: Clock, *, threads: int = THREADS
+    ) -> None:
         self._statuses = statuses
         self._clock = clock
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._pools: dict[str, WorkerPool] = {}
-        self._silent_until: dict[str, float] = {}
-        self._stopped = False
+        self._pool = WorkerPool(f"{project}-progress", threads)
+        self._silent_until = clock.monotonic()
 
     def read(self, watched: WatchedInstance, done: Callable[[], None]) -> None:
         """Read the progress of an instance's active tasks, then call `done`."""
@@ -46,29 +46,16 @@ class ProgressReader:
             for task in watched.state.active.values()
             if task.enable_show and self._statuses.outcome(task.status) is Outcome.ACTIVE
         ]
-        pool = self._pool(watched.instance.project) if tasks else None
-        if pool is None:
+        if not tasks:
             done()
             return
         # From now, not from when its turn comes: until then the instance is not read again.
         deadline = self._clock.monotonic() + PATIENCE
-        pool.submit([Job(partial(self._read, watched, tasks, deadline, done), done)])
+        self._pool.submit([Job(partial(self._read, watched, tasks, deadline, done), done)])
 
     def stop(self) -> None:
         """Send no more requests."""
-        with self._lock:
-            self._stopped = True
-            pools = list(self._pools.values())
-        for pool in pools:
-            pool.stop()
-
-    def _pool(self, project: str) -> WorkerPool | None:
-        with self._lock:
-            if self._stopped:
-                return None
-            if project not in self._pools:
-                self._pools[project] = WorkerPool(f"{project}-progress", self._threads)
-            return self._pools[project]
+        self._pool.stop()
 
     def _read(
         self,
@@ -78,30 +65,24 @@ class ProgressReader:
         done: Callable[[], None],
     ) -> None:
         try:
-            watched.show_progress(self._found(watched, tasks, deadline))
-        except StoppedError:
-            pass
+            watched.show_progress(self._found(watched.target, tasks, deadline))
         finally:
             done()
 
     def _found(
-        self, watched: WatchedInstance, tasks: Sequence[str], deadline: float
+        self, target: Target, tasks: Sequence[str], deadline: float
     ) -> Mapping[str, Progress]:
         """Return the progress by task id; a task whose progress is unknown is not in there."""
         found: dict[str, Progress] = {}
-        target = watched.target
-        project, source = target.instance.project, target.source
         for key in tasks:
             now = self._clock.monotonic()
-            if now > deadline or now < self._silent_until.get(project, 0.0):
+            if now > deadline or now < self._silent_until:
                 break
             try:
-                found[key] = source.task_progress(target.instance.id, key, deadline)
-            except StoppedError:
-                raise
+                found[key] = target.source.task_progress(target.instance.id, key, deadline)
             except ApiError as error:
                 if isinstance(error, ApiTimeoutError | ApiConnectionError):
-                    self._silent_until[project] = self._clock.monotonic() + PAUSE
+                    self._silent_until = self._clock.monotonic() + PAUSE
                 fields = {**log_fields(target.instance), "task_id": key, **error.fields}
                 logger.debug("cannot read the progress of a task", extra={"fields": fields})
         return found

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import ApiError, AuthError, InternalError, StoppedError
-from dcs_task_exporter.logs.unforeseen import UnforeseenErrors
+from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
-from dcs_task_exporter.refresh.settings import RefreshSettings
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, Series, listing_start
-from dcs_task_exporter.tasks.models import Instance, Listing, Outcome
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
+from dcs_task_exporter.tasks.instance_state import Series
+from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Failure
+from dcs_task_exporter.tasks.statuses import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -31,39 +33,39 @@ class InstanceReader:
 
     def __init__(
         self,
-        settings: RefreshSettings,
+        collector: CollectorConfig,
+        rules: CountingRules,
         clock: Clock,
         timekeeper: Timekeeper,
         observe: DurationObserver | None = None,
     ) -> None:
-        self._settings = settings
+        self._rules = rules
+        # Long enough for each try to time out, and for a listing of many pages.
+        self._time_limit = max(60.0, 2 * collector.timeout * (collector.retries + 1))
         self._clock = clock
         self._timekeeper = timekeeper
         self._observe = observe
         self._lock = threading.Lock()
         self._reported_words: frozenset[str] = frozenset()
-        self._unforeseen = UnforeseenErrors()
 
     def read(self, watched: WatchedInstance) -> bool:
         """Read one instance and publish the result; return whether its tasks were listed."""
         began = self._clock.monotonic()
         try:
-            deadline = began + self._settings.refresh_time_limit
-            listing, moment = self._listing(watched, deadline)
+            listing, moment = self._listing(watched, began + self._time_limit)
             self._publish(watched, listing, moment, began)
         except StoppedError:
-            return False
+            pass
         except ApiError as error:
             self.fail(watched, error, began)
-            return False
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this read
-            self._unforeseen.tell(
-                "the refresh of an instance broke", error, log_fields(watched.instance)
-            )
+            fields = log_fields(watched.instance)
+            log_unforeseen(logger, "the refresh of an instance broke", error, fields)
             message = f"internal error ({type(error).__name__}): see the log"
             self.fail(watched, InternalError(message), began)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def fail(self, watched: WatchedInstance, error: ApiError, began: float) -> None:
         """Publish that a read failed which began at `began` (monotonic)."""
@@ -85,18 +87,16 @@ class InstanceReader:
         A window that begins too late misses tasks. One that begins too early has tasks that were
         forgotten, which would be counted twice.
         """
-        moment = self._timekeeper.moment(watched.instance.project)
-        listing, later = self._listed_by(moment, watched, deadline)
-        if abs(later.at - moment.at) <= SKEW_MARGIN:
-            return listing, later
-        return self._listed_by(later, watched, deadline)
+        instance, source = watched.instance, watched.target.source
 
-    def _listed_by(
-        self, moment: Moment, watched: WatchedInstance, deadline: float
-    ) -> tuple[Listing, Moment]:
-        start = listing_start(watched.state, moment.at, self._settings.rules.lookback)
-        listing = watched.target.source.list_tasks(watched.instance.id, start, deadline)
-        return listing, self._timekeeper.hear(watched.instance.project, listing.answered_at)
+        def listed(at: float) -> tuple[Listing, Moment]:
+            start = listing_start(watched.state, at, self._rules.lookback)
+            listing = source.list_tasks(instance.id, start, deadline)
+            return listing, self._timekeeper.hear(instance.project, listing.answered_at)
+
+        asked = self._timekeeper.moment(instance.project).at
+        listing, moment = listed(asked)
+        return listed(moment.at) if abs(moment.at - asked) > SKEW_MARGIN else (listing, moment)
 
     def _publish(
         self, watched: WatchedInstance, listing: Listing, moment: Moment, began: float
@@ -111,7 +111,7 @@ class InstanceReader:
         self._report_unknown_words(watched.instance, listing)
 
     def _report_unknown_words(self, instance: Instance, listing: Listing) -> None:
-        outcome_of = self._settings.rules.statuses.outcome
+        outcome_of = self._rules.statuses.outcome
         statuses = {task.status for task in listing.tasks}
         unknown = {status for status in statuses if outcome_of(status) is Outcome.UNKNOWN}
         with self._lock:

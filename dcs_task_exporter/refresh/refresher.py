@@ -8,22 +8,24 @@ joins them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.errors import ApiError
+from dcs_task_exporter.config.model import CollectorConfig
+from dcs_task_exporter.errors import InternalError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
-from dcs_task_exporter.refresh.settings import RefreshSettings
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
-from dcs_task_exporter.state.file import Journal, NoJournal
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 
@@ -35,12 +37,16 @@ AT_ONCE: Final = float("-inf")
 
 
 class Refresher:
-    """Keeps a snapshot of each instance, as fresh as the scrapes want it."""
+    """Keeps a snapshot of each instance, as fresh as the scrapes want it.
+
+    `coalesced` is the number of refreshes that only joined another's reads.
+    """
 
     def __init__(
         self,
         targets: Sequence[Target],
-        settings: RefreshSettings,
+        collector: CollectorConfig,
+        rules: CountingRules,
         clock: Clock,
         *,
         journal: Journal | None = None,
@@ -49,99 +55,88 @@ class Refresher:
         observe: DurationObserver | None = None,
         pool_of: Callable[[str, int], WorkerPool] | None = None,
     ) -> None:
-        self._settings = settings
+        self._collector = collector
+        self._rules = rules
         self._clock = clock
-        self._journal = journal or NoJournal()
+        self._journal = journal or Journal()
         self._task_centers = task_centers or {}
         self._pool_of = pool_of or WorkerPool
-        self._lock = threading.Lock()
-        self._watched = {target.instance.id: self._watch(target) for target in targets}
-        self._former: dict[str, WatchedInstance] = {}
+        self._reader = InstanceReader(
+            collector, rules, clock, timekeeper or Timekeeper(clock), observe
+        )
         self._pools: dict[str, WorkerPool] = {}
-        self._add_pools(targets)
-        self._reader = InstanceReader(settings, clock, timekeeper or Timekeeper(clock), observe)
-        self._progress = ProgressReader(settings.rules.statuses, clock)
+        self._progress: dict[str, ProgressReader] = {}
         self._stopping = False
-        self._coalesced = 0
+        self._claiming = threading.Lock()
+        self.coalesced = 0
+        # Replaced as a whole, as other threads read them: the watched instances, and all known.
+        self._watched: Mapping[str, WatchedInstance] = {}
+        self._known: Mapping[str, WatchedInstance] = {}
+        self.retarget(targets)
 
     def retarget(self, targets: Sequence[Target]) -> None:
         """Watch these instances from now on; the counts of the others are remembered.
 
         Called by one thread at a time.
         """
-        wanted = {target.instance.id: target for target in targets}
-        self._add_pools(targets)
-        with self._lock:
-            unknown = wanted.keys() - self._watched.keys() - self._former.keys()
-        loaded = {key: self._watch(wanted[key]) for key in unknown}
-        with self._lock:
-            left = {key: self._watched.pop(key) for key in self._watched.keys() - wanted.keys()}
-            for key, target in wanted.items():
-                watched = self._watched.get(key) or self._former.pop(key, None) or loaded[key]
-                watched.rename(target)
-                self._watched[key] = watched
-            self._former.update(left)
-            resting = [key for key, one in self._former.items() if not one.reads.is_claimed]
-            for key in resting[: max(0, len(self._former) - MAX_FORMER)]:
-                del self._former[key]
-        for watched in left.values():
-            watched.leave()
+        self._prepare(target.instance.project for target in targets)
+        known = dict(self._known)
+        watched: dict[str, WatchedInstance] = {}
+        for target in targets:
+            key = target.instance.id
+            one = known.pop(key, None)
+            if one is None:
+                one = WatchedInstance(
+                    target, self._collector, self._rules, self._clock, self._journal
+                )
+            one.rename(target)
+            # At the end of `known`: those that left come first, in the order in which they did.
+            known[key] = watched[key] = one
+        former = [key for key in known if key not in watched]
+        resting = [key for key in former if not known[key].reads.is_claimed]
+        for key in resting[: max(0, len(former) - MAX_FORMER)]:
+            del known[key]
+        left = [one for key, one in self._watched.items() if key not in watched]
+        self._known, self._watched = known, watched
+        for one in left:
+            one.leave()
 
-    def refresh(
-        self, ids: Collection[str] | None = None, *, project: str | None = None
-    ) -> Future[None]:
+    def refresh(self, target: str | None = None, *, project: str | None = None) -> Future[None]:
         """Start reading the instances that are due; return a future for the end of their reads.
 
-        With `ids`, only these are read, and before all others; with a `project`, only its own.
-        Reads that are under way are joined, not repeated.
+        With the id `target`, only this one is read, and before all others; with a `project`, only
+        its own. Reads that are under way are joined, not repeated.
         """
-        with self._lock:
-            wanted = [
-                watched
-                for key, watched in self._watched.items()
-                if (ids is None or key in ids) and project in (None, watched.instance.project)
-            ]
-            found = (watched.claim(urgent=ids is not None) for watched in wanted)
-            claims = [claim for claim in found if claim is not None]
+        is_probe = target is not None
+        with self._claiming:
+            chosen = self._chosen(target, project)
+            claimed = [(one, one.reads.claim(urgent=is_probe)) for one in chosen]
+            claims = [Claim(one, *claim) for one, claim in claimed if claim is not None]
             new = [claim for claim in claims if claim.is_new]
-            if claims and not new and ids is project is None:
-                self._coalesced += 1
-        for name, due in _by_project(new).items():
-            if ids is not None:
+            if claims and not new and target is project is None:
+                self.coalesced += 1
+        by_project = defaultdict[str, list[Claim]](list)
+        for claim in new:
+            by_project[claim.watched.instance.project].append(claim)
+        for name, due in by_project.items():
+            if is_probe:
                 self._pools[name].submit([self._job(claim, None) for claim in due])
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
-
-    @property
-    def coalesced(self) -> int:
-        """The number of refreshes that only joined another's reads."""
-        return self._coalesced
-
-    @property
-    def reads_skipped(self) -> Mapping[str, int]:
-        """The number of reads that the task center made unnecessary, by project."""
-        return {project: center.skipped for project, center in self._task_centers.items()}
 
     def snapshots(self, target: str | None = None) -> tuple[Snapshot, ...]:
         """Return the snapshot of every instance, or of the one with the id `target`.
 
         Data older than `max_staleness` are left out.
         """
-        with self._lock:
-            wanted = self._watched if target is None else {target} & self._watched.keys()
-            watched = [self._watched[key] for key in wanted]
         now = self._clock.monotonic()
-        return tuple(one.snapshot(now) for one in watched)
+        return tuple(one.snapshot(now) for one in self._chosen(target))
 
-    def find(self, target: str) -> tuple[Instance, ...]:
+    def find(self, target: str) -> Sequence[Instance]:
         """Return the instance with this id, or else those with this name."""
-        with self._lock:
-            known = self._watched.get(target)
-            if known is not None:
-                return (known.instance,)
-            instances = [watched.instance for watched in self._watched.values()]
-        return tuple(instance for instance in instances if instance.name == target)
+        found = self._chosen(target) or self._chosen()
+        return [one.instance for one in found if target in (one.instance.id, one.instance.name)]
 
     def delivered(self, snapshots: Iterable[Snapshot], number: int | None = None) -> None:
         """Note that a scraper has these snapshots, in an answer that was written whole.
@@ -150,9 +145,7 @@ class Refresher:
         """
         now = self._clock.monotonic()
         for snapshot in snapshots:
-            key = snapshot.instance.id
-            with self._lock:
-                watched = self._watched.get(key) or self._former.get(key)
+            watched = self._known.get(snapshot.instance.id)
             if watched is not None:
                 watched.delivered(snapshot, number, now)
 
@@ -163,48 +156,48 @@ class Refresher:
     def stop(self) -> None:
         """Start no more reads, and save what was delivered."""
         self._stopping = True
-        self._progress.stop()
-        for pool in self._pools.values():
+        for progress in tuple(self._progress.values()):
+            progress.stop()
+        for pool in tuple(self._pools.values()):
             pool.stop()
-        with self._lock:
-            watched = list(self._watched.values())
-        for one in watched:
+        for one in self._chosen():
             one.stop()
 
-    def _watch(self, target: Target) -> WatchedInstance:
-        return WatchedInstance(target, self._settings, self._clock, self._journal)
+    def _prepare(self, projects: Iterable[str]) -> None:
+        """Make the threads of projects that are new."""
+        for name in set(projects).difference(self._pools):
+            self._pools[name] = self._pool_of(name, self._collector.concurrency)
+            if self._collector.task_progress:
+                self._progress[name] = ProgressReader(name, self._rules.statuses, self._clock)
 
-    def _add_pools(self, targets: Sequence[Target]) -> None:
-        for name in dict.fromkeys(target.instance.project for target in targets):
-            if name not in self._pools:
-                # A new mapping: other threads may be iterating over the old one.
-                pool = self._pool_of(name, self._settings.concurrency)
-                self._pools = {**self._pools, name: pool}
-
-    def _of_project(self, project: str) -> Sequence[WatchedInstance]:
-        with self._lock:
-            return [one for one in self._watched.values() if one.instance.project == project]
+    def _chosen(
+        self, target: str | None = None, project: str | None = None
+    ) -> Sequence[WatchedInstance]:
+        """Return all watched instances, or the one with the id `target`, or those of a project."""
+        if target is None:
+            watched = self._watched.values()
+            return [one for one in watched if project in (None, one.instance.project)]
+        found = self._watched.get(target)
+        return [] if found is None else [found]
 
     def _start(self, project: str, due: Sequence[Claim]) -> None:
         """Queue the reads that are due; where a task center is used, ask it first."""
         center = self._task_centers.get(project)
-        if center is None:
-            self._submit_reads(project, due)
-            return
-        quiet = [claim for claim in due if center.may_skip(claim.watched)]
-        asked = set(map(id, quiet))
-        self._submit_reads(project, [claim for claim in due if id(claim) not in asked])
-        if quiet:
+        quiet, loud = list[Claim](), list[Claim]()
+        for claim in due:
+            (quiet if center and center.may_skip(claim.watched) else loud).append(claim)
+        self._submit_reads(project, loud)
+        if center and quiet:
             ask = partial(self._ask, project, center, quiet)
             self._pools[project].submit([Job(ask, partial(self._drop, quiet), AT_ONCE)])
 
     def _ask(self, project: str, center: TaskCenter, quiet: Sequence[Claim]) -> None:
         """Read the instances that changed; runs in a worker thread."""
-        self._submit_reads(project, center.changed(quiet, partial(self._of_project, project)))
+        self._submit_reads(project, center.changed(quiet, partial(self._chosen, project=project)))
 
     def _submit_reads(self, project: str, claims: Sequence[Claim]) -> None:
         """Queue reads, those first that were read longest ago."""
-        pass_time = len(self._of_project(project)) / self._settings.requests_per_second
+        pass_time = len(self._chosen(project=project)) / self._collector.requests_per_second
         self._pools[project].submit([self._job(claim, pass_time) for claim in claims])
 
     def _job(self, claim: Claim, pass_time: float | None) -> Job:
@@ -218,7 +211,7 @@ class Refresher:
         """End reads that no thread will do: the exporter stops, or cannot start a thread."""
         for claim in claims:
             if not self._stopping:
-                failure = ApiError("no thread could be started")
+                failure = InternalError("no thread could be started")
                 self._reader.fail(claim.watched, failure, self._clock.monotonic())
             claim.abandon()
 
@@ -228,21 +221,14 @@ class Refresher:
             return
         finish = watched.reads.finish
         try:
-            with self._lock:
-                has_left = self._watched.get(watched.instance.id) is not watched
-            if has_left or not self._reader.read(watched):
+            instance = watched.instance
+            has_left = self._watched.get(instance.id) is not watched
+            is_read = not has_left and self._reader.read(watched)
+            progress = self._progress.get(instance.project) if is_read else None
+            if progress is None:
                 finish()
-            elif self._settings.task_progress:
-                self._progress.read(watched, finish)
             else:
-                finish()
+                progress.read(watched, finish)
         except BaseException:
             finish()  # else it would never be read again
             raise
-
-
-def _by_project(claims: Iterable[Claim]) -> Mapping[str, Sequence[Claim]]:
-    found: dict[str, list[Claim]] = {}
-    for claim in claims:
-        found.setdefault(claim.watched.instance.project, []).append(claim)
-    return found

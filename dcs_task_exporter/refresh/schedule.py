@@ -18,9 +18,6 @@ FRESHNESS_TOLERANCE: Final = 0.5
 HEAD_START: Final = 0.75
 """The share of a pass by which an instance is read earlier while something is under way."""
 
-NEVER: Final = -1e12
-"""The time of the last read where there was none: before all others."""
-
 
 class ReadSchedule:
     """The reads of one instance; safe to use from several threads. Times are monotonic seconds."""
@@ -32,7 +29,6 @@ class ReadSchedule:
         self._tried_at: float | None = None
         self._change_expected_at: float | None = None
         self._pending: Future[None] | None = None
-        self._is_urgent = False
         self._is_reading = False
 
     def claim(self, *, urgent: bool) -> tuple[Future[None], bool] | None:
@@ -47,9 +43,7 @@ class ReadSchedule:
                 self._pending = Future()
             if self._pending is None:
                 return None
-            if urgent and not (self._is_urgent or self._is_reading):
-                is_new = self._is_urgent = True
-            return self._pending, is_new
+            return self._pending, is_new or (urgent and not self._is_reading)
 
     def _is_due(self) -> bool:
         if self._tried_at is None:
@@ -122,11 +116,11 @@ class ReadSchedule:
         as read three quarters of a pass earlier: it overtakes others, but starves none.
         """
         if self._tried_at is None:
-            return NEVER
+            return -1e12  # before all others
         has_head_start = is_active or self.expects_change
         return self._tried_at - (HEAD_START * pass_time if has_head_start else 0.0)
 
     def _take_pending(self) -> Future[None] | None:
         done, self._pending = self._pending, None
-        self._is_reading = self._is_urgent = False
+        self._is_reading = False
         return done

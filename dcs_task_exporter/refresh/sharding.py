@@ -30,9 +30,8 @@ class Shard:
 
     def has(self, instance_id: str) -> bool:
         """Whether an instance belongs to this shard."""
-        if self.total == 1:
-            return True
-        return self.index == max(range(self.total), key=lambda shard: _draw(shard, instance_id))
+        draws = range(self.total)
+        return self.index == max(draws, key=lambda shard: _draw(shard, instance_id))
 
 
 def choose_shard(index: int | None, total: int, environ: Mapping[str, str]) -> Shard:

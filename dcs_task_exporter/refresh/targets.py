@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -24,6 +24,18 @@ class TaskSource(Protocol):
         ...
 
 
+class ProjectSource(TaskSource, Protocol):
+    """The part of a client that also finds the instances of its project."""
+
+    def list_instances(self, deadline: float) -> Sequence[Instance]:
+        """Return all instances; raise `ApiError`."""
+        ...
+
+    def forget_all_but(self, instance_ids: Collection[str]) -> None:
+        """Forget the answers for all other instances."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One instance, and the client that reads it."""
@@ -35,7 +47,8 @@ class Target:
 class Targets:
     """Joins the configured and the discovered instances; used by one thread at a time.
 
-    `hand_over` is called once with the id of each instance that another shard reads.
+    `hand_over` is called once with the id of each instance that another shard reads. `numbers` has
+    the number of instances of each project, over all shards.
     """
 
     def __init__(
@@ -50,51 +63,42 @@ class Targets:
         self._shard = shard
         self._hand_over = hand_over
         self._discovered: dict[str, Sequence[Instance]] = {}
-        self._others: frozenset[str] = frozenset()
-        self._numbers: Mapping[str, int] = {}
+        self._others: Collection[str] = ()
+        self.numbers: Mapping[str, int] = {}
 
-    @property
-    def numbers(self) -> Mapping[str, int]:
-        """The number of instances of each project, over all shards."""
-        return self._numbers
-
-    def found(self, project: str, instances: Sequence[Instance]) -> None:
-        """Replace the discovered instances of a project."""
+    def found(self, project: str, instances: Sequence[Instance]) -> list[Target]:
+        """Return the targets now that these are the discovered instances of a project."""
         self._discovered[project] = instances
+        return self.current()
 
     def current(self) -> list[Target]:
         """Return the targets of this shard; hand over those that have become another's."""
         targets = self._all()
-        others = frozenset(key for key in targets if not self._shard.has(key))
-        for key in others - self._others:
+        others = {key for key in targets if not self._shard.has(key)}
+        for key in others.difference(self._others):
             self._hand_over(key)
         self._others = others
         numbers = Counter(target.instance.project for target in targets.values())
-        self._numbers = {project.name: numbers[project.name] for project in self._projects}
+        self.numbers = {project.name: numbers[project.name] for project in self._projects}
         return [target for key, target in targets.items() if key not in others]
 
     def _all(self) -> Mapping[str, Target]:
         """Return the targets of all shards; discovery adds what the configuration does not say."""
         targets: dict[str, Target] = {}
         for project in self._projects:
-            source = self._sources[project.name]
             found = {item.id: item for item in self._discovered.get(project.name, ())}
-            for item in project.instances:
-                known = found.pop(item.id, None) or _unknown(project, item.id)
-                named = replace(known, name=item.name or known.name or item.id)
-                targets.setdefault(item.id, Target(named, source))
-            for instance in found.values():
-                named = replace(instance, name=instance.name or instance.id)
-                targets.setdefault(instance.id, Target(named, source))
+            configured = [
+                (item.name, found.pop(item.id, _unknown(project, item.id)))
+                for item in project.instances
+            ]
+            for name, known in (*configured, *(("", item) for item in found.values())):
+                named = replace(known, name=name or known.name or known.id)
+                targets.setdefault(known.id, Target(named, self._sources[project.name]))
         return targets
 
 
 def _unknown(project: ProjectConfig, instance_id: str) -> Instance:
     """Return an instance that only the configuration names."""
     return Instance(
-        id=instance_id,
-        name="",
-        project=project.name,
-        project_id=project.project_id,
-        region=project.region,
+        instance_id, "", project.name, project_id=project.project_id, region=project.region
     )

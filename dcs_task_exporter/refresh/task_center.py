@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
@@ -23,10 +23,10 @@ from dcs_task_exporter.errors import (
     BadRequestError,
     ForbiddenError,
     NotFoundError,
-    StoppedError,
 )
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
-from dcs_task_exporter.tasks.counting import SKEW_MARGIN, InstanceState, is_settled
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN
+from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending
 from dcs_task_exporter.tasks.models import CenterTask
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class TaskCenter:
     """Chooses which instances of one project must be read; safe to use from several threads.
 
     The `now` of its clock is the cloud's time. Every instance is read at least once in
-    `full_pass_interval` seconds.
+    `full_pass_interval` seconds; `skipped` is the number of reads that were not necessary.
     """
 
     def __init__(
@@ -56,17 +56,12 @@ class TaskCenter:
         self._interval = full_pass_interval
         self._clock = clock
         self._lock = threading.Lock()
-        self._skipped = 0
+        self.skipped = 0
         self._since = clock.now() - SKEW_MARGIN
         self._listed: Mapping[str, CenterTask] = {}
         self._searched: Mapping[str, tuple[str, float]] = {}
         self._silent_until = clock.monotonic()
         self._is_reported = False
-
-    @property
-    def skipped(self) -> int:
-        """The number of reads that were not necessary."""
-        return self._skipped
 
     def may_skip(self, watched: WatchedInstance) -> bool:
         """Whether an instance need not be read unless the center shows a change.
@@ -75,12 +70,9 @@ class TaskCenter:
         while a change is expected, and when its full pass is due.
         """
         now = self._clock.monotonic()
-        shown = watched.snapshot(now)
-        shows_data = shown.up and shown.metrics is not None
-        if not shows_data or watched.reads.expects_change or not is_settled(watched.state):
-            return False
-        read = watched.refreshed_at
-        return not full_pass_is_due(watched.instance.id, read, now, self._interval)
+        shown, read = watched.snapshot(now), watched.refreshed_at
+        is_quiet = shown.up and not watched.reads.expects_change and not has_pending(watched.state)
+        return is_quiet and not full_pass_is_due(watched.instance.id, read, now, self._interval)
 
     def changed(
         self, claims: Sequence[Claim], watched: Callable[[], Sequence[WatchedInstance]]
@@ -90,17 +82,13 @@ class TaskCenter:
         `watched` returns all instances of the project: also those that are not claimed are read
         next time if they may have changed. Blocks until the center has answered.
         """
-        unread = claims
+        unread: Collection[Claim] = claims
         try:
             with self._lock:
-                changes = self._changes()
-                self._expect(changes, watched())
+                self._expect(self._changes(), watched())
                 changed = [claim for claim in claims if claim.watched.reads.expects_change]
-                kept = set(map(id, changed))
-                unread = [claim for claim in claims if id(claim) not in kept]
-                self._skipped += sum(claim.abandon(as_done=True) for claim in unread)
-        except StoppedError:
-            return ()
+                unread = set(claims).difference(changed)
+                self.skipped += sum(claim.abandon(as_done=True) for claim in unread)
         finally:
             for claim in unread:
                 claim.abandon()
@@ -115,19 +103,22 @@ class TaskCenter:
             return None
         try:
             return self._compare()
-        except StoppedError:
-            raise
-        except (NotFoundError, ForbiddenError, BadRequestError) as error:
-            self._pause(error)
         except ApiError as error:
-            fields = {"project": self._project, **error.fields}
-            logger.debug("the task center did not answer", extra={"fields": fields})
+            self._note_failure(error)
         except Exception:
-            logger.exception(
-                "cannot ask the task center: every instance of the project is read",
-                extra={"fields": {"project": self._project}},
-            )
+            message = "cannot ask the task center: every instance of the project is read"
+            logger.exception(message, extra={"fields": {"project": self._project}})
         return None
+
+    def _note_failure(self, error: ApiError) -> None:
+        level, message = logging.DEBUG, "the task center did not answer"
+        if isinstance(error, NotFoundError | ForbiddenError | BadRequestError):
+            # Refused here: ask again when the next full pass is due.
+            self._silent_until = self._clock.monotonic() + self._interval
+            level = logging.DEBUG if self._is_reported else logging.WARNING
+            self._is_reported = True
+            message = "the task center cannot be used here: every instance is read at each refresh"
+        logger.log(level, message, extra={"fields": {"project": self._project, **error.fields}})
 
     def _compare(self) -> Mapping[str, str] | None:
         began = self._clock.now()
@@ -140,16 +131,6 @@ class TaskCenter:
             return None
         changed = [task for task in self._listed.values() if before.get(task.id) != task]
         return {task.id: task.instance_id for task in changed}
-
-    def _pause(self, error: ApiError) -> None:
-        """Ask again when the next full pass is due, and log that once."""
-        self._silent_until = self._clock.monotonic() + self._interval
-        if not self._is_reported:
-            self._is_reported = True
-            logger.warning(
-                "the task center cannot be used here: every instance is read at each refresh",
-                extra={"fields": {"project": self._project, **error.fields}},
-            )
 
     def _expect(
         self, changes: Mapping[str, str] | None, watched: Sequence[WatchedInstance]

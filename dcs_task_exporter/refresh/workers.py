@@ -36,6 +36,7 @@ class WorkerPool:
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
+        self._fields = {"fields": {"pool": name}}
         self._changed = threading.Condition()
         self._jobs: list[tuple[float, int, Job]] = []
         self._arrivals = itertools.count()
@@ -69,9 +70,7 @@ class WorkerPool:
                 while self._threads < self._size and self._idle < len(self._jobs):
                     self._start_thread()
             except RuntimeError:
-                logger.exception(
-                    "cannot start another worker thread", extra={"fields": {"pool": self._name}}
-                )
+                logger.exception("cannot start another worker thread", extra=self._fields)
             if not self._threads:
                 self._jobs.clear()
             self._changed.notify_all()
@@ -94,31 +93,25 @@ class WorkerPool:
             try:
                 job.do()
             except Exception:
-                logger.exception(
-                    "a job of a worker thread broke", extra={"fields": {"pool": self._name}}
-                )
+                logger.exception("a job of a worker thread broke", extra=self._fields)
             with self._changed:
                 self._idle += 1
 
 
 def all_of(futures: Iterable[Future[None]]) -> Future[None]:
     """Return a future that is done when all of these are; it cannot be cancelled."""
-    pending = list(futures)
+    pending = iter(tuple(futures))
     whole: Future[None] = Future()
     whole.set_running_or_notify_cancel()
-    left = itertools.count(len(pending), -1)
-    lock = threading.Lock()
 
-    def one_done(_: object = None) -> None:
-        with lock:
-            is_last = next(left) <= 1
-        if is_last:
-            whole.set_result(None)
+    def wait_for_next(_: object = None) -> None:
+        for future in pending:
+            if not future.done():
+                future.add_done_callback(wait_for_next)
+                return
+        whole.set_result(None)
 
-    for future in pending:
-        future.add_done_callback(one_done)
-    if not pending:
-        one_done()
+    wait_for_next()
     return whole
 
 

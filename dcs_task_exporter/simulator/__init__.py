@@ -1,8 +1,7 @@
 """A simulated cloud: a real HTTP server that behaves as Huawei Cloud's DCS API is documented.
 
-It checks signatures and tokens, pages, filters, and can be any side of what the documents leave
-open (`Quirks`) and fail in every way that is known (`faults`). The official SDK works against it
-unchanged.
+It checks signatures and tokens, pages and filters. `Quirks` choose the behavior that the documents
+leave open, and `faults` are all known failures. The official SDK works against it unchanged.
 """
 
 from dcs_task_exporter.simulator.cloud import SimulatedCloud

@@ -35,7 +35,7 @@ class AccessCheck:
         self._max_skew = max_skew
         self._lock = threading.Lock()
         self._keys: dict[str, tuple[str, str]] = {}
-        self._tokens: dict[str, float] = {}
+        self._tokens: set[str] = set()
         self._bad: dict[str, int] = {}
         self._locked_until: dict[str, float] = {}
 
@@ -44,16 +44,16 @@ class AccessCheck:
         with self._lock:
             self._keys[access_key] = (secret_key, security_token)
 
-    def add_token(self, token: str, expires_at: float = float("inf")) -> None:
-        """Create a token of the identity service; `expires_at` is Unix time."""
+    def add_token(self, token: str) -> None:
+        """Create a token of the identity service."""
         with self._lock:
-            self._tokens[token] = expires_at
+            self._tokens.add(token)
 
     def revoke(self, name: str) -> None:
         """Delete a key or a token."""
         with self._lock:
             self._keys.pop(name, None)
-            self._tokens.pop(name, None)
+            self._tokens.discard(name)
 
     def check(self, request: Request) -> None:
         """Raise `RefusedError` unless the request has a good token or signature."""
@@ -63,8 +63,6 @@ class AccessCheck:
                 self._check_signature(request)
             elif token not in self._tokens:
                 raise RefusedError(FAULTS["bad_token"])
-            elif self._tokens[token] < self._clock():
-                raise RefusedError(FAULTS["old_token"])
 
     def _check_signature(self, request: Request) -> None:
         headers = request.headers
@@ -91,17 +89,14 @@ class AccessCheck:
             request.body,
         )
         if not hmac.compare_digest(signature(secret, date, canonical), signed):
-            self._note_bad_signature(key)
+            self._bad[key] = self._bad.get(key, 0) + 1
+            if self._bad[key] > MAX_BAD_SIGNATURES:
+                self._locked_until[key] = self._clock() + LOCK_SECONDS
+                self._bad[key] = 0
             raise RefusedError(FAULTS["bad_signature"])
         self._bad.pop(key, None)
         if headers.get("x-security-token", "") != security_token:
             raise RefusedError(FAULTS["bad_token"])
-
-    def _note_bad_signature(self, key: str) -> None:
-        self._bad[key] = self._bad.get(key, 0) + 1
-        if self._bad[key] > MAX_BAD_SIGNATURES:
-            self._locked_until[key] = self._clock() + LOCK_SECONDS
-            self._bad[key] = 0
 
 
 def _moment(date: str) -> float:

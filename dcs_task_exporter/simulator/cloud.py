@@ -6,7 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from dcs_task_exporter.simulator.access import AccessCheck
 from dcs_task_exporter.simulator.faults import (
@@ -21,6 +21,9 @@ from dcs_task_exporter.simulator.faults import (
 from dcs_task_exporter.simulator.listing import Row, list_instances, list_tasks, timestamp
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.request import Request
+
+RATE_WINDOW: Final = 60.0
+"""Seconds in which `Quirks.rate_limit` requests may come."""
 
 
 class SimulatedCloud:
@@ -200,17 +203,12 @@ class SimulatedCloud:
             return self._list_center_tasks(request)
         project_id, _ = self._instances.get(request.instance_id, ("", {}))
         if project_id != request.project_id:
-            if self.quirks.deleted_instance == "empty":
-                return json_reply(200, {"task_count": 0, "tasks": []})
             return FAULTS["no_such_instance"]
         if operation == "list_tasks":
             body = self._bodies.get(request.instance_id)
             if body is not None:
                 return Reply(200, body, {"Content-Type": "application/json"})
             return self._list_tasks(request, self._tasks[request.instance_id])
-        if operation == "delete_task":
-            self.delete_task(request.instance_id, request.task_id)
-            return Reply(204, b"")
         return json_reply(200, {"progress": 30, "remain_time": 100, "step_details": []})
 
     def _instances_of(self, request: Request) -> list[tuple[str, Row]]:
@@ -222,18 +220,15 @@ class SimulatedCloud:
         ]
 
     def _check_rate(self) -> None:
-        limit, window = self.quirks.rate_limit, self.quirks.rate_window
-        if limit is None:
-            return
-        current = int(self.clock() // window)
-        self._windows[current] += 1
-        if self._windows[current] > limit:
+        limit, window = self.quirks.rate_limit, int(self.clock() // RATE_WINDOW)
+        self._windows[window] += 1
+        if limit is not None and self._windows[window] > limit:
             text = (
                 "The throttling threshold has been reached: policy user over ratelimit,"
-                f"limit:{limit},time:{window:g} second"
+                f"limit:{limit},time:{RATE_WINDOW:g} second"
             )
-            headers = {"Retry_After": f"{window:g}"} if self.quirks.retry_after else {}
-            raise RefusedError(gateway_error(429, "APIGW.0308", text, **headers))
+            seconds = f"{RATE_WINDOW:g}"
+            raise RefusedError(gateway_error(429, "APIGW.0308", text, Retry_After=seconds))
 
     def _list_projects(self, name: str | None) -> Reply:
         rows = [

@@ -131,6 +131,15 @@ class _Fault:
     instance_id: str | None
     probability: float
 
+    def happens(self, operation: str, instance_id: str, chance: random.Random) -> bool:
+        """Return whether a request gets this failure; counts it then."""
+        meant = self.operation in (None, operation) and self.instance_id in (None, instance_id)
+        if not meant or self.times == 0 or chance.random() >= self.probability:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
 
 class Faults:
     """The failures that are switched on; safe to use from threads.
@@ -169,10 +178,6 @@ class Faults:
         """Return the failure that this request gets, if any."""
         with self._lock:
             for fault in self._faults:
-                meant = fault.operation in (None, operation)
-                meant = meant and fault.instance_id in (None, instance_id)
-                if meant and fault.times != 0 and self._random.random() < fault.probability:
-                    if fault.times is not None:
-                        fault.times -= 1
+                if fault.happens(operation, instance_id, self._random):
                     return fault.reply
         return None

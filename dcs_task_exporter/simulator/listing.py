@@ -27,7 +27,7 @@ def list_tasks(
 ) -> Reply:
     """Return one page of these tasks."""
     page = _page(request, quirks)
-    start, end = _window(request, quirks, now)
+    start, end = _window(request, quirks)
     found = [task for task in tasks if start <= task["created_at"] <= end]
     found.sort(key=lambda task: (task["created_at"], task["id"]), reverse=quirks.order == "newest")
     if quirks.order == "shuffled":
@@ -66,7 +66,7 @@ def _page(request: Request, quirks: Quirks) -> slice:
     return slice(int(offset), int(offset) + min(size, quirks.max_limit))
 
 
-def _window(request: Request, quirks: Quirks, now: float) -> tuple[str, str]:
+def _window(request: Request, quirks: Quirks) -> tuple[str, str]:
     """Return the earliest and the latest start of a task, as texts that sort with the API's."""
     honored = quirks.start_parameter
     names = ("start_time", "begin_time") if honored == "both" else (honored,)
@@ -78,9 +78,7 @@ def _window(request: Request, quirks: Quirks, now: float) -> tuple[str, str]:
     if start and end and start > end:
         text = "The end time must be after the start time."
         raise RefusedError(dcs_error(400, "DCS.4025", text))
-    earliest = "" if quirks.retention is None else timestamp(now - quirks.retention)
-    latest = f"{_sortable(end)}.999Z" if end else "9999"
-    return max(_sortable(start) if start else "", earliest), latest
+    return _sortable(start) if start else "", f"{_sortable(end)}.999Z" if end else "9999"
 
 
 def _sortable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """How this cloud decides what the documents do not say; the defaults are the likely ones."""
+    """The behavior that the documents leave open; the defaults are the likely ones."""
 
     start_parameter: Literal["start_time", "begin_time", "both", "neither"] = "start_time"
     order: Literal["newest", "oldest", "shuffled"] = "newest"
@@ -17,17 +17,13 @@ class Quirks:
     updated_at_while_active: Literal["absent", "null", "empty", "created", "now"] = "absent"
     max_limit: int = 1000
     over_limit: Literal["clamp", "reject"] = "reject"
-    retention: float | None = None
     rate_limit: int | None = None
-    rate_window: float = 60.0
-    retry_after: bool = True
     extra_fields: bool = False
     empty_tasks: Literal["list", "null", "missing"] = "list"
     instance_count: Literal["total", "page"] = "total"
     instance_offset: bool = True
     numeric_capacities: bool = False
     misspelt_cache_mode: bool = False
-    deleted_instance: Literal["404", "empty"] = "404"
     date: bool = True
     max_skew: float = 900.0
     center: Literal["served", "named", "blind", "404", "403"] = "served"

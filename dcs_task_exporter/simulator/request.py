@@ -10,15 +10,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 _INSTANCES: Final = r"/v2/(?P<project>[^/]+)/instances"
 _TASKS: Final = rf"{_INSTANCES}/(?P<instance>[^/]+)/tasks"
-_TASK: Final = rf"{_TASKS}/(?P<task>[^/]+)"
-_ROUTES: Final = (
-    ("GET", "list_tasks", re.compile(_TASKS)),
-    ("GET", "task_progress", re.compile(f"{_TASK}/progress")),
-    ("DELETE", "delete_task", re.compile(_TASK)),
-    ("GET", "list_instances", re.compile(_INSTANCES)),
-    ("GET", "list_center_tasks", re.compile(r"/v2/(?P<project>[^/]+)/tasks")),
-    ("GET", "list_projects", re.compile(r"/v3/projects")),
-)
+_OPERATIONS: Final = {
+    "list_tasks": _TASKS,
+    "task_progress": rf"{_TASKS}/[^/]+/progress",
+    "list_instances": _INSTANCES,
+    "list_center_tasks": r"/v2/(?P<project>[^/]+)/tasks",
+    "list_projects": r"/v3/projects",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,32 +29,28 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    raw_query: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes
     operation: str
     project_id: str
     instance_id: str
-    task_id: str
 
 
 def received(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
     """Return the request for a target: a path and a query."""
     url = urlsplit(target)
     operation, ids = "", dict[str, str]()
-    for route_method, name, pattern in _ROUTES:
-        match = pattern.fullmatch(url.path)
-        if match and method == route_method:
+    for name, pattern in _OPERATIONS.items():
+        match = re.fullmatch(pattern, url.path)
+        if match and method == "GET":
             operation, ids = name, match.groupdict()
     return Request(
         method,
         url.path,
         dict(parse_qsl(url.query, keep_blank_values=True)),
-        url.query,
         {name.lower(): value for name, value in headers.items()},
         body,
         operation,
         ids.get("project", ""),
         ids.get("instance", ""),
-        ids.get("task", ""),
     )

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import socket
 import socketserver
-import ssl
 import struct
 import threading
 from email.utils import formatdate
@@ -23,25 +22,24 @@ DRIP_INTERVAL: Final = 0.2
 """Seconds between two bytes of a slow drip: shorter than any read timeout."""
 
 
-class CloudServer:
+class CloudServer(socketserver.ThreadingTCPServer):
     """Serves a `SimulatedCloud` on loopback while its ``with`` block lasts."""
 
-    def __init__(
-        self, cloud: SimulatedCloud, port: int = 0, tls: ssl.SSLContext | None = None
-    ) -> None:
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, cloud: SimulatedCloud) -> None:
         self.cloud = cloud
-        self.stopping = threading.Event()
-        self._tls = tls
-        self._server = _Server(("127.0.0.1", port), _handler(self), tls)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), daemon=True
-        )
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _CloudHandler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     @property
     def url(self) -> str:
         """The cloud's endpoint, for DCS and for the identity service."""
-        scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> Self:
         """Start serving."""
@@ -49,30 +47,17 @@ class CloudServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release what hangs, and stop."""
-        self.stopping.set()
+        """End all requests, and stop."""
         self.cloud.faults.clear()
-        self._server.shutdown()
-        self._server.server_close()
-        self._server.close_connections()
+        self.shutdown()
+        self.server_close()
+        for connection in list(self._open):  # keep-alive holds them open
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
-
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-    request_queue_size = 1024
-
-    def __init__(self, address: Any, handler: Any, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
-        self._open: set[socket.socket] = set()
-        super().__init__(address, handler)
-
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Wrap the connection here, in its own thread: a handshake must not stop the others."""
-        if self._tls is not None:
-            request = self._tls.wrap_socket(request, server_side=True)
+        """Remember the connection while it is open."""
         self._open.add(request)
         try:
             super().finish_request(request, client_address)
@@ -80,31 +65,18 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._open.discard(request)
 
     def handle_error(self, *_: Any) -> None:
-        """Be silent about clients that go away: that is what they do in tests."""
-
-    def close_connections(self) -> None:
-        """Close what keep-alive holds open."""
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-def _handler(server: CloudServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(_CloudHandler):
-        owner = server
-
-    return Handler
+        """Ignore clients that go away, as they do in tests."""
 
 
 class _CloudHandler(BaseHTTPRequestHandler):
-    owner: CloudServer
+    server: CloudServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def do_GET(self) -> None:
         """Answer any request."""
-        cloud = self.owner.cloud
+        cloud = self.server.cloud
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = received(self.command, self.path, dict(self.headers.items()), body)
         fault = cloud.begin(request)
@@ -113,13 +85,11 @@ class _CloudHandler(BaseHTTPRequestHandler):
         finally:
             cloud.end()
 
-    do_POST = do_DELETE = do_GET  # noqa: N815 - the base's naming
-
     def log_message(self, *_: Any) -> None:
         """Keep quiet: the requests are recorded."""
 
     def _send(self, reply: Reply) -> None:
-        released = self.owner.cloud.faults.released
+        released = self.server.cloud.faults.released
         if reply.manner == "silence":
             released.wait()
         if reply.manner == "reset":
@@ -140,8 +110,8 @@ class _CloudHandler(BaseHTTPRequestHandler):
     def _head(self, reply: Reply) -> bytes:
         length = len(reply.body) + (100 if reply.manner == "cut" else 0)
         headers = {"Content-Length": str(length), "Server": "api-gateway", **reply.headers}
-        if self.owner.cloud.quirks.date:
-            headers.setdefault("Date", formatdate(self.owner.cloud.clock(), usegmt=True))
+        if self.server.cloud.quirks.date:
+            headers.setdefault("Date", formatdate(self.server.cloud.clock(), usegmt=True))
         reason = http.client.responses.get(reply.status, "")
         lines = [f"HTTP/1.1 {reply.status} {reason}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

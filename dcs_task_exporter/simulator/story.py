@@ -1,4 +1,4 @@
-"""The story of the demo: instances whose tasks begin, run, succeed and fail while one watches."""
+"""The story of the demo: instances whose tasks start, run, succeed and fail."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ DOCUMENTED_NAMES: Final = (
     "masterStandbySwapJob",
     "modify",
 )
+DETAILS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "AddReplica": {"old_replica_num": 1, "new_replica_num": 2},
+    "DelReplica": {"old_replica_num": 2, "new_replica_num": 1},
+    "BindEip": {"enable_public_ip": True, "public_ip_address": "192.0.2.17"},
+    "UnBindEip": {"enable_public_ip": False, "public_ip_address": "192.0.2.17"},
+    "UpdatePort": {"old_port": 6379, "new_port": 6380},
+    "masterStandbySwapJob": {
+        "group_name": "group1",
+        "source_ip": "192.0.2.10",
+        "target_ip": "192.0.2.11",
+    },
+    "DeleteAcl": {"account_name": "reporting"},
+}
 SIZES: Final = ("0.125", "0.25", "0.5", "1", "2", "4", "8", "16")
 DAY: Final = 86_400.0
 
@@ -46,7 +59,7 @@ class DemoStory:
         self._names = list(DOCUMENTED_NAMES)
 
     def begin(self) -> None:
-        """Make the project, its key, its instances, and the history of the last days."""
+        """Create the project, its key, its instances, and the tasks of the last days."""
         cloud = self._cloud
         cloud.add_project(DEMO_PROJECT_ID, "cn-north-4")
         cloud.access.add_key(*DEMO_KEY)
@@ -68,7 +81,7 @@ class DemoStory:
             )
 
     def advance(self) -> None:
-        """Play what happens now: end what is due, and begin something now and then."""
+        """Play one step: end the tasks that are due, and start one now and then."""
         now = self._cloud.clock()
         for item in [item for item in self._running if item[0] <= now]:
             self._running.remove(item)
@@ -89,22 +102,8 @@ class DemoStory:
         self._running.append((now + self._random.uniform(3, 12), instance_id, task_id))
 
     def _details(self, name: str, instance_id: str) -> Mapping[str, Any]:
-        if name == "EXTEND":
-            return self._resize(instance_id)
-        if name in ("AddReplica", "DelReplica"):
-            grown = (1, 2) if name == "AddReplica" else (2, 1)
-            return {"old_replica_num": grown[0], "new_replica_num": grown[1]}
-        if name in ("BindEip", "UnBindEip"):
-            return {"enable_public_ip": name == "BindEip", "public_ip_address": "192.0.2.17"}
-        if name == "UpdatePort":
-            return {"old_port": 6379, "new_port": 6380}
-        if name == "masterStandbySwapJob":
-            return {"group_name": "group1", "source_ip": "192.0.2.10", "target_ip": "192.0.2.11"}
-        if name == "DeleteAcl":
-            return {"account_name": "reporting"}
-        return {}
-
-    def _resize(self, instance_id: str) -> Mapping[str, Any]:
+        if name != "EXTEND":
+            return DETAILS.get(name, {})
         size = self._sizes[instance_id]
         step = 1 if size == 0 else (-1 if size == len(SIZES) - 1 else self._random.choice((-1, 1)))
         old, new = SIZES[size], SIZES[size + step]

@@ -1,1 +1,1 @@
-"""What was counted, kept in a file between two starts."""
+"""The counts of all instances, kept in a file across restarts."""

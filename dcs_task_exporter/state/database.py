@@ -11,7 +11,7 @@ from typing import Final
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.state.encoding import decode, encode
 from dcs_task_exporter.state.schema import APPLICATION_ID, CREATE, MIGRATIONS, VERSION
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 
 FORGET_AFTER: Final = 90 * 86_400.0
 """Seconds of the file's age after which an instance that was not saved is forgotten."""
@@ -121,28 +121,18 @@ def write_changes(
     """Commit the states of instances in one transaction; `age` is that of the file, in seconds."""
     with _transaction(connection, "IMMEDIATE"):
         for instance_id, (before, state) in changes.items():
-            _write_state(connection, instance_id, age, state)
+            connection.execute(_SAVE, (instance_id, age, state.refreshed_at, encode(state)))
             if before is None:
                 connection.execute("DELETE FROM counted WHERE instance_id = ?", (instance_id,))
-            _write_counted(connection, instance_id, before.counted if before else {}, state.counted)
-
-
-def _write_state(
-    connection: sqlite3.Connection, instance_id: str, age: float, state: InstanceState
-) -> None:
-    connection.execute(_SAVE, (instance_id, age, state.refreshed_at, encode(state)))
-
-
-def _write_counted(
-    connection: sqlite3.Connection,
-    instance_id: str,
-    before: Mapping[str, float],
-    after: Mapping[str, float],
-) -> None:
-    gone = [(instance_id, task_id) for task_id in before if task_id not in after]
-    connection.executemany("DELETE FROM counted WHERE instance_id = ? AND task_id = ?", gone)
-    new = [(instance_id, *item) for item in after.items() if before.get(item[0]) != item[1]]
-    connection.executemany("INSERT OR REPLACE INTO counted VALUES (?, ?, ?)", new)
+            old, new = before.counted if before else {}, state.counted
+            connection.executemany(
+                "DELETE FROM counted WHERE instance_id = ? AND task_id = ?",
+                [(instance_id, task_id) for task_id in old if task_id not in new],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO counted VALUES (?, ?, ?)",
+                [(instance_id, *item) for item in new.items() if old.get(item[0]) != item[1]],
+            )
 
 
 def _checked_version(connection: sqlite3.Connection) -> int:

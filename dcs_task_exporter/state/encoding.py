@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dcs_task_exporter.tasks.counting import InstanceState
-from dcs_task_exporter.tasks.models import Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import Task
 
 
 def encode(state: InstanceState) -> str:
@@ -21,7 +22,7 @@ def encode(state: InstanceState) -> str:
         "names": state.names,
         "statuses": state.statuses,
         "counts": [[*series, number] for series, number in state.counts.items()],
-        "exposed": [[*series, number] for series, number in state.shown.items()],
+        "shown": [[*series, number] for series, number in state.shown.items()],
         "unlisted": sorted(state.unlisted),
         "active": [_followed(task) for task in state.active.values()],
         "missing": [_followed(task) for task in state.missing.values()],
@@ -48,7 +49,7 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
         names=tuple(row["names"]),
         statuses=tuple(row["statuses"]),
         counts={(name, status): number for name, status, number in row["counts"]},
-        shown={(name, status): number for name, status, number in row["exposed"]},
+        shown={(name, status): number for name, status, number in row["shown"]},
         counted=counted,
         unlisted=frozenset(row["unlisted"]),
         active={task.id: task for task in active},

@@ -3,7 +3,7 @@
 A state is committed before its counts are exposed, so the file is never behind the metrics. Where
 that cannot be kept, because the disk is full, the file is removed: the next start then begins anew
 instead of exposing counters that fall. All that was saved is in memory as well, so a file that is
-deleted, replaced or cut is written anew. `docs/counting.md` says what users may rely on.
+deleted, replaced or cut is written anew. `docs/counting.md` has the promises to users.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.state.database import (
@@ -30,7 +30,7 @@ from dcs_task_exporter.state.database import (
     write_changes,
 )
 from dcs_task_exporter.state.files import DatabaseFiles
-from dcs_task_exporter.tasks.counting import InstanceState, handed_over
+from dcs_task_exporter.tasks.instance_state import InstanceState, handed_over
 
 RETRY_INTERVAL: Final = 10.0
 """Seconds after which a file that could not be used is tried again."""
@@ -43,10 +43,6 @@ KEPT_FOR: Final = 86_400.0
 
 _USE: Final = "cannot use the state file"
 _SAVE: Final = "cannot save the state file"
-_ASIDE: Final = "cannot use the state file, it was set aside"
-_CHANGED: Final = "the state file was changed by another program, it is written anew"
-
-_FAILURES: Final = (OSError, sqlite3.Error, StateLockedError)
 
 logger = logging.getLogger(__name__)
 
@@ -61,38 +57,26 @@ class StateStatus:
     errors: int = 0
 
 
-class Journal(Protocol):
-    """A place where the refresher keeps the states of instances."""
-
-    def load(self, instance_id: str) -> InstanceState:
-        """Return the saved state of an instance, or an empty one."""
-        ...
-
-    def save(self, instance_id: str, state: InstanceState) -> None:
-        """Save the state of an instance; a journal handles its own failures."""
-        ...
-
-
-class NoJournal:
-    """Keeps nothing: counts live as long as the process."""
+class Journal:
+    """A place for the states of instances. This one keeps nothing: counts live with the process."""
 
     def latest_refresh(self) -> float | None:
-        """Return None."""
+        """Return the time of the latest saved refresh (Unix seconds), or None."""
         return None
 
     def load(self, instance_id: str) -> InstanceState:
-        """Return an empty state."""
+        """Return the saved state of an instance, or an empty one."""
         del instance_id
         return InstanceState()
 
     def save(self, instance_id: str, state: InstanceState) -> None:
-        """Do nothing."""
+        """Save the state of an instance; a journal handles its own failures."""
 
     def hand_over(self, instance_id: str) -> None:
-        """Do nothing."""
+        """Note that another exporter reads an instance from now on, if it has a saved state."""
 
 
-class StateFile:
+class StateFile(Journal):
     """The states of all instances in one file, locked against other processes.
 
     Raises `StateLockedError` when another process has it. Any other failure costs durability only:
@@ -205,7 +189,8 @@ class StateFile:
             return False
         change = self._files.change()
         if change:
-            self._note(_CHANGED, f"{change} while it was in use")
+            message = "the state file was changed by another program, it is written anew"
+            self._note(message, f"{change} while it was in use")
             self._let_go(self._connection)
         return not change
 
@@ -245,7 +230,7 @@ class StateFile:
                     self._set_aside("holds other counts; it was set aside as %s")
                 connection = self._open()
             self._take(connection)
-        except _FAILURES as error:
+        except (OSError, sqlite3.Error, StateLockedError) as error:
             self._fail(_SAVE, "cannot be saved to", error)
         else:
             self._commit(connection, {key: (None, state) for key, state in self._known.items()})
@@ -279,7 +264,7 @@ class StateFile:
 
     def _set_aside(self, problem: str) -> None:
         aside = self._files.set_aside(self._clock.now())
-        self._note(_ASIDE, problem % aside.name)
+        self._note("cannot use the state file, it was set aside", problem % aside.name)
 
     def _fail(self, message: str, problem: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error

@@ -47,7 +47,7 @@ MIGRATIONS: Final = (
             SELECT json_group_array(json_array(task_name, status, counted)) FROM counter
             WHERE instance_id = id AND counted IS NOT NULL
         ),
-        'exposed', (
+        'shown', (
             SELECT json_group_array(json_array(task_name, status, shown)) FROM counter
             WHERE instance_id = id AND shown IS NOT NULL
         ),

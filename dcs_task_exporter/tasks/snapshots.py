@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
     Series,
     label_of,
     names_had,
     series_of,
 )
-from dcs_task_exporter.tasks.models import Instance, Listing, Outcome, Progress, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.statuses import Outcome
 
 RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
 """The name of a resize, and the one it had in 2021."""
 
 SHOWN_TASKS: Final = 20
-"""How many of the latest tasks a snapshot keeps to be looked at."""
+"""Most tasks of a snapshot, for the status page: the latest."""
 
 Key = TypeVar("Key", str, tuple[str, str])
 
@@ -30,10 +31,11 @@ Key = TypeVar("Key", str, tuple[str, str])
 class TaskMetrics:
     """The metrics of one instance's tasks, ready to be exposed.
 
-    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, that is
-    after the cap; but for `finished`, only those that the instance has had. `listed` is how many
-    tasks the look-back window has, `failed` the latest that failed of each name, in it or not. The
-    `token` belongs to this very object, and identifies it without keeping it alive.
+    Times are Unix seconds. Keys are (task_name, status) or task_name as label values, within the
+    cap, of the tasks that the instance has had; `finished` has the known series too. `listed` is
+    the number of tasks in the look-back window; `failed` has the latest failed task of each name,
+    in the window or not. The `token` is unique to this object: it identifies the object without
+    keeping it alive.
     """
 
     finished: Mapping[Series, int]
@@ -90,21 +92,20 @@ def task_metrics(
     rules: CountingRules,
     progress: Mapping[str, Progress] | None = None,
 ) -> TaskMetrics:
-    """Return the metrics of an instance after `count` and `reveal`.
+    """Return the metrics of an instance after `count_new` and `reveal`.
 
     `progress` is that of active tasks, by their ids.
     """
     window = now - rules.lookback
     recent = sorted(
         (task for task in listing.tasks if task.created_at is None or task.created_at >= window),
-        key=_recency,
+        key=lambda task: (task.created_at or 0.0, task.id),  # without a start, never the latest
     )
     ended = [task for task in recent if rules.statuses.outcome(task.status).finished]
-    last = _latest(recent, lambda task: series_of(state, task))
-    dated = (task for task in ended if task.updated_at is not None)
-    last_ended = _latest(dated, lambda task: series_of(state, task))
+    last = {series_of(state, task): task for task in recent}
+    last_ended = {series_of(state, task): task for task in ended if task.updated_at is not None}
     active = Counter(label_of(state, task) for task in state.active.values())
-    latest = _latest(recent, lambda task: label_of(state, task))
+    latest = {label_of(state, task): task for task in recent}
     names = {**names_had(state), **dict.fromkeys(latest)}
     return TaskMetrics(
         finished=state.shown,
@@ -140,7 +141,7 @@ def task_metrics(
 def least_progress(
     state: InstanceState, progress: Mapping[str, Progress]
 ) -> Mapping[str, Progress]:
-    """Return the progress of each name's slowest task: the one that is waited for longest."""
+    """Return the progress of the slowest task of each name."""
     known = [
         (label_of(state, task), progress[key])
         for key, task in state.active.items()
@@ -157,16 +158,6 @@ def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
             name = label_of(state, task)
             starts[name] = min(task.created_at, starts.get(name, task.created_at))
     return starts
-
-
-def _recency(task: Task) -> tuple[float, str]:
-    """Order tasks by start; one without a readable start never passes for the latest."""
-    return (0.0 if task.created_at is None else task.created_at, task.id)
-
-
-def _latest(tasks: Iterable[Task], key: Callable[[Task], Key]) -> dict[Key, Task]:
-    """Return the last task of each key; `tasks` are in the order of their recency."""
-    return {key(task): task for task in tasks}
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:

@@ -1,7 +1,7 @@
-r"""Text from outside: what it may look like before it reaches a label, a page or a log.
+r"""Text from outside, made fit for a label, a page or a log.
 
-Valid UTF-8, of a bounded length, and without characters that a terminal or a browser would obey:
-those are shown as Python writes them, ``\x1b`` or ``\u2028``.
+It becomes valid UTF-8 of a bounded length, without characters that a terminal or a browser would
+obey: those are shown as Python writes them, ``\x1b`` or ``\u2028``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_TEXT: Final = 1000
 """Most characters of one text in a log line or on a page."""
 
 CUT: Final = "..."
-"""How a text ends that was longer."""
+"""The end of a text that was cut."""
 
 _DIGEST_LENGTH: Final = 32
 _OBEYED: Final = (
@@ -24,7 +24,8 @@ _OBEYED: Final = (
     *((0x200B, 0x200B), (0x200E, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0xFEFF, 0xFEFF)),
     *((0xFFF0, 0xFFFB), (0xE0000, 0xE007F)),
 )
-"""Control characters, ends of lines and paragraphs, and what is invisible or turns text around."""
+"""Control characters, ends of lines and paragraphs, invisible ones, and those that turn text
+around."""
 
 _HALF_PAIRS: Final = range(0xD800, 0xE000)
 
@@ -33,30 +34,29 @@ _ESCAPES: Final = dict.fromkeys(_HALF_PAIRS, "?") | {
     for first, last in _OBEYED
     for code in range(first, last + 1)
 }
-"""What stands for each character that may not be shown as it is."""
+"""The text that is shown in place of each such character."""
 
 
 def shown(text: str, limit: int = MAX_TEXT) -> str:
-    """Return `text` as it may be shown, in at most `limit` characters."""
+    """Return `text` made fit to show, in at most `limit` characters."""
     if len(text) <= limit and text.isprintable():
         return text
-    # What is escaped gets longer, never shorter: what is beyond the limit need not be looked at.
+    # Escapes make a text longer, never shorter: the part beyond the limit is not needed.
     cut = text[: limit + 1].translate(_ESCAPES)
     return cut if len(cut) <= limit else cut[: limit - len(CUT)] + CUT
 
 
 def label(text: str) -> str:
-    """Return `text` as the value of a label may be."""
+    """Return `text` made fit for the value of a label."""
     return shown(text, MAX_LABEL)
 
 
 def identifier(text: str) -> str:
-    """Return an id as it may be shown; two ids that differ still differ.
+    """Return an id made fit to show; two ids that differ still differ.
 
-    Where it has to be changed, it ends with a digest of the whole.
+    An id that has to be changed ends with a digest of the whole.
     """
-    told = label(text)
-    if told == text:
+    if label(text) == text:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
     return f"{shown(text, MAX_LABEL - len(digest) - 1)}-{digest}"

@@ -1,9 +1,9 @@
 """Taking secrets out of text, in every spelling in which they are known to come back.
 
-A server, a proxy or a library may percent-encode what we sent, or escape it for JSON or HTML. None
-of these touches letters and digits: the longest run of them says quickly whether to look closer.
-Nothing that we send of a key or token is base64 of it, so that spelling is not looked for; of a
-proxy's password it is, together with the user, and that is a secret of its own.
+A server, a proxy or a library may percent-encode a secret, or escape it for JSON or HTML. None of
+these changes letters and digits: a text without the longest run of them does not hold the secret.
+Keys and tokens are never sent as base64, so that spelling is not searched for. A proxy's password
+is, together with the user: the pair is a secret of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 REDACTED: Final = "[redacted]"
 
 SHORTEST_SECRET: Final = 4
-"""Characters below which a text is no secret: it would be found in every other word."""
+"""Shortest secret in characters: a shorter one would be found in every other word."""
 
 _RUN: Final = re.compile("[0-9A-Za-z]+")
 _HIDING_ESCAPE: Final = re.compile(rb"\\u00")
@@ -28,15 +28,17 @@ _HIDING_ESCAPE: Final = re.compile(rb"\\u00")
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Takes some secrets out of text, bodies and decoded JSON; shows none of them itself."""
+    """Takes some secrets out of text and decoded JSON; its `repr` shows none of them."""
 
     secrets: tuple[tuple[str, str], ...] = field(repr=False)
 
     @classmethod
     def of(cls, secrets: Iterable[str]) -> Redactor:
-        """Return what takes out these secrets, the longest first: one may hold another."""
+        """Return the redactor of these secrets, the longest first: one may hold another."""
         known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        return cls(tuple((secret, _longest_run(secret)) for secret in sorted(known, key=_order)))
+        ordered = sorted(known, key=lambda secret: (-len(secret), secret))
+        runs = (max(_RUN.findall(secret), key=len, default="") for secret in ordered)
+        return cls(tuple(zip(ordered, runs, strict=True)))
 
     def text(self, text: str) -> str:
         """Return `text` without the secrets."""
@@ -46,7 +48,7 @@ class Redactor:
         return text
 
     def may_be_in(self, body: bytes) -> bool:
-        """Whether decoded JSON of these bytes could hold a secret: quick, and never wrongly no."""
+        """Return quickly whether the JSON in `body` may hold a secret; False is never wrong."""
         if b"\x00" in body:  # in UTF-16 or UTF-32 nothing is found; UTF-8 has no such byte
             return True
         found = any(run.encode() in body for _, run in self.secrets)
@@ -61,12 +63,12 @@ class Redactor:
         if data is None or isinstance(data, bool):
             return data
         text = str(data)
-        told = self.text(text)
-        return data if told == text else told
+        redacted = self.text(text)
+        return data if redacted == text else redacted
 
 
 def proxy_secrets(url: str) -> tuple[str, ...]:
-    """Return what is secret in a proxy's URL: the password, and how the proxy is told it."""
+    """Return the secrets in a proxy's URL: the password, and the pair that is sent to it."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -78,24 +80,13 @@ def proxy_secrets(url: str) -> tuple[str, ...]:
     return (parts.password, password, pair)
 
 
-def _order(secret: str) -> tuple[int, str]:
-    return -len(secret), secret
-
-
-def _longest_run(secret: str) -> str:
-    return max(_RUN.findall(secret), key=len, default="")
-
-
 def _spellings(secret: str) -> re.Pattern[str]:
-    return re.compile("".join(char if char.isalnum() else _any_of(char) for char in secret))
-
-
-def _any_of(char: str) -> str:
-    return f"(?:{'|'.join(_ways(char))})"
+    ways = (char if char.isalnum() else f"(?:{'|'.join(_ways(char))})" for char in secret)
+    return re.compile("".join(ways))
 
 
 def _ways(char: str) -> Iterator[str]:
-    """Yield patterns of how one character that is no letter or digit may be spelt."""
+    """Yield patterns of the spellings of one character that is no letter or digit."""
     code = f"(?i:{ord(char):02x})"
     yield rf"\\*{re.escape(char)}"
     yield f"%(?:25)*{code}"

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dcs_task_exporter.metrics.collector import label_name
+from dcs_task_exporter.metrics.collector import facts, label_name
 from dcs_task_exporter.metrics.exposition import (
     INSTANCES,
     PARTS,
@@ -31,6 +31,7 @@ from dcs_task_exporter.metrics.exposition import (
     scrape_budget,
 )
 from dcs_task_exporter.refresh.fleet import Fleet
+from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
 from dcs_task_exporter.web.delivery import DeliveredResponse
 from dcs_task_exporter.web.renderings import Renderings
@@ -44,12 +45,6 @@ from dcs_task_exporter.web.settings import (
 from dcs_task_exporter.web.status_page import ExporterStatus, StatusPage
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
-
-RENDERING_OF_ONE: Final = 0.001
-"""Seconds that the first rendering of one instance takes; later ones are measured."""
-
-PAGE_THREADS: Final = 1
-"""Status pages that are rendered at once."""
 
 COMMON_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -71,6 +66,7 @@ class Sources:
     """Where the web app gets its answers; `render` is called in threads, the others are quick."""
 
     fleet: Fleet
+    refresher: Refresher
     render: Callable[[ScrapeRequest], Exposition]
     observe_scrape: Callable[[float], None]
     status: Callable[[], ExporterStatus]
@@ -102,11 +98,12 @@ class _Site:
     def __init__(self, sources: Sources, settings: WebSettings, timer: Callable[[], float]) -> None:
         self._sources = sources
         self._fleet = sources.fleet
+        self._refresher = sources.refresher
         self._settings = settings
         self._timer = timer
         self._renderings = Renderings(sources.render, timer)
         self._page = StatusPage(settings)
-        self._page_pool = ThreadPoolExecutor(PAGE_THREADS, "web-page")
+        self._page_pool = ThreadPoolExecutor(1, "web-page")
 
     async def metrics(self, request: Request) -> Response:
         """Refresh the due instances while the scraper waits, and render all metrics."""
@@ -117,9 +114,7 @@ class _Site:
         start = self._timer()
         try:
             if INSTANCES in parts:
-                reserved = self._renderings.time_to_hand_over
-                if reserved is None:
-                    reserved = RENDERING_OF_ONE * len(self._fleet.snapshots())
+                reserved = self._renderings.time_to_hand_over(len(self._refresher.snapshots()))
                 await self._refresh(self._budget(request, reserved))
             return await self._exposition(request, parts)
         finally:
@@ -131,10 +126,10 @@ class _Site:
         if not target:
             return _text(f"Which instance? {PROBE_PATH}?target=<id or name>\n", 400)
         deadline = self._timer() + self._budget(request)
-        found = self._fleet.find(target)
+        found = self._refresher.find(target)
         if not found:  # it may be new
             await self._discover(deadline - self._timer())
-            found = self._fleet.find(target)
+            found = self._refresher.find(target)
         if len(found) != 1:
             return _text(_not_one(target, found), 400)
         await self._refresh(max(0.0, deadline - self._timer()), found[0].id)
@@ -149,7 +144,7 @@ class _Site:
         if not await self._discover(self._budget(request), project):
             # On an error Prometheus keeps the targets that it has; an empty list drops them.
             return _text("The instances are not known yet\n", 503)
-        instances = [snapshot.instance for snapshot in self._fleet.snapshots()]
+        instances = [snapshot.instance for snapshot in self._refresher.snapshots()]
         chosen = [_target(item) for item in instances if project in (None, item.project)]
         return JSONResponse(chosen, headers=COMMON_HEADERS)
 
@@ -166,8 +161,13 @@ class _Site:
     async def status(self, _request: Request) -> Response:
         """Render the status page from memory, without a refresh."""
         nonce = secrets.token_urlsafe(16)
-        render = partial(self._render_page, nonce)
-        page = await asyncio.get_running_loop().run_in_executor(self._page_pool, render)
+        page = await asyncio.get_running_loop().run_in_executor(
+            self._page_pool,
+            self._page.render,
+            self._refresher.snapshots(),
+            self._sources.status(),
+            nonce,
+        )
         headers = {**COMMON_HEADERS, "Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)}
         return Response(page, headers=headers, media_type="text/html")
 
@@ -219,14 +219,10 @@ class _Site:
             logger.exception("the metrics cannot be rendered")
             return _text("Metrics cannot be rendered: see the log of the exporter\n", 500)
         headers = {**COMMON_HEADERS, **answer.headers}
-        counters = answer.counters
-        if counters is None or request.method != "GET":
+        if not answer.counted or request.method != "GET":
             return Response(answer.body, headers=headers)
-        delivered = partial(self._fleet.delivered, counters.snapshots, counters.number)
+        delivered = partial(self._refresher.delivered, answer.counted, answer.number)
         return DeliveredResponse(answer.body, headers, delivered)
-
-    def _render_page(self, nonce: str) -> str:
-        return self._page.render(self._fleet.snapshots(), self._sources.status(), nonce)
 
 
 def _not_one(target: str, found: Sequence[Instance]) -> str:
@@ -247,12 +243,7 @@ def _target(instance: Instance) -> Mapping[str, object]:
         "instance_id": instance.id,
         "instance_name": instance.name,
         "project": instance.project,
-        "project_id": instance.project_id,
-        "region": instance.region,
-        "engine": instance.engine,
-        "engine_version": instance.engine_version,
-        "spec_code": instance.spec_code,
-        "instance_status": instance.status,
+        **facts(instance),
         **{f"tag_{label_name(key)}": value for key, value in instance.tags.items()},
     }
     labels = {f"__meta_dcs_{key}": value for key, value in known.items() if value}

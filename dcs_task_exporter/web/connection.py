@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.sslproto import SSLProtocol
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ TLS_BUFFER: Final = 16 * 1024
 
 
 class ServerConfig(uvicorn.Config):
-    """uvicorn's settings, and what the connections of one server share."""
+    """uvicorn's settings, and the objects that the connections of one server share."""
 
     def __init__(self, app: ASGIApp, limits: ConnectionLimits, tls: SSLContext | None) -> None:
         super().__init__(
@@ -71,12 +72,8 @@ class Connection(H11Protocol):
         self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
         self._request_limit = TimeLimit(config.limits.request)
         self._answer_limit = TimeLimit(config.limits.answer)
-        self._made = False
-
-    @property
-    def is_made(self) -> bool:
+        self.is_made = False
         """Whether the client can send requests: under TLS, after the handshake."""
-        return self._made
 
     def accepted(self, transport: asyncio.Transport) -> None:
         """Wait for the first request; the longest waiting connection makes room if it must.
@@ -95,7 +92,7 @@ class Connection(H11Protocol):
         else:
             self._wire.encrypt(transport)
         super().connection_made(self._wire)
-        self._made = True
+        self.is_made = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -115,11 +112,9 @@ class Connection(H11Protocol):
         self._follow()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, and for the client to read this answer."""
+        """Wait for the next request."""
         self._wire.answered()  # first: the base may begin to answer a request that waits already
         super().on_response_complete()
-        if self._wire.unsent:
-            self._limit_answer()
         half_a_request = bool(self.conn.trailing_data[0])
         self._follow(between=not half_a_request)
 
@@ -138,7 +133,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Give the client a limited time to read."""
         super().pause_writing()
-        self._limit_answer()
+        self._answer_limit.start(self.loop, self.cut)
 
     def resume_writing(self) -> None:
         """Send more; end the time limit when the client has read everything, as far as we know."""
@@ -162,11 +157,9 @@ class Connection(H11Protocol):
 
         A request that is cancelled when the server stops leaves no traceback in the log.
         """
-        extensions = {**(scope.get("extensions") or {}), EXTENSION: {"call": self._wire.expect}}
-        try:
+        extensions = {EXTENSION: self._wire.expect}
+        with suppress(asyncio.CancelledError):
             await self.config.loaded_app({**scope, "extensions": extensions}, receive, send)
-        except asyncio.CancelledError:
-            return
 
     def _follow(self, *, between: bool = False) -> None:
         """Adapt the time limit and the place in the line to the state of the connection."""
@@ -177,13 +170,6 @@ class Connection(H11Protocol):
             self.config.line.join(self.cut)
             if not between:
                 self._request_limit.start(self.loop, self.cut)
-
-    def _limit_answer(self) -> None:
-        self._answer_limit.start(self.loop, self._cut_unread)
-
-    def _cut_unread(self) -> None:
-        if self._wire.unsent:
-            self.cut()
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
@@ -200,7 +186,7 @@ class TlsDoor(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        assert config.tls is not None  # noqa: S101 - tells mypy
+        assert config.tls is not None  # noqa: S101 - for mypy
         self.connection = Connection(config, server_state, app_state, _loop)
         self._tls = _Tls(self.connection, config.tls)
 
@@ -212,7 +198,7 @@ class TlsDoor(asyncio.Protocol):
 
 
 class _Tls(SSLProtocol):
-    """asyncio's TLS with a smaller buffer; its connection learns what asyncio's keeps to itself.
+    """asyncio's TLS with a smaller buffer; it passes on events that asyncio's keeps to itself.
 
     Some versions of Python pass on some of these events: the connection may learn of one twice.
     """
@@ -220,8 +206,8 @@ class _Tls(SSLProtocol):
     max_size = TLS_BUFFER
 
     def __init__(self, connection: Connection, context: SSLContext) -> None:
-        nobody_waits: Any = None
-        super().__init__(connection.loop, connection, context, nobody_waits, server_side=True)
+        waiter: Any = None
+        super().__init__(connection.loop, connection, context, waiter, server_side=True)
         self._connection = connection
 
     def connection_lost(self, exc: Exception | None) -> None:  # type: ignore[override] # as the base's base

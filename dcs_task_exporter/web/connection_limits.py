@@ -73,7 +73,7 @@ class WaitingLine:
 
 
 class TimeLimit:
-    """A limit of `seconds` for one thing at a time."""
+    """A limit of `seconds` for one thing at a time; stop it before it begins again."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -82,14 +82,10 @@ class TimeLimit:
     def start(self, loop: asyncio.AbstractEventLoop, expired: Callback) -> None:
         """Call `expired` when the time is over; a limit that runs already goes on as it is."""
         if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._expire, expired)
+            self._timer = loop.call_later(self._seconds, expired)
 
     def stop(self) -> None:
         """Let it not expire."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _expire(self, expired: Callback) -> None:
-        self._timer = None
-        expired()

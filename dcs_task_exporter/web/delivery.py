@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -33,26 +32,9 @@ class DeliveredResponse(Response):
         self._delivered = delivered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; on a server without the extension, the end of sending counts as delivery."""
-        extension = (scope.get("extensions") or {}).get(EXTENSION)
-        gone = extension is None and await _is_gone(scope, receive)
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
-        if extension is not None:
-            extension["call"](self._delivered)
-        await send({"type": "http.response.body", "body": self.body})
-        if extension is None and not gone:
-            self._delivered()
-
-
-async def _is_gone(scope: Scope, receive: Receive) -> bool:
-    request = Request(scope, receive)
-    try:
-        await request.body()
-    except ClientDisconnect:
-        return True
-    return await request.is_disconnected()
+        """Send it, through a server with the extension: ours."""
+        scope["extensions"][EXTENSION](self._delivered)
+        await super().__call__(scope, receive, send)
 
 
 class Piece:
@@ -109,9 +91,8 @@ class Wire(asyncio.Transport):
     @property
     def _below(self) -> int:
         lowest = self._lowest.get_write_buffer_size()
-        # A TLS that is closing, or whose connection broke, may have been taken apart already;
-        # nothing more of it will leave once the lowest transport is empty.
-        if self._upper is self._lowest or self._upper.is_closing() or self._broken:
+        # A TLS whose connection broke may have been taken apart; nothing more of it will leave.
+        if self._upper is self._lowest or self._broken:
             return lowest
         return lowest + self._upper.get_write_buffer_size()
 
@@ -129,7 +110,8 @@ class Wire(asyncio.Transport):
         if self._expected is not None:
             self._answered.append(self._expected)
             self._expected = None
-        self._check()
+        if self._is_free():
+            self._call_back()
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send what the kernel takes, and hold the rest until it takes more."""
@@ -154,7 +136,8 @@ class Wire(asyncio.Transport):
         if self._closing and not self._waiting:
             # Not from within a transport, which closes by itself what was closed meanwhile.
             asyncio.get_running_loop().call_soon(self._close_upper)
-        self._check()
+        if self._is_free():
+            self._call_back()
 
     def close(self) -> None:
         """Close the connection when all is sent."""
@@ -204,11 +187,8 @@ class Wire(asyncio.Transport):
             self._upper.close()
 
     def _is_free(self) -> bool:
+        """Whether the kernel took all that it was handed; while it has not, the rest is held."""
         return not self._broken and not self._below
-
-    def _check(self) -> None:
-        if not self._held and self._is_free():
-            self._call_back()
 
     def _call_back(self) -> None:
         answered, self._answered = self._answered, []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from types import MappingProxyType
 from typing import Final
 
 from dcs_task_exporter.errors import ExporterError
@@ -15,14 +15,6 @@ BACKLOG: Final = 128
 """Connections that the system accepts ahead of the server; they add to its own limit."""
 
 MAX_PORT: Final = 65535
-
-REASONS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        errno.EADDRINUSE: "address in use",
-        errno.EACCES: "permission denied",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-    }
-)
 
 Address = tuple[str, int]
 """A host and a port; the host "" stands for all addresses of this machine."""
@@ -75,7 +67,12 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return _bind(host, port) if host else _bind_everywhere(port)
     except OSError as error:
-        raise ListenError(_explain(host, port, error)) from error
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # The error's own text repeats the address.
+        known = not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno or 0) if known else "no such host"
+        message = f"cannot listen on {where}: {reason}; choose another with --web.listen-address"
+        raise ListenError(message) from error
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -95,10 +92,3 @@ def _bind_everywhere(port: int) -> socket.socket:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
     return socket.create_server(("", port), backlog=BACKLOG)
-
-
-def _explain(host: str, port: int, error: OSError) -> str:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    known = "no such host" if isinstance(error, socket.gaierror) else REASONS.get(error.errno or 0)
-    reason = known or error.strerror or str(error)
-    return f"cannot listen on {where}: {reason}; choose another with --web.listen-address"

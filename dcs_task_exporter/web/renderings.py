@@ -8,15 +8,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from dcs_task_exporter.metrics.exposition import (
-    INSTANCES,
-    Exposition,
-    ScrapeRequest,
-    time_to_hand_over,
-)
+from dcs_task_exporter.metrics.exposition import INSTANCES, Exposition, ScrapeRequest
+
+RENDERING_OF_ONE: Final = 0.001
+"""Seconds that the first rendering of one instance takes; later ones are measured."""
 
 THREADS: Final = 2
 """Scrapes that are rendered at once."""
+
+RENDER_MARGIN: Final = 2.0
+"""How many times as long as before rendering may take, when there is more to show."""
+
+READ_SPEED: Final = 50e6
+"""Bytes a second, decompressed, that a scraper reads at least: 500,000 series are 70 MB."""
 
 MEMORY_OF_SLOWNESS: Final = 0.9
 """The share of an earlier, slower time to hand over that each whole scrape leaves."""
@@ -33,15 +37,14 @@ class Renderings:
     ) -> None:
         self._render = render
         self._timer = timer
-        self._time_to_hand_over: float | None = None
+        self._time_to_hand_over = 0.0
         self._pool = ThreadPoolExecutor(THREADS, "web-metrics")
         self._lock = threading.Lock()
         self._not_begun: dict[ScrapeRequest, Future[Exposition]] = {}
 
-    @property
-    def time_to_hand_over(self) -> float | None:
-        """Seconds from the refresh to the end of the scraper's reading; None before any scrape."""
-        return self._time_to_hand_over
+    def time_to_hand_over(self, instances: int) -> float:
+        """Return the expected seconds from the refresh to the end of the scraper's reading."""
+        return self._time_to_hand_over or RENDERING_OF_ONE * instances
 
     async def render(self, request: ScrapeRequest) -> Exposition:
         """Render a scrape, or share a rendering that has not begun yet: it shows as much."""
@@ -53,9 +56,8 @@ class Renderings:
                 self._not_begun[request] = rendering
         made = await asyncio.wrap_future(rendering)  # cancelled only when the server stops
         if INSTANCES in request.parts and not request.names and request.target is None:
-            latest = time_to_hand_over(self._timer() - start, made.size)
-            before = self._time_to_hand_over or 0.0
-            self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * before)
+            latest = RENDER_MARGIN * (self._timer() - start) + made.size / READ_SPEED
+            self._time_to_hand_over = max(latest, MEMORY_OF_SLOWNESS * self._time_to_hand_over)
         return made
 
     def _begin(self, request: ScrapeRequest) -> Exposition:

@@ -1,4 +1,4 @@
-"""The paths that are served, and what the command line and the configuration say about them."""
+"""The paths that are served, and the settings of the web app."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from dcs_task_exporter import __version__
 from dcs_task_exporter.config.model import Config
-from dcs_task_exporter.tasks.models import StatusTable
+from dcs_task_exporter.tasks.statuses import StatusTable
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"

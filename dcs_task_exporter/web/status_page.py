@@ -10,8 +10,9 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Outcome, StatusTable, Task
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.text.display import shown
 from dcs_task_exporter.web.settings import HEALTHY_PATH, READY_PATH, WebSettings
 
@@ -71,14 +72,16 @@ class InstanceView:
     def of(cls, snapshot: Snapshot, statuses: StatusTable) -> InstanceView:
         """Derive the view of a snapshot."""
         metrics = snapshot.metrics
+        tried = snapshot.failure is not None or snapshot.attempted_at
+        kind = "up" if snapshot.up else "failing" if tried else "waiting"
         if metrics is None:
-            return cls(snapshot, _kind(snapshot), None, None)
+            return cls(snapshot, kind, None, None)
         failed = sum(
             number
             for (_name, status), number in metrics.recent.items()
             if statuses.outcome(status) is Outcome.FAILURE
         )
-        return cls(snapshot, _kind(snapshot), failed, sum(metrics.active.values()))
+        return cls(snapshot, kind, failed, sum(metrics.active.values()))
 
     @property
     def order(self) -> tuple[bool, bool, bool, str]:
@@ -140,12 +143,6 @@ class Overview:
         parts += [f"{self.waiting} not read yet"] if self.waiting else []
         parts += [_plural(self.problems, "problem")] if self.problems else []
         return ", ".join(parts)
-
-
-def _kind(snapshot: Snapshot) -> str:
-    if snapshot.up:
-        return "up"
-    return "failing" if snapshot.failure is not None or snapshot.attempted_at else "waiting"
 
 
 def _environment() -> Environment:

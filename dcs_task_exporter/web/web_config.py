@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -20,28 +19,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from dcs_task_exporter.config.loader import parse, read_text
 from dcs_task_exporter.errors import ConfigError, Problem
 
-VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = MappingProxyType(
-    {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-)
+VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
+    "TLS12": ssl.TLSVersion.TLSv1_2,
+    "TLS13": ssl.TLSVersion.TLSv1_3,
+}
 
-CLIENT_CHECKS: Final[Mapping[str, ssl.VerifyMode]] = MappingProxyType(
-    {
-        "NoClientCert": ssl.CERT_NONE,
-        "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
-        "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
-    }
-)
+CLIENT_CHECKS: Final[Mapping[str, ssl.VerifyMode]] = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
 
-CIPHERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
-        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
-        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
-        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
-        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
-        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-    }
-)
+CIPHERS: Final[Mapping[str, str]] = {
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+}
 """OpenSSL's names of the TLS 1.2 cipher suites, by the IANA names that the file uses."""
 
 logger = logging.getLogger(__name__)
@@ -177,12 +173,10 @@ class WebConfigFile:
 
     def server_context(self) -> ssl.SSLContext | None:
         """Return the TLS context of the server, whose handshakes use the newest certificate."""
-        if self._context is None:
-            return None
-        outer = self._load_context(self._config)
-        if outer is not None:
-            outer.sni_callback = self._use_newest
-        return outer
+        context = self._load_context(self._config)
+        if context is not None:
+            context.sni_callback = self._use_newest
+        return context
 
     def _use_newest(
         self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
@@ -220,14 +214,10 @@ class WebConfigFile:
         return tls_context(tls, self._path) if tls else None
 
     def _signature(self, config: WebConfig) -> tuple[object, ...]:
-        return tuple(_stat(path) for path in (self._path, *self._named_files(config)))
-
-    def _named_files(self, config: WebConfig) -> Iterator[Path]:
         tls = config.tls_server_config
-        if tls is not None:
-            for path in (tls.cert_file, tls.key_file, tls.client_ca_file):
-                if path is not None:
-                    yield self._path.parent / path
+        named = (tls.cert_file, tls.key_file, tls.client_ca_file) if tls else ()
+        paths = [self._path, *(self._path.parent / path for path in named if path)]
+        return tuple(map(_stat, paths))
 
 
 def _cross_check(data: object) -> list[Problem]:
@@ -236,13 +226,11 @@ def _cross_check(data: object) -> list[Problem]:
         return []
     asked = tls.get("client_auth_type", "NoClientCert") != "NoClientCert"
     has_ca = tls.get("client_ca_file") is not None
-    if asked and not has_ca:
-        message = "is missing: client_auth_type needs it"
-        return [Problem("tls_server_config.client_ca_file", message)]
-    if has_ca and not asked:
-        message = "checks no client: set client_auth_type, or remove it"
-        return [Problem("tls_server_config.client_ca_file", message)]
-    return []
+    if asked == has_ca:
+        return []
+    unused = "checks no client: set client_auth_type, or remove it"
+    message = "is missing: client_auth_type needs it" if asked else unused
+    return [Problem("tls_server_config.client_ca_file", message)]
 
 
 def _stat(path: Path) -> object:

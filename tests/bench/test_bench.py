@@ -20,9 +20,9 @@ THREADS = 4
 
 def changes(made: Exporter) -> int:
     """Refresh, and return how many instances have other metrics than before."""
-    before = [snapshot.metrics for snapshot in made.snapshots()]
+    before = [snapshot.metrics for snapshot in made.refresher.snapshots()]
     sweep_of(made)()
-    after = made.snapshots()
+    after = made.refresher.snapshots()
     assert all(snapshot.up and snapshot.metrics for snapshot in after)
     return sum(snapshot.metrics is not known for snapshot, known in zip(after, before, strict=True))
 
@@ -31,7 +31,7 @@ def finished(made: Exporter) -> int:
     """Return how many tasks the counters show."""
     return sum(
         number
-        for snapshot in made.snapshots()
+        for snapshot in made.refresher.snapshots()
         if snapshot.metrics
         for number in snapshot.metrics.finished.values()
     )
@@ -74,9 +74,8 @@ def test_finishing() -> None:
 
 
 def seen_scrape(made: Exporter) -> None:
-    counters = made.renderer.exposition(ScrapeRequest()).counters
-    assert counters is not None
-    made.fleet.delivered(counters.snapshots, counters.number)
+    shown = made.renderer.exposition(ScrapeRequest())
+    made.refresher.delivered(shown.counted, shown.number)
 
 
 def test_nothing_finishes_elsewhere() -> None:
@@ -96,7 +95,7 @@ def test_hang_up() -> None:
             assert measured(cloud, sweep_of(made)).connections == 0
             cloud.hang_up()
             assert measured(cloud, sweep_of(made)).connections == THREADS
-            assert all(snapshot.up for snapshot in made.snapshots())
+            assert all(snapshot.up for snapshot in made.refresher.snapshots())
         cloud.hang_up()
 
 

@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.cloud.parsing import parse_details, parse_page, parse_task
 from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
 from dcs_task_exporter.simulator import Quirks
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
-from dcs_task_exporter.tasks.models import Task, TaskDetails, TaskPage
-from dcs_task_exporter.text.json_values import parse_time
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import Task
 from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
+from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -119,9 +122,9 @@ def test_page_cap_is_visible() -> None:
     with world(1) as here, here.exporter(page_size=5, max_pages=2) as exporter:
         for age in range(20):
             here.cloud.start_task("i0", "EXTEND", created_at=here.clock.wall - age)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
-        assert [snapshot.truncated for snapshot in exporter.snapshots()] == [True]
+        assert [snapshot.truncated for snapshot in exporter.refresher.snapshots()] == [True]
 
 
 def test_small_listing_costs_one_request_once_the_count_is_known() -> None:
@@ -129,8 +132,7 @@ def test_small_listing_costs_one_request_once_the_count_is_known() -> None:
     with world(1) as here, here.exporter() as exporter:
         here.cloud.start_task("i0", "EXTEND")
         client, start = exporter.clients["prod"], here.clock.wall - 10
-        for _ in range(4):
-            client.list_tasks("i0", start, here.clock.steady + 60)
+        client.list_tasks("i0", start, here.clock.steady + 60)
         before = here.cloud.count()
         client.list_tasks("i0", start, here.clock.steady + 60)
 
@@ -160,7 +162,7 @@ def test_no_retry(fault: str) -> None:
     """What asking again cannot mend is asked once."""
     with world(1) as here, here.exporter(retries=5) as exporter:
         here.cloud.faults.add(fault)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
         assert here.cloud.count() == 1
 
@@ -170,9 +172,9 @@ def test_project_id_is_looked_up() -> None:
     with world(2) as here:
         text = here.config_text().replace(f"    project_id: {PROJECT}\n", "")
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert [snapshot.up for snapshot in exporter.snapshots()] == [True, True]
+            assert [snapshot.up for snapshot in exporter.refresher.snapshots()] == [True, True]
         assert here.cloud.count("list_projects") == 1
 
 
@@ -205,9 +207,9 @@ def test_token_credentials() -> None:
         rest = tail[tail.index("    instances:") :]
         text = f"{head}    credentials: {{type: token, token: MIIatAYJKoZI}}\n{rest}"
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 @pytest.mark.parametrize(
@@ -221,9 +223,9 @@ def test_environment_credentials(names: tuple[str, str]) -> None:
         text = f"{head}    credentials: {{type: environment}}\n{rest}"
         environ = dict(zip(names, (ACCESS_KEY, SECRET_KEY), strict=True))
         with exporter_of(here, text, environ) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 def test_rotated_secret_file(tmp_path: Path) -> None:
@@ -233,12 +235,12 @@ def test_rotated_secret_file(tmp_path: Path) -> None:
     with world(1) as here:
         text = here.config_text().replace(f"secret_key: {SECRET_KEY}", f"secret_key_file: {file}")
         with exporter_of(here, text) as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
             file.write_text(f"{SECRET_KEY}\n")
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
-            assert exporter.snapshots()[0].up
+            assert exporter.refresher.snapshots()[0].up
 
 
 SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())
@@ -246,7 +248,7 @@ SEED = json.loads((TESTDATA / "seed_example.json").read_bytes())
 
 def test_every_detail_is_read() -> None:
     """All 26 fields of the details are read, as numbers or as text."""
-    details = TaskDetails.from_json(
+    details = parse_details(
         {**SEED["tasks"][0]["details"], "enable_public_ip": "true", "enable_ssl": True}
         | {"public_ip_id": "id", "public_ip_address": "192.0.2.1", "rename_commands": ["KEYS"]}
     )
@@ -254,26 +256,6 @@ def test_every_detail_is_read() -> None:
     names = TaskDetails.__dataclass_fields__
     assert len(names) == 26
     assert not [name for name in names if getattr(details, name) in (None, "", ())]
-
-
-@pytest.mark.parametrize("value", [None, "", "soon", [], {}, "2020-13-45T99:99:99Z", True])
-def test_odd_times(value: object) -> None:
-    """A time that cannot be read is none, and breaks nothing."""
-    assert parse_time(value) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("2020-06-17T08:18:06.597Z", 1592381886.597),
-        ("2020-06-17T08:18:06Z", 1592381886.0),
-        ("2020-06-17T16:18:06+08:00", 1592381886.0),
-        ("1592381886597", 1592381886.597),
-    ],
-)
-def test_times(value: str, expected: float) -> None:
-    """Times are read with any fraction, any offset, or as milliseconds."""
-    assert parse_time(value) == expected
 
 
 def test_what_a_total_is_in_one_listing_it_need_not_be_in_another() -> None:
@@ -311,7 +293,7 @@ def test_any_json_is_a_page_or_a_clear_error() -> None:
         }
         body = {"tasks": [row, chance.choice(leaves)][: chance.randint(0, 2)]}
         try:
-            page = TaskPage.from_json(body, Task.from_json)
+            page = parse_page(body, parse_task)
         except InvalidResponseError:
             continue
         else:

@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.cloud.admission import REFUSAL_PAUSE, Admission, Result, Ticket, Verdict
 from dcs_task_exporter.cloud.credentials import AccessKey
-from dcs_task_exporter.cloud.gate import (
-    REFUSAL_PAUSE,
-    Admission,
-    Gate,
-    Outcome,
-    Passage,
-    Place,
-    Verdict,
-)
+from dcs_task_exporter.cloud.gate import Gate, Passage
 from dcs_task_exporter.errors import (
     ApiError,
     ApiTimeoutError,
@@ -46,7 +39,7 @@ class Project:
 
     now: float = 0.0
     admission: Admission = field(default_factory=Admission)
-    flying: list[Place] = field(default_factory=list)
+    flying: list[Ticket] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -56,28 +49,28 @@ class Project:
     def wish(self, subject: str) -> str:
         """Let a request go if it may; return what became of it."""
         try:
-            place = self.admission.enter(subject, self.now)
+            ticket = self.admission.enter(subject, self.now)
         except ApiError as error:
             return error.reason
-        if place is None:
+        if ticket is None:
             assert self.flying, "told to wait, with nobody who could wake it"
             return "waits"
-        assert self.admission.start(place)
-        self.flying.append(place)
+        assert self.admission.start(ticket)
+        self.flying.append(ticket)
         self.sent.append(subject)
         return "sent"
 
-    def answer(self, outcome: Outcome, subject: str | None = None) -> Verdict:
+    def answer(self, result: Result, subject: str | None = None) -> Verdict:
         """Let the answer for `subject` arrive, or that to the oldest request."""
-        index = 0 if subject is None else [place.subject for place in self.flying].index(subject)
-        verdict = self.admission.leave(self.flying.pop(index), outcome, self.now)
+        index = 0 if subject is None else [ticket.subject for ticket in self.flying].index(subject)
+        verdict = self.admission.leave(self.flying.pop(index), result, self.now)
         self.verdicts.append(verdict)
         return verdict
 
-    def ask(self, subject: str, outcome: Outcome) -> Verdict:
+    def ask(self, subject: str, result: Result) -> Verdict:
         """Send one request and answer it."""
         assert self.wish(subject) == "sent"
-        return self.answer(outcome)
+        return self.answer(result)
 
     def proven(self) -> Project:
         """Let the key be accepted once."""
@@ -90,7 +83,7 @@ def test_a_new_key_is_tried_by_two() -> None:
     project = Project()
 
     assert [project.wish(name) for name in "abc"] == ["sent", "sent", "waits"]
-    project.answer("unsaid")
+    project.answer("unknown")
     assert [project.wish(name) for name in "cd"] == ["sent", "waits"]
     project.answer("accepted")
     assert [project.wish(name) for name in "defg"] == ["sent"] * 4
@@ -146,26 +139,26 @@ def test_what_was_admitted_does_not_leave_after_a_refusal() -> None:
     """A request that waits for its turn in the budget when a refusal comes must enter again."""
     project = Project().proven()
     project.wish("a")
-    place = project.admission.enter("b", project.now)
-    assert place is not None
+    ticket = project.admission.enter("b", project.now)
+    assert ticket is not None
     project.answer(REFUSED)
 
-    assert not project.admission.start(place)
-    project.admission.leave(place, "unsaid", project.now)
+    assert not project.admission.start(ticket)
+    project.admission.leave(ticket, "unknown", project.now)
     assert project.wish("b") == "sent"
 
 
-@pytest.mark.parametrize("outcome", ["unsaid", "accepted"])
-def test_a_decision_is_not_hung_up(outcome: Outcome) -> None:
+@pytest.mark.parametrize("result", ["unknown", "accepted"])
+def test_a_decision_is_not_hung_up(result: Result) -> None:
     """When the one that is asked brings no answer, the next one is asked."""
     project = Project().proven()
     project.ask("a", REFUSED)
-    project.ask("b", "unsaid")
-    project.ask("c", outcome)
+    project.ask("b", "unknown")
+    project.ask("c", result)
 
     assert [project.wish(name) for name in "de"] == [
         "sent",
-        "sent" if outcome == "accepted" else "waits",
+        "sent" if result == "accepted" else "waits",
     ]
 
 
@@ -259,7 +252,7 @@ def test_throttled_alone() -> None:
         began = project.now
         while project.wish("a") == "throttled":
             project.now += 1
-        project.answer("unsaid")
+        project.answer("unknown")
         pauses.append(project.now - began)
 
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
@@ -311,10 +304,10 @@ class World:
 
     choices: Iterator[int]
     project: Project
-    waiting: list[Place] = field(default_factory=list)
+    waiting: list[Ticket] = field(default_factory=list)
     since_refusal: int = 0
     undecided: bool = False
-    deciding: list[Place] = field(default_factory=list)
+    deciding: list[Ticket] = field(default_factory=list)
     bad: int = 0
 
     def choose(self, number: int) -> int:
@@ -334,36 +327,36 @@ class World:
     def enter(self, subject: str) -> None:
         project = self.project
         try:
-            place = project.admission.enter(subject, project.now)
+            ticket = project.admission.enter(subject, project.now)
         except (RefusedEarlierError, ThrottledEarlierError):
             return
-        if place is None:
+        if ticket is None:
             assert project.flying or self.waiting, "told to wait, with nobody who could wake it"
             return
-        self.waiting.append(place)
+        self.waiting.append(ticket)
 
-    def start(self, place: Place, refuses: Callable[[str], bool]) -> None:
+    def start(self, ticket: Ticket, refuses: Callable[[str], bool]) -> None:
         project = self.project
-        if not project.admission.start(place):
-            project.admission.leave(place, "unsaid", project.now)
+        if not project.admission.start(ticket):
+            project.admission.leave(ticket, "unknown", project.now)
             return
         if self.undecided:
             assert not project.flying, "sent after a refusal, with others under way"
-            self.deciding.append(place)
-        project.flying.append(place)
-        project.sent.append(place.subject)
+            self.deciding.append(ticket)
+        project.flying.append(ticket)
+        project.sent.append(ticket.subject)
         self.since_refusal += 1
-        self.bad += refuses(place.subject)
+        self.bad += refuses(ticket.subject)
 
-    def arrive(self, place: Place, refuses: Callable[[str], bool]) -> None:
+    def arrive(self, ticket: Ticket, refuses: Callable[[str], bool]) -> None:
         project = self.project
-        outcome: Outcome = REFUSED if refuses(place.subject) else "accepted"
+        result: Result = REFUSED if refuses(ticket.subject) else "accepted"
         if self.choose(8) == 0:
-            outcome = "unsaid"
-        project.admission.leave(place, outcome, project.now)
-        if outcome is REFUSED and not self.undecided:
+            result = "unknown"
+        project.admission.leave(ticket, result, project.now)
+        if result is REFUSED and not self.undecided:
             self.undecided, self.since_refusal = True, 0
-        elif outcome == "accepted" and place in self.deciding:
+        elif result == "accepted" and ticket in self.deciding:
             self.undecided = False
 
 
@@ -452,7 +445,7 @@ class Threads:
         self.now = 0.0
         self.gate = Gate(lambda: self.now, self.verdicts.append)
         self.ends: dict[str, list[Exception | None]] = {}
-        self.outcomes: dict[str, BaseException | str] = {}
+        self.results: dict[str, BaseException | str] = {}
         self.changed = threading.Condition()
         self.sent: list[str] = []
 
@@ -471,9 +464,9 @@ class Threads:
                 return
 
     def waiter(self, subject: str, patience: float = 30) -> Callable[[], object]:
-        """Ask in a thread that has to wait; return what gives its outcome."""
+        """Ask in a thread that has to wait; return what gives its result."""
         waits = threading.Event()
-        outcome: list[object] = []
+        result: list[object] = []
         condition = self.gate._changed  # noqa: SLF001 - to see that it waits
         wait = condition.wait
 
@@ -484,20 +477,20 @@ class Threads:
         def run() -> None:
             try:
                 self.ask(subject, None, patience)
-                outcome.append("sent")
+                result.append("sent")
             except Exception as error:  # noqa: BLE001 - whatever it is
-                outcome.append(error)
+                result.append(error)
 
         condition.wait = waiting  # type: ignore[method-assign]
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         assert waits.wait(10)
 
-        def result() -> object:
+        def joined() -> object:
             thread.join(10)
-            return outcome[0]
+            return result[0]
 
-        return result
+        return joined
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""The request budget: evenly spaced slots, shared by all threads of a project."""
+"""The rate limit: evenly spaced slots, shared by all threads of a project."""
 
 from __future__ import annotations
 
 import pytest
 
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.errors import BudgetExhaustedError, StoppedError
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.errors import NoSlotError, StoppedError
 from tests.support.clouds import SettableClock
 
 
@@ -22,8 +22,8 @@ class Sleeper:
         self.clock.advance(seconds)
         return self.stopping
 
-    def budget(self, rate: float) -> RequestBudget:
-        return RequestBudget(rate, monotonic=lambda: self.clock.steady, wait=self.wait)
+    def limit(self, rate: float) -> RateLimit:
+        return RateLimit(rate, self.clock.clock, self.wait)
 
     @property
     def later(self) -> float:
@@ -34,10 +34,10 @@ class Sleeper:
 def test_even_pace() -> None:
     """A hundred requests at 10 a second take 9.9 seconds, never more than 10 in any second."""
     sleeper = Sleeper()
-    budget = sleeper.budget(10)
+    limit = sleeper.limit(10)
     taken = []
     for _ in range(100):
-        budget.take(sleeper.later)
+        limit.take(sleeper.later)
         taken.append(sleeper.clock.steady)
 
     assert taken[-1] - taken[0] == pytest.approx(9.9)
@@ -47,10 +47,10 @@ def test_even_pace() -> None:
 def test_idle_time_is_not_saved_up() -> None:
     """After an idle minute there is no burst."""
     sleeper = Sleeper()
-    budget = sleeper.budget(10)
-    budget.take(sleeper.later)
+    limit = sleeper.limit(10)
+    limit.take(sleeper.later)
     sleeper.clock.advance(60)
-    waits = [budget.take(sleeper.later) for _ in range(3)]
+    waits = [limit.take(sleeper.later) for _ in range(3)]
 
     assert waits == pytest.approx([0, 0.1, 0.1])
 
@@ -58,22 +58,22 @@ def test_idle_time_is_not_saved_up() -> None:
 def test_pause() -> None:
     """A pause that the cloud asked for holds every request."""
     sleeper = Sleeper()
-    budget = sleeper.budget(10)
-    budget.pause(30)
+    limit = sleeper.limit(10)
+    limit.pause(30)
 
-    assert budget.take(sleeper.later) == pytest.approx(30)
+    assert limit.take(sleeper.later) == pytest.approx(30)
 
 
 def test_no_slot_in_time() -> None:
     """A request that would have to wait beyond its deadline is refused at once, and takes none."""
     sleeper = Sleeper()
-    budget = sleeper.budget(10)
-    budget.pause(30)
-    with pytest.raises(BudgetExhaustedError, match="no slot for another 30 s"):
-        budget.take(sleeper.clock.steady + 5)
+    limit = sleeper.limit(10)
+    limit.pause(30)
+    with pytest.raises(NoSlotError, match="no slot for another 30 s"):
+        limit.take(sleeper.clock.steady + 5)
 
     assert sleeper.slept == []
-    assert budget.take(sleeper.later) == pytest.approx(30)
+    assert limit.take(sleeper.later) == pytest.approx(30)
 
 
 class Interrupted(Sleeper):
@@ -81,7 +81,7 @@ class Interrupted(Sleeper):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shared = self.budget(1)
+        self.shared = self.limit(1)
 
     def wait(self, seconds: float) -> bool:
         if not self.slept:
@@ -102,7 +102,7 @@ def test_no_request_leaves_late() -> None:
     sleeper = Interrupted()
     sleeper.shared.take(sleeper.later)
 
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(NoSlotError):
         sleeper.shared.take(sleeper.clock.steady + 5)
 
 
@@ -110,11 +110,11 @@ def test_stop() -> None:
     """A wait ends when the exporter stops."""
     sleeper = Sleeper()
     sleeper.stopping = True
-    budget = sleeper.budget(10)
-    budget.take(sleeper.later)
+    limit = sleeper.limit(10)
+    limit.take(sleeper.later)
 
     with pytest.raises(StoppedError):
-        budget.take(sleeper.later)
+        limit.take(sleeper.later)
 
 
 class Crowd(Sleeper):
@@ -124,7 +124,7 @@ class Crowd(Sleeper):
         super().__init__()
         self.size = size
         self.left: list[float] = []
-        self.shared = self.budget(10)
+        self.shared = self.limit(10)
 
     def wait(self, seconds: float) -> bool:
         if self.size > 0:

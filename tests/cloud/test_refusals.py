@@ -17,13 +17,13 @@ PAUSE = 310
 
 def ups(exporter: Exporter) -> dict[str, bool]:
     """Return which instances were read."""
-    return {snapshot.instance.id: snapshot.up for snapshot in exporter.snapshots()}
+    return {snapshot.instance.id: snapshot.up for snapshot in exporter.refresher.snapshots()}
 
 
 def refresh(here: World, exporter: Exporter, after: float = 15) -> dict[str, bool]:
     """Let time pass, read what is due, and return what was read."""
     here.clock.advance(after)
-    exporter.refresh_and_wait(20)
+    exporter.fleet.refresh_and_wait(20)
     return ups(exporter)
 
 
@@ -51,7 +51,7 @@ def test_one_refused_instance_costs_itself(fault: str) -> None:
         refresh(here, exporter)
         here.cloud.faults.add(fault, instance_id="i3")
         found = [refresh(here, exporter) for _ in range(5)]
-        failure = exporter.snapshots()[3].failure
+        failure = exporter.refresher.snapshots()[3].failure
 
     assert all(up == (key != "i3") for each in found for key, up in each.items())
     assert failure is not None
@@ -91,7 +91,7 @@ def test_a_named_window_is_everyones(fault: str) -> None:
     with world(10) as here, here.exporter(concurrency=1) as exporter:
         here.cloud.faults.add(fault, instance_id="i0")
         here.clock.advance(15)
-        exporter.refresh_and_wait(0.5)
+        exporter.fleet.refresh_and_wait(0.5)
 
         assert here.cloud.count() == 1
 

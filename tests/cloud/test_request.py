@@ -14,25 +14,28 @@ from typing import Any
 
 import pytest
 
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import transport
+from dcs_task_exporter.cloud.calls import Call
 from dcs_task_exporter.cloud.credentials import AccessKey, EnvironmentKey
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Surroundings
+from dcs_task_exporter.cloud.parsing import parse_page, parse_task
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import read_json
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.config.secrets import read_secret
 from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
-    BudgetExhaustedError,
     CredentialsError,
     InvalidResponseError,
+    NoSlotError,
     RefusedEarlierError,
     ThrottledError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.simulator.faults import FAULTS, Reply, gateway_error
-from dcs_task_exporter.tasks.models import Task, TaskPage
+from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.text.redaction import Redactor
 from tests.support.clouds import (
     ACCESS_KEY,
@@ -138,7 +141,7 @@ def asked(here: World, body: bytes, headers: Mapping[str, str]) -> tuple[str, li
             peak = tracemalloc.get_traced_memory()[1] / 1e6
         finally:
             tracemalloc.stop()
-        (snapshot,) = exporter.snapshots()
+        (snapshot,) = exporter.refresher.snapshots()
     assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0
     assert snapshot.failure is not None
     limits = [int(request.query["limit"]) for request in here.cloud.requests]
@@ -207,10 +210,10 @@ def test_rows_that_nobody_asked_for() -> None:
 
     def parse(row: object) -> Task:
         parsed.append(row)
-        return Task.from_json(row)
+        return parse_task(row)
 
     with pytest.raises(InvalidResponseError, match="has 1001 rows, more than were asked for"):
-        TaskPage.from_json({"tasks": [{"id": "a"}] * 1001}, parse)
+        parse_page({"tasks": [{"id": "a"}] * 1001}, parse)
 
     assert parsed == []
 
@@ -262,12 +265,12 @@ def test_a_pause_without_end_is_none() -> None:
         headers = {"Retry-After": "9" * 30}
         reply = gateway_error(429, "APIGW.0308", "The throttling threshold was reached", **headers)
         answer_with(here, reply)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
         here.cloud.faults.clear()
         here.clock.advance(MAX_THROTTLE_PAUSE + 1)
-        exporter.refresh_and_wait(10)
+        exporter.fleet.refresh_and_wait(10)
 
-        assert exporter.snapshots()[0].up
+        assert exporter.refresher.snapshots()[0].up
 
 
 def test_a_failed_look_up_stands_for_all() -> None:
@@ -276,13 +279,13 @@ def test_a_failed_look_up_stands_for_all() -> None:
         line = next(line for line in here.config_text().splitlines() if "project_id" in line)
         with exporter_of(here, here.config_text().replace(f"{line}\n", "")) as exporter:
             here.cloud.faults.add("unavailable")
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
 
             assert here.cloud.count("list_projects") == 1
             here.cloud.faults.clear()
             here.clock.advance(15)
-            exporter.refresh_and_wait(10)
-            assert all(snapshot.up for snapshot in exporter.snapshots())
+            exporter.fleet.refresh_and_wait(10)
+            assert all(snapshot.up for snapshot in exporter.refresher.snapshots())
 
 
 @pytest.mark.parametrize("content", ["abc\ndef", "abc def", "pässword", "abc\x00"])
@@ -312,11 +315,11 @@ class Calls:
     meanwhile: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        budget = RequestBudget(10, monotonic=lambda: self.now, wait=self.wait)
-        around = Surroundings(lambda: NOW, lambda: self.now, self.wait, lambda: 0.5)
+        clock = Clock(lambda: NOW, lambda: self.now)
+        limit, retries = RateLimit(10, clock, self.wait), Retries(1, self.wait, lambda: 0.5)
         observer = ApiTelemetry()
         observer.prepare("prod", ["list_tasks"])
-        self.caller = ApiCaller("prod", 1, self, self, budget, observer, around)  # type: ignore[arg-type]
+        self.caller = ApiCaller("prod", self, self, limit, observer, retries, clock)  # type: ignore[arg-type]
 
     def current(self) -> AccessKey:
         return self.key
@@ -337,9 +340,9 @@ class Calls:
         return False
 
     def ask(self, subject: str, *, patience: float = 60) -> object:
-        return self.caller.get(
-            "list_tasks", subject, {}, self.now + patience, lambda data: data, subject=subject
-        )
+        deadline = self.now + patience
+        call = Call("list_tasks", subject, deadline, lambda data: data, subject=subject)
+        return self.caller.get(call).value
 
 
 REFUSED = Answer(401, {}, b'{"error_code": "APIGW.0301", "error_msg": "no"}')
@@ -375,7 +378,7 @@ def test_a_new_key_is_taken_after_a_pause() -> None:
 
 
 def test_what_waits_for_its_turn_is_stopped_by_a_refusal() -> None:
-    """A request that waits for the budget is not sent when the key is refused meanwhile."""
+    """A request that waits for the rate limit is not sent when the key is refused meanwhile."""
     calls = Calls(script={"b": [REFUSED], "c": [REFUSED]})
     calls.ask("a")
 
@@ -423,7 +426,7 @@ def test_a_named_time_holds_all() -> None:
     calls = Calls(script={"a": [named]})
     with pytest.raises(ThrottledError):
         calls.ask("a", patience=10)
-    with pytest.raises(BudgetExhaustedError):
+    with pytest.raises(NoSlotError):
         calls.ask("b", patience=10)
     calls.ask("b")
 
@@ -437,9 +440,9 @@ def test_every_fault_is_survived() -> None:
         for name in quick:
             here.cloud.faults.add(name)
             here.clock.advance(400)
-            exporter.refresh_and_wait(10)
-            assert not exporter.snapshots()[0].up, name
+            exporter.fleet.refresh_and_wait(10)
+            assert not exporter.refresher.snapshots()[0].up, name
             here.cloud.faults.clear()
             here.clock.advance(400)
-            exporter.refresh_and_wait(10)
-            assert exporter.snapshots()[0].up, name
+            exporter.fleet.refresh_and_wait(10)
+            assert exporter.refresher.snapshots()[0].up, name

@@ -15,7 +15,8 @@ import trustme
 from requests.auth import AuthBase
 
 from dcs_task_exporter.cloud.auth import TokenAuth
-from dcs_task_exporter.cloud.transport import TlsSettings, Transport
+from dcs_task_exporter.cloud.tls import TlsSettings
+from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.errors import ApiConnectionError
 from dcs_task_exporter.exporter import Exporter, Options

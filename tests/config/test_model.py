@@ -204,6 +204,16 @@ def test_no_secret_in_an_error(secret: str, key: str, where: str) -> None:
     assert secret not in shown
 
 
+YAML_SIGNS = ["'", '"', "&", "*", "!", "!!", "%", "|", ">", "{", "}", "[", "]", ",", ": ", "- "]
+
+
+# No name of a key: outside the sections with secrets, an unknown key is shown.
+@given(st.lists(st.sampled_from(["hunter2+", *YAML_SIGNS, "? ", "#", "\\", "\n", "\t", " "])))
+def test_no_secret_in_an_error_of_yaml(pieces: list[str]) -> None:
+    """Whatever is wrong with the YAML around a secret, the error does not show it."""
+    assert "hunter2" not in "".join(mistakes("".join(pieces)))
+
+
 def test_repr_hides_secrets() -> None:
     """The repr of a configuration shows no secret."""
     text = GOOD.replace("AK", "my-access-key").replace("SK", "my-secret-key")

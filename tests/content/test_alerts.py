@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import pytest
 import yaml
 
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, STATUS_WORDS, Outcome
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES
+from dcs_task_exporter.tasks.statuses import STATUS_WORDS, Outcome
 from tests.support import promql
+from tests.support.promtool import accepts
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import running
 
@@ -43,7 +44,7 @@ def described() -> Mapping[str, set[str]]:
     "command",
     [
         ["check", "rules", "dcs-tasks-alerts.yml"],
-        ["test", "rules", "tests/dcs-tasks-alerts.test.yml"],
+        pytest.param(["test", "rules", "tests/dcs-tasks-alerts.test.yml"], marks=pytest.mark.long),
         ["check", "config", "prometheus.example.yml"],
         ["check", "config", "prometheus-probe.example.yml"],
     ],
@@ -51,14 +52,11 @@ def described() -> Mapping[str, set[str]]:
 )
 def test_promtool(promtool: Path, command: list[str]) -> None:
     """Promtool finds nothing in the rules, their unit tests pass, the examples are valid."""
-    done = subprocess.run(  # noqa: S603 - a test's own
-        [str(promtool), *command], cwd=FOLDER, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    accepts(promtool, *command, folder=FOLDER)
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_two_replicas_raise_each_alert_once(promtool: Path, tmp_path: Path) -> None:
     """With a second exporter that shows the same series, every unit test ends as with one.
 
@@ -79,20 +77,16 @@ def test_two_replicas_raise_each_alert_once(promtool: Path, tmp_path: Path) -> N
             for row in shared
         ]
     (tmp_path / "twins.yml").write_text(yaml.safe_dump(file))
-    command = [str(promtool), "test", "rules", "twins.yml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
 
     assert twins > 50
-    assert done.returncode == 0, done.stdout + done.stderr
+    accepts(promtool, "test", "rules", "twins.yml", folder=tmp_path)
 
 
 @pytest.mark.real
 def test_amtool(alertmanager: Path) -> None:
     """Amtool accepts the example of Alertmanager's configuration."""
-    command = [str(alertmanager.parent / "amtool"), "check-config", "alertmanager.example.yml"]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)  # noqa: S603
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    tool = alertmanager.parent / "amtool"
+    accepts(tool, "check-config", "alertmanager.example.yml", folder=FOLDER)
 
 
 def test_the_rules_are_the_written_ones() -> None:

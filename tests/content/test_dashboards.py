@@ -17,7 +17,7 @@ import yaml
 
 from dcs_task_exporter.simulator import SimulatedCloud
 from dcs_task_exporter.simulator.listing import timestamp
-from dcs_task_exporter.tasks.models import STATUS_WORDS, Outcome
+from dcs_task_exporter.tasks.statuses import STATUS_WORDS, Outcome
 from tests.support import promql
 from tests.support.real_exporter import CONFIGURED, cloud_of_two, exporting
 from tests.support.real_parts import ROOT

@@ -17,7 +17,7 @@ def found() -> dict[str, float | None]:
     with world(clock=SettableClock(wall=NINE_O_CLOCK)) as here:
         here.cloud.serve_body("i0", SEED)
         with here.exporter() as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
             text = generate_latest(exporter.registry).decode()
     assert 'summary="capacity 0.125 -> 0.25 GB' in text
     parsed = samples(text)
@@ -57,7 +57,7 @@ def test_window() -> None:
     with world(clock=SettableClock(wall=NINE_O_CLOCK + 8 * DAY)) as here:
         here.cloud.serve_body("i0", SEED)
         with here.exporter() as exporter:
-            exporter.refresh_and_wait(10)
+            exporter.fleet.refresh_and_wait(10)
             found = samples(generate_latest(exporter.registry).decode())
 
     assert value(found, "dcs_instance_tasks_listed") == 0

@@ -238,7 +238,7 @@ def test_a_busy_port(place: Place) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"dcs-task-exporter: cannot listen on 127.0.0.1:{port}: address in use; "
+        f"dcs-task-exporter: cannot listen on 127.0.0.1:{port}: Address already in use; "
         "choose another with --web.listen-address\n"
     )
     assert list(place.folder.iterdir()) == []

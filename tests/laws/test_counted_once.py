@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -24,11 +25,15 @@ from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.state.file import Journal, StateFile
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import DAY, NOW
-from tests.support.refresh_settings import refresh_settings
+from tests.support.fast_folder import fast_folder
+from tests.support.refresh_settings import collector
+
+pytestmark = pytest.mark.long
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])
@@ -104,7 +109,7 @@ class Cloud:
         return Listing(tuple(self.listed), start, answered_at=self.time if self.dated else None)
 
 
-class DyingJournal:
+class DyingJournal(Journal):
     """The state file of a process that is killed right before, or right after, it commits."""
 
     def __init__(self, file: StateFile) -> None:
@@ -173,7 +178,8 @@ class InstanceLife(RuleBasedStateMachine):
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
             [Target(Instance("i0", self.name, "prod"), self.cloud)],
-            refresh_settings(self.lookback),
+            collector(),
+            CountingRules(self.lookback),
             clock,
             journal=self.journal,
             timekeeper=Timekeeper(clock, file.latest_refresh()),
@@ -342,11 +348,6 @@ class InstanceLife(RuleBasedStateMachine):
         finally:
             self.end_life(killed=True)
             self.folder.cleanup()
-
-
-def fast_folder() -> str | None:
-    """Return a folder in memory, where the system has one: 100,000 commits wait for no disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a test's own
 
 
 TestInstanceLife = InstanceLife.TestCase

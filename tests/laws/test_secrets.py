@@ -25,7 +25,8 @@ from dcs_task_exporter.errors import ApiError, ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, set_up_logging
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from dcs_task_exporter.tasks.models import StatusTable, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.statuses import StatusTable
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import PROJECT, SettableClock
 
@@ -275,9 +276,9 @@ class Outlets:
         exporter = self.exporter
         yield "metrics", exporter.renderer.exposition(ScrapeRequest()).body.decode()
         statuses = StatusTable()
-        yield "tasks", tasks_table(exporter.snapshots(), statuses)
-        yield "tasks --json", tasks_json(exporter.snapshots(), statuses)
-        yield "snapshots", repr(exporter.snapshots()) + repr(exporter.problems())
+        yield "tasks", tasks_table(exporter.refresher.snapshots(), statuses)
+        yield "tasks --json", tasks_json(exporter.refresher.snapshots(), statuses)
+        yield "snapshots", repr(exporter.refresher.snapshots()) + repr(exporter.problems())
 
     def errors(self) -> Iterator[tuple[str, str]]:
         """Ask the client itself, and yield what it raises."""

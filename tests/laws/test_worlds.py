@@ -1,8 +1,8 @@
 """Simulated worlds: what Prometheus sees is what happened, whatever the cloud and the clocks do.
 
 One seed is one world. `make years` plays as many as wanted; a seed that breaks a law is replayed
-with ``WORLD=<seed> WORLD_STEPS=<number> pytest tests/test_worlds.py``, which prints the few steps
-that are enough.
+with ``WORLD=<seed> WORLD_STEPS=<number> pytest tests/laws/test_worlds.py``, which prints the few
+steps that are enough.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ import pytest
 
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Listing, Task
 from tests.support.clouds import DAY, NOW, Samples, scrape, world
+from tests.support.counting import count
 
 RULES = CountingRules(7 * DAY)
 RESIZE = {"old_capacity": "0.125", "new_capacity": "0.25"}

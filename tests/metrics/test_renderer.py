@@ -16,9 +16,11 @@ from prometheus_client.core import Metric
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest, choose_format
 from dcs_task_exporter.metrics.renderer import Renderer
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
+from tests.support.counting import count
 
 NOW = 1_750_000_000.0
 RULES = CountingRules(7 * 86_400.0)

@@ -18,7 +18,7 @@ from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_pager import FOLDER, Alertmanager, Pager, alerting, hurried, paging
 from tests.support.real_prometheus import Prometheus, running_config
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 DOCUMENT = (FOLDER.parent / "docs" / "high-availability.md").read_text()
 FLEET = 300

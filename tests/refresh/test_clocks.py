@@ -19,7 +19,7 @@ from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from tests.support.clouds import (
     ACCESS_KEY,
@@ -33,7 +33,7 @@ from tests.support.clouds import (
     world,
 )
 from tests.support.kept_journal import KeptJournal
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, collector
 
 HOUR = 3600.0
 FAILED = {"task_name": "EXTEND", "status": "FAILED"}
@@ -332,7 +332,8 @@ def test_a_clock_behind_brings_nothing_back() -> None:
         journal = KeptJournal(state)
         refresher = Refresher(
             [Target(Instance("i0", "n0", "prod"), cloud)],
-            refresh_settings(),
+            collector(),
+            RULES,
             Clock(lambda: cloud.time + ahead[0], lambda: cloud.time),
             journal=journal,
         )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.refresh.delivered import DeliveredValues
-from dcs_task_exporter.tasks.counting import Series
+from dcs_task_exporter.tasks.instance_state import Series
 
 ANSWERS = st.lists(
     st.dictionaries(
@@ -45,7 +45,7 @@ def test_an_earlier_answer_brings_no_series_back() -> None:
     delivered.add({("EXTEND", "FAILED"): 3}, 1, 1.0)
 
     assert delivered.values == {}
-    assert delivered.series(1.0) == ()
+    assert delivered.series(1.0) == set()
 
 
 @given(answers=ANSWERS)
@@ -81,4 +81,4 @@ def test_an_instance_that_left_has_no_series() -> None:
     delivered.add({("EXTEND", "FAILED"): 3}, 1, None)
 
     assert delivered.values == {("EXTEND", "FAILED"): 3}
-    assert delivered.series(9.0) == ()
+    assert delivered.series(9.0) == set()

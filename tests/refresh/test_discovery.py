@@ -36,7 +36,7 @@ def discovering(
 
 
 def watched(exporter: Exporter) -> set[str]:
-    return {snapshot.instance.id for snapshot in exporter.snapshots()}
+    return {snapshot.instance.id for snapshot in exporter.refresher.snapshots()}
 
 
 def search_again(here: World, exporter: Exporter) -> Samples:

@@ -12,24 +12,16 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import (
-    CountingRules,
-    InstanceState,
-    count,
-    is_settled,
-    reveal,
-    series_of,
-)
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
+from tests.support.counting import count
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, WEEK, collector
 
 NOW = 1_750_000_000.0
-WEEK = 7 * 86_400.0
-RULES = CountingRules(WEEK)
 
 TASKS = st.lists(
     st.builds(
@@ -49,7 +41,7 @@ def instance(
     name: str, journal: Journal | None = None, clock: Clock | None = None
 ) -> WatchedInstance:
     target = Target(Instance(name, name, "prod"), Source())
-    return WatchedInstance(target, refresh_settings(), clock or Clock(), journal or NoJournal())
+    return WatchedInstance(target, collector(), RULES, clock or Clock(), journal or Journal())
 
 
 def watched(state: InstanceState, listing: Listing, now: float, doubt: str = "") -> WatchedInstance:
@@ -88,7 +80,7 @@ def test_settled(tasks: Sequence[Task]) -> None:
     state = reveal(count(state, Listing(tuple(tasks), NOW - WEEK), NOW, RULES), ())
 
     waits = any(state.shown[series] != number for series, number in state.counts.items())
-    assert is_settled(state) == (not state.active and not waits)
+    assert has_pending(state) == bool(state.active or waits)
 
 
 def test_a_new_task_takes_the_long_way() -> None:

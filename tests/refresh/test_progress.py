@@ -9,16 +9,16 @@ import pytest
 from prometheus_client import generate_latest
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
 from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.tasks.counting import InstanceState
-from dcs_task_exporter.tasks.models import Instance, Progress, StatusTable, Task
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import Instance, Progress, Task
+from dcs_task_exporter.tasks.statuses import StatusTable
 from tests.support.clouds import samples, scrape, value, world
 from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, collector
 
 
 def test_progress_is_shown() -> None:
@@ -79,7 +79,7 @@ def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
         here.cloud.faults.add("silence", operation="task_progress")
         for instance in ("i0", "i1", "i2"):
             here.cloud.start_task(instance, "EXTEND", enable_show=True)
-        reading = threading.Thread(target=exporter.refresh_and_wait, args=(30,))
+        reading = threading.Thread(target=exporter.fleet.refresh_and_wait, args=(30,))
         reading.start()
         assert here.cloud.wait_for(lambda: here.cloud.count("task_progress") == 2)
         found = samples(generate_latest(exporter.registry).decode())
@@ -117,14 +117,14 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         ended.release()
 
     clock = Clock(monotonic=lambda: steady)
-    reader = ProgressReader(StatusTable(), clock, threads=1)
+    reader = ProgressReader("prod", StatusTable(), clock, threads=1)
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)
     journal = KeptJournal(InstanceState(active={"t": task}))
     for name in ("i0", "i1"):
         target = Target(Instance(name, name, "prod"), Slow())
-        watched = WatchedInstance(target, refresh_settings(), clock, journal)
+        watched = WatchedInstance(target, collector(), RULES, clock, journal)
         reader.read(watched, partial(end, name))
     both.set()
     for _ in range(2):
@@ -142,24 +142,3 @@ def test_a_question_that_comes_too_late_is_not_asked() -> None:
 def test_nothing_is_asked_after_the_end() -> None:
     """A read that ends after the exporter was stopped asks nothing more."""
     assert asked_after(1.0, stopped=True) == ([], ["i0", "i1"])
-
-
-@pytest.mark.parametrize(
-    ("body", "progress"),
-    [
-        ({"progress": 30, "remain_time": 100}, Progress(0.3, 100)),
-        ({"progress": "100", "remain_time": None}, Progress(1, None)),
-        ({"progress": 140, "remain_time": -1}, Progress(1, 0)),
-        ({"remain_time": 5}, Progress(None, 5)),
-    ],
-)
-def test_parsing(body: object, progress: Progress) -> None:
-    """Numbers may be text; what is out of range is cut to it."""
-    assert Progress.from_json(body) == progress
-
-
-@pytest.mark.parametrize("body", [{}, {"progress": "soon"}, [], None, {"error_code": "DCS.4802"}])
-def test_no_progress_in_it(body: object) -> None:
-    """A body without either number is an invalid answer."""
-    with pytest.raises(InvalidResponseError):
-        Progress.from_json(body)

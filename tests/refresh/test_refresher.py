@@ -14,11 +14,11 @@ from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
-from dcs_task_exporter.state.file import Journal, NoJournal
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from tests.support.held_source import NOW, PATIENCE, Source
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import RULES, collector
 
 
 class Scene:
@@ -38,7 +38,8 @@ class Scene:
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
             [Target(instance, self.source) for instance in known],
-            refresh_settings(concurrency=concurrency, **more),
+            collector(concurrency=concurrency, **more),
+            RULES,
             Clock(lambda: NOW + self.steady, lambda: self.steady),
             journal=journal,
             task_centers=task_centers,
@@ -206,7 +207,7 @@ def test_a_probe_overtakes(scene: Callable[..., Scene]) -> None:
     here = scene(5)
     here.source.permits = threading.Semaphore(0)
     everything = here.refresher.refresh()
-    probe = here.refresher.refresh({"i4"})
+    probe = here.refresher.refresh("i4")
     here.source.permits.release(2)
     probe.result(PATIENCE)
     early = list(here.source.read)
@@ -312,7 +313,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     assert len({id(snapshot.instance) for snapshot in before}) == 1
 
 
-class RenamingJournal(NoJournal):
+class RenamingJournal(Journal):
     """Saves nothing, but does something while a state is being saved."""
 
     def __init__(self) -> None:
@@ -380,11 +381,11 @@ def test_a_probe_while_the_centre_is_asked(scene: Callable[..., Scene]) -> None:
     here.source.permits = threading.Semaphore(0)
     here.steady += 15
     everything = here.refresher.refresh()
-    probe = here.refresher.refresh({"i0"})
+    probe = here.refresher.refresh("i0")
     here.source.wait_for_the_begin(3)
     answer.set()
-    here.refresher.refresh({"i1"}).result(PATIENCE)
-    joined = here.refresher.refresh({"i0"})
+    here.refresher.refresh("i1").result(PATIENCE)
+    joined = here.refresher.refresh("i0")
     is_early = joined.done()
     here.source.permits.release(10)
     for future in (everything, probe, joined):
@@ -400,7 +401,7 @@ def test_a_centre_that_answers_late(scene: Callable[..., Scene]) -> None:
     here.steady += 15
     asking = here.refresher.refresh()
     here.source.error = ApiTimeoutError("silence")
-    here.refresher.refresh({"i0"}).result(PATIENCE)
+    here.refresher.refresh("i0").result(PATIENCE)
     here.source.error = None
     here.source.permits = threading.Semaphore(0)
     here.steady += 16

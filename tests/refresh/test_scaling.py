@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from dcs_task_exporter.config.model import config_of_environment, parse_config
+from dcs_task_exporter.config.environment import config_of_environment
+from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.refresh.sharding import Shard
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, samples, value, world

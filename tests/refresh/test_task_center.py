@@ -21,11 +21,12 @@ from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.listing import timestamp
-from dcs_task_exporter.state.file import NoJournal
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
 from tests.support.clouds import PROJECT, Samples, World, scrape, value, world
 from tests.support.held_source import Source
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import collector
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
@@ -286,9 +287,9 @@ def test_a_change_during_a_read() -> None:
     steady = 1000.0
     source = Source()
     clock = Clock(lambda: steady, lambda: steady)
-    settings = refresh_settings(FULL_PASS)
+    rules = CountingRules(FULL_PASS)
     target = Target(Instance("i0", "n0", "prod"), source)
-    instance = WatchedInstance(target, settings, clock, NoJournal())
+    instance = WatchedInstance(target, collector(), rules, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
         nonlocal steady
@@ -296,7 +297,7 @@ def test_a_change_during_a_read() -> None:
         instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(settings, clock, Timekeeper(clock))
+    reader = InstanceReader(collector(), rules, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
     reader.read(instance)
     during = instance.reads.expects_change

@@ -27,9 +27,12 @@ from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count
-from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task, TaskDetails
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, scrape, value, world
+from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
 
 VERSION_1 = TESTDATA / "state" / "version-1.db"
@@ -940,7 +943,7 @@ KILLED = """
     from pathlib import Path
     from dcs_task_exporter.clock import Clock
     from dcs_task_exporter.state.file import StateFile
-    from dcs_task_exporter.tasks.counting import InstanceState
+    from dcs_task_exporter.tasks.instance_state import InstanceState
 
     file = StateFile(Path(sys.argv[1]), Clock())
     state = InstanceState(baseline_at=1.0, refreshed_at=time.time())

@@ -28,10 +28,9 @@ def play(here: World, exporter: Exporter) -> None:
         active.append(here.cloud.start_task("i0", "EXTEND"))
         if len(active) > 2:
             here.cloud.finish_task("i0", active.pop(0), "FAILED")
-        exporter.refresh_and_wait(60)
+        exporter.fleet.refresh_and_wait(60)
         made = exporter.renderer.exposition(ScrapeRequest(OPENMETRICS, "gzip"))
-        assert made.counters is not None
-        exporter.fleet.delivered(made.counters.snapshots, made.counters.number)
+        exporter.refresher.delivered(made.counted, made.number)
         # What the simulated cloud remembers is not ours.
         here.cloud.requests.clear()
         del here.cloud._tasks["i0"][:-80]  # noqa: SLF001 - likewise

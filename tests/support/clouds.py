@@ -127,10 +127,9 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
     """Refresh what is due after a scrape interval, and return all samples."""
     if clock is not None:
         clock.advance(15)
-    exporter.refresh_and_wait(timeout)
+    exporter.fleet.refresh_and_wait(timeout)
     made = exporter.renderer.exposition(ScrapeRequest())
-    assert made.counters is not None
-    exporter.fleet.delivered(made.counters.snapshots, made.counters.number)
+    exporter.refresher.delivered(made.counted, made.number)
     return samples(made.body.decode())
 
 

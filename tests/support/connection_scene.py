@@ -2,7 +2,7 @@
 
 The connection and asyncio's transports, plain and TLS, are the real ones. The kernel takes as many
 bytes as the test lets it, in any interleaving with what the client does. The truth is what that
-kernel took, in order, and when it told of a disconnect.
+kernel took, in order, and when it reported a disconnect.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Sent:
 
 @dataclass(frozen=True)
 class Gone:
-    """We were told that the client is gone, or sends no more."""
+    """The kernel reported that the client is gone, or sends no more."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """An answer was told to be delivered."""
+class Delivered:
+    """The callback of an answer was called."""
 
     number: int
 
@@ -56,7 +56,7 @@ class Tap(socket.socket):
 
     def __init__(self, end: socket.socket) -> None:
         super().__init__(end.family, end.type, fileno=end.detach())
-        self.happened: list[Sent | Gone | Told] = []
+        self.happened: list[Sent | Gone | Delivered] = []
         self.room: float = math.inf
         self.broken = False
         self.goodbye = False
@@ -198,7 +198,7 @@ class Scene:
         self.turn()
         protocol = accepting.result()[1]
         self.connection = protocol.connection if isinstance(protocol, TlsDoor) else protocol
-        # What comes with the handshake is read with it; from here on, the tap tells in order.
+        # What comes with the handshake is read with it; from here on, all events are in the tap.
         self.client.read(self._sent())
 
     def _sent(self) -> bytes:
@@ -221,8 +221,8 @@ class Scene:
         body = bytes(self._size) + end_of(number)
         answer = Response(body)
         if number in self.of_interest:
-            told = Told(number)
-            answer = DeliveredResponse(body, {}, lambda: self.tap.happened.append(told))
+            event = Delivered(number)
+            answer = DeliveredResponse(body, {}, lambda: self.tap.happened.append(event))
         await answer(scope, receive, send)
 
     @property
@@ -283,25 +283,25 @@ class Scene:
         return bool(self.answers) and end_of(len(self.answers) - 1) not in left
 
     def truth(self) -> tuple[set[int], set[int]]:
-        """Return which answers left whole before a disconnect was seen, and which were told.
+        """Return which answers left whole before a disconnect was seen, and which were delivered.
 
-        An answer that is told before it left whole, or twice, is an error at once.
+        A callback before the answer left whole, or a second one, is an error at once.
         """
         left: set[int] = set()
-        told: set[int] = set()
+        delivered: set[int] = set()
         gone, read = False, b""
         for position, item in enumerate(self.tap.happened):
-            if isinstance(item, Told):
-                assert item.number in left, "told too early"
-                assert item.number not in told, "told twice"
-                told.add(item.number)
+            if isinstance(item, Delivered):
+                assert item.number in left, "called back too early"
+                assert item.number not in delivered, "called back twice"
+                delivered.add(item.number)
             elif isinstance(item, Gone):
                 gone = True
             else:
                 read += self._understood(position, item.data)
                 if not gone:
                     left.update(n for n in self.of_interest if end_of(n) in read)
-        return left, told
+        return left, delivered
 
     def _understood(self, position: int, data: bytes) -> bytes:
         """Return the plain text of what left; TLS can read it only once."""

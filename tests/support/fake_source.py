@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, render
 from dcs_task_exporter.refresh.fleet import Fleet
+from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.web.app import Sources
@@ -24,7 +25,13 @@ class QuietSource:
     @property
     def sources(self) -> Sources:
         """All of it, as the web app takes it."""
-        return Sources(cast("Fleet", self), self.exposition, self.observe_scrape, self.status)
+        return Sources(
+            cast("Fleet", self),
+            cast("Refresher", self),
+            self.exposition,
+            self.observe_scrape,
+            self.status,
+        )
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Do nothing."""

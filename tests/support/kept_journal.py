@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.instance_state import InstanceState
 
 
-class KeptJournal:
+class KeptJournal(Journal):
     """A journal of one instance, in memory."""
 
     def __init__(self, state: InstanceState) -> None:

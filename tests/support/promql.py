@@ -36,7 +36,7 @@ def described() -> Mapping[str, set[str]]:
         for status in ("EXECUTING", "SUCCESS", "FAILED"):
             details = {"old_capacity": "1", "new_capacity": "2"}
             here.cloud.start_task("i0", "EXTEND", status, details=details)
-        exporter.refresh_and_wait(20)
+        exporter.fleet.refresh_and_wait(20)
         exporter.sources.observe_scrape(0.1)
         found: dict[str, set[str]] = {}
         for family in exporter.registry.collect():

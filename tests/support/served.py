@@ -22,7 +22,7 @@ def served(here: World, config: Config | None = None, **more: Any) -> Iterator[s
     exporter = Exporter(config, options)
     web = WebServer(exporter.app(), [("127.0.0.1", 0)])
     web.start()
-    exporter.start()
+    exporter.fleet.start()
     try:
         yield web.url
     finally:

@@ -21,8 +21,8 @@ from prometheus_client import CollectorRegistry
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
-from dcs_task_exporter.cloud.rate_limit import RequestBudget
-from dcs_task_exporter.cloud.request import ApiCaller, Surroundings
+from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
@@ -30,11 +30,12 @@ from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from dcs_task_exporter.state.file import StateFile
-from dcs_task_exporter.tasks.counting import InstanceState
+from dcs_task_exporter.state.file import Journal, StateFile
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
-from tests.support.refresh_settings import refresh_settings
+from tests.support.refresh_settings import collector
 from tests.support.world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 NOW = 1_750_000_000.0
@@ -198,7 +199,7 @@ class Key:
         return AccessKey("AK", "SK")
 
 
-class DyingFile:
+class DyingFile(Journal):
     """The state file of a process that can be killed right before, or right after, it commits."""
 
     def __init__(self, file: StateFile) -> None:
@@ -273,16 +274,16 @@ class World:
     def live(self) -> None:
         """Start a process."""
         semantics, chance = self.semantics, self.chance
-        around = Surroundings(self.now, lambda: self.steady, self.wait, lambda: 0.5)
+        clock = Clock(self.now, lambda: self.steady)
         self.telemetry = ApiTelemetry()
         caller = ApiCaller(
             "prod",
-            1,
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
             Key(),
-            RequestBudget(1000.0, monotonic=lambda: self.steady, wait=self.wait),
+            RateLimit(1000.0, clock, self.wait),
             self.telemetry,
-            around,
+            Retries(1, self.wait, lambda: 0.5),
+            clock,
         )
         settings = ClientSettings(
             "prod",
@@ -294,22 +295,21 @@ class World:
             max_pages=semantics.max_pages,
         )
         path = Path(self.folder.name) / "state.db"
-        clock = Clock(self.now, lambda: self.steady)
         file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
-        self.client = DcsClient(settings, caller, lambda: self.steady, timekeeper.latest)
+        self.client = DcsClient(settings, caller, clock, timekeeper.latest)
         self.refresher = Refresher(
             [
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
                 for instance in self.instances
             ],
-            refresh_settings(
-                semantics.lookback_days * DAY,
+            collector(
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
                 first_value_hold=HOLD if len(self.scrapers) > 1 else 0.0,
             ),
+            CountingRules(semantics.lookback_days * DAY),
             clock,
             journal=self.file,
             pool_of=lambda *_: SerialPool(chance),
@@ -511,8 +511,7 @@ class World:
         self.refresh_all()
         for scraper in self.scrapers:
             exposition = self.rendering.exposition(ScrapeRequest())
-            assert exposition.counters is not None
-            self.refresher.delivered(exposition.counters.snapshots, exposition.counters.number)
+            self.refresher.delivered(exposition.counted, exposition.number)
             text = exposition.body.decode()
             scraper.observe(parsed(text).counters())
             self.check(text)

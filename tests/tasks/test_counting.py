@@ -8,18 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.tasks.counting import (
-    OTHER,
-    CountingRules,
-    InstanceState,
-    count,
-    is_settled,
-    listing_start,
-    reveal,
-)
+from dcs_task_exporter.tasks.counting import CountingRules, listing_start
+from dcs_task_exporter.tasks.instance_state import OTHER, InstanceState, has_pending, reveal
 from dcs_task_exporter.tasks.models import Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.clouds import DAY, NOW
+from tests.support.counting import count
 
 RULES = CountingRules(lookback=7 * DAY)
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
@@ -340,7 +334,7 @@ def test_not_settled_while_an_id_is_unlisted() -> None:
     shown = reveal(counted_after(ABSENT), {})
     gone = reveal(counted_after(ABSENT, ABSENT), {})
 
-    assert (is_settled(shown), is_settled(gone)) == (False, True)
+    assert (has_pending(shown), has_pending(gone)) == (True, False)
 
 
 @pytest.mark.parametrize("odd", [253_370_764_800.0, NOW + 2 * DAY, -62_135_596_800.0])

@@ -1,4 +1,4 @@
-"""The routes: what a scraper, a probe and a wrong request get."""
+"""The routes: the answers to scrapes, probes and wrong requests."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def source() -> FakeSource:
 
 
 class Client:
-    """Asks one server; what is not compressed on purpose is not compressed."""
+    """Asks one server, for uncompressed answers unless a test says otherwise."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -158,7 +158,7 @@ def test_timeout_header_reaches_the_source(client: Client, source: FakeSource) -
 
 
 def test_time_for_the_answer_itself(source: FakeSource) -> None:
-    """What it takes to render and to read a large answer is kept, and a probe needs none of it."""
+    """Time to render and read a large answer is reserved for scrapes, and none for a probe."""
     now = 0.0
     source.size = 100_000_000
 
@@ -189,7 +189,7 @@ def test_small_scrapes_do_not_wear_the_memory_away(source: FakeSource) -> None:
 
 
 def test_renders_after_the_refresh(client: Client) -> None:
-    """A scrape shows what its own refresh brought."""
+    """A scrape shows the data of its own refresh."""
     assert "dcs_tasks_finished_total 1.0" in client.get("/metrics").text
 
 
@@ -244,7 +244,7 @@ def test_openmetrics_for_prometheus(client: Client) -> None:
     ],
 )
 def test_unanswerable_accept(client: Client, accept: str) -> None:
-    """What cannot be answered, or is wanted less, gets plain text, never an error."""
+    """A format that cannot be answered, or is wanted less, gets plain text, never an error."""
     answer = client.get("/metrics", headers={"Accept": accept})
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
@@ -278,7 +278,7 @@ def test_small_bodies_stay(client: Client) -> None:
 
 
 def test_varies(client: Client) -> None:
-    """A cache is told what the answer depends on."""
+    """The Vary header names the headers that the answer depends on."""
     assert client.get("/metrics").headers["Vary"] == "Accept, Accept-Encoding"
 
 

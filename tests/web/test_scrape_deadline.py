@@ -1,4 +1,4 @@
-"""Law 4: a scrape answers in time, through HTTP, whatever the cloud does."""
+"""Law 4: a scrape is answered in time, through HTTP, even while the cloud is silent."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class FakeSource(QuietSource):
         self.asked = threading.Semaphore(0)
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
-        """Hang for ever when told so, whatever the timeout is."""
+        """Hang forever if a test says so, past any timeout."""
         self.asked.release()
         del timeout, target
         if self.hang:
@@ -113,7 +113,7 @@ def test_head_has_no_body(serve: Serve) -> None:
 
 
 def test_no_server_header(serve: Serve) -> None:
-    """The answer does not tell what software answers."""
+    """The answer does not name the software of the server."""
     assert "Server" not in get(serve()).headers
 
 
@@ -257,7 +257,7 @@ def test_waiting_scrapes_share_a_rendering(serve: Serve, source: FakeSource) -> 
         scrapes = [connect(server, stack, asked) for _ in range(50)]
         for _ in scrapes:
             assert source.asked.acquire(timeout=PATIENCE)
-        get(server, "/-/healthy")  # what was asked before waits by now
+        get(server, "/-/healthy")  # the scrapes before it wait by now
         release.set()
         answers = [b"".join(iter(partial(scrape.recv, 65536), b"")) for scrape in scrapes]
 
@@ -344,11 +344,11 @@ def test_stop_without_start(source: FakeSource) -> None:
 
 
 def test_address_in_use(serve: Serve, source: FakeSource) -> None:
-    """A port that is taken is named, with what to do."""
+    """A port that is taken is named, with a way out."""
     taken = serve().port
     server = WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", taken)])
     expected = (
-        f"cannot listen on 127.0.0.1:{taken}: address in use; "
+        f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
         "choose another with --web.listen-address"
     )
     with pytest.raises(ExporterError, match=expected):
@@ -358,7 +358,7 @@ def test_address_in_use(serve: Serve, source: FakeSource) -> None:
 def test_unknown_host(source: FakeSource) -> None:
     """An address that this machine does not have is named."""
     server = WebServer(create_app(source.sources, WebSettings()), [("192.0.2.1", 0)])
-    with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: this machine has no such address"):
+    with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: Cannot assign requested address"):
         server.start()
 
 

@@ -1,4 +1,4 @@
-"""The status page: what a person sees at night."""
+"""The status page, as a person sees it at night."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from starlette.types import Message
 
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Instance, Outcome, StatusTable, Task, TaskDetails
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Instance, Task
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
@@ -105,7 +107,7 @@ def down(shown: TaskMetrics | None = None, message: str = "no answer in 5 s") ->
 
 @dataclass(frozen=True)
 class Answer:
-    """What the application sent."""
+    """The answer of the application."""
 
     headers: dict[str, str]
     text: str
@@ -156,7 +158,7 @@ def test_headline(snapshots: tuple[Snapshot, ...], headline: str) -> None:
 
 @pytest.mark.parametrize("snapshots", [(), (good(),), (good(), good("b"))], ids=len)
 def test_a_project_that_is_not_watched(snapshots: tuple[Snapshot, ...]) -> None:
-    """While a project is not watched the page is never green, and says why, whatever else is."""
+    """While a project is not watched the page is never green, and says why."""
     why = "Project qa: discovery finds no instance to watch."
     answer = ask(snapshots, WebSettings(version="1.2.3"), problems=[why])
 
@@ -336,7 +338,7 @@ def test_counts_on_disk() -> None:
 
 
 def test_counts_not_saved() -> None:
-    """A state file that cannot be used is told at the top, and that counting goes on."""
+    """A state file that cannot be used is named at the top: counting goes on."""
     shown = ask([], WebSettings(), StateStatus("/x/state.db", "cannot be saved to: disk full")).text
 
     assert "Counts are not saved" in shown

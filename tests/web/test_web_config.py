@@ -123,8 +123,8 @@ def test_a_broken_renewal_keeps_the_old(
         assert get(server.url, folder).ok
         assert get(server.url, folder).ok
 
-    told = [record for record in caplog.records if record.levelno >= logging.ERROR]
-    assert len(told) == 1
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(logged) == 1
 
 
 def test_client_certificate(start: Start, folder: Path, authority: trustme.CA) -> None:
@@ -238,7 +238,7 @@ WRONG = [(f"wrong {number}", "10.0.0.1") for number in range(600)]
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "10.0.0.2"])
-def test_guessers_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_guessers_keep_no_one_waiting(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """The right password after 600 wrong ones waits for two at most, whoever sent those."""
     checks = CheckedPasswords(monkeypatch)
 
@@ -270,7 +270,7 @@ def test_only_so_many_passwords_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_known_password_waits_for_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A right password that was checked before lets in at once, whatever waits."""
+    """A right password that was checked before lets in at once, ahead of all that wait."""
     checks = CheckedPasswords(monkeypatch)
     checks.released.set()
     app = BasicAuth(PlainTextResponse("up 1\n"), one_user)
@@ -343,7 +343,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("text", "expected"), BROKEN.items())
 def test_broken(folder: Path, text: str, expected: str) -> None:
-    """Each mistake is reported with its key and what to change, and without any secret."""
+    """Each mistake is reported with its key and its remedy, and without any secret."""
     (folder / "web.yml").write_text(text)
 
     with pytest.raises(ConfigError) as caught:
@@ -364,7 +364,7 @@ def test_ciphers_exist() -> None:
 
 @pytest.mark.real
 def test_promtool_accepts_it(promtool: Path, folder: Path) -> None:
-    """What we take, `promtool check web-config` takes."""
+    """`promtool check web-config` accepts a file that we accept."""
     headers = "http_server_config: {http2: false, headers: {X-Frame-Options: deny}}\n"
     (folder / "web.yml").write_text(TLS + USERS + headers)
     WebConfigFile(folder / "web.yml")

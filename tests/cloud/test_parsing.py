@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,15 +12,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.errors import InvalidResponseError
-from dcs_task_exporter.tasks.models import (
+from dcs_task_exporter.cloud.parsing import (
     MAX_SHARED_DETAILS,
-    Outcome,
-    Task,
-    TaskDetails,
     TaskPage,
     TaskParser,
+    parse_page,
+    parse_progress,
+    parse_task,
 )
+from dcs_task_exporter.errors import InvalidResponseError
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.models import Progress, Task
 
 VALUES = st.none() | st.booleans() | st.sampled_from([0, 1, 2, 0.0, 1.0, "", "1", "true"])
 DETAILS = st.dictionaries(
@@ -37,11 +38,11 @@ def task_row(details: object) -> dict[str, object]:
 
 @given(st.lists(DETAILS | st.none() | st.text(), max_size=8))
 def test_shared_details(rows: list[object]) -> None:
-    """What a parser knows from before changes nothing: 1, 1.0 and true stay what they are."""
+    """Details of earlier tasks change nothing: 1, 1.0 and true stay as they are."""
     parser = TaskParser()
 
-    assert [parser.task(task_row(row)) for row in rows] == [
-        Task.from_json(task_row(row)) for row in rows
+    assert [repr(parser.task(task_row(row))) for row in rows] == [
+        repr(parse_task(task_row(row))) for row in rows
     ]
 
 
@@ -63,9 +64,23 @@ def test_details_that_never_come_again() -> None:
     assert parser.remembered <= MAX_SHARED_DETAILS
 
 
+def test_equal_tasks_are_held_once() -> None:
+    """A page holds the known tasks, but for those that changed."""
+
+    def page(*statuses: str, known: tuple[Task, ...] = ()) -> TaskPage[Task]:
+        rows = [{"id": str(at), "status": status} for at, status in enumerate(statuses)]
+        return parse_page({"tasks": rows}, parse_task, known=known)
+
+    before = page("SUCCESS", "EXECUTING").tasks
+    after = page("SUCCESS", "FAILED", "CREATED", known=before)
+
+    assert after == page("SUCCESS", "FAILED", "CREATED")
+    assert after.tasks[0] is before[0]
+
+
 def test_half_a_surrogate_pair() -> None:
     """A text that is valid JSON but no valid Unicode does not cost the whole exposition."""
-    task = Task.from_json(json.loads('{"id": "a", "name": "EX\\ud83d", "error_code": "\\udc80"}'))
+    task = parse_task(json.loads('{"id": "a", "name": "EX\\ud83d", "error_code": "\\udc80"}'))
 
     class Shown(Collector):
         def collect(self) -> list[GaugeMetricFamily]:
@@ -90,29 +105,13 @@ def test_half_a_surrogate_pair() -> None:
 def test_contradiction(body: object) -> None:
     """An answer that counts tasks, or errs, but lists none, is not taken for "no tasks"."""
     with pytest.raises(InvalidResponseError):
-        TaskPage.from_json(body, Task.from_json)
+        parse_page(body, parse_task)
 
 
 @pytest.mark.parametrize("body", [{"task_count": 0}, {"tasks": []}, {"task_count": 5, "tasks": []}])
 def test_no_tasks(body: object) -> None:
     """An answer without tasks is one: beyond the last page a total may stand beside it."""
-    assert TaskPage.from_json(body, Task.from_json).tasks == ()
-
-
-def test_equal_tasks_are_held_once() -> None:
-    """Of two pages the later holds the earlier one's tasks, but for those that changed."""
-
-    def page(*statuses: str) -> TaskPage[Task]:
-        rows = [{"id": str(at), "status": status} for at, status in enumerate(statuses)]
-        return TaskPage.from_json({"tasks": rows}, Task.from_json)
-
-    before = page("SUCCESS", "EXECUTING")
-    after = page("SUCCESS", "FAILED", "CREATED")
-    shared = after.sharing(before)
-
-    assert shared == after
-    assert shared.tasks[0] is before.tasks[0]
-    assert after.sharing(None) is after
+    assert parse_page(body, parse_task).tasks == ()
 
 
 def test_nothing_personal_is_kept() -> None:
@@ -138,41 +137,21 @@ def test_nothing_personal_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("details", "attempt"),
+    ("body", "progress"),
     [
-        ({}, ""),
-        (
-            {"old_capacity": "0.125", "new_capacity": "0.25"},
-            "tried to extend from 0.125 GB to 0.25 GB",
-        ),
-        ({"old_capacity": 4, "new_capacity": 2}, "tried to shrink from 4 GB to 2 GB"),
-        (
-            {"old_replica_num": 1, "new_replica_num": 2, "old_port": 1, "new_port": 2},
-            "tried to change the number of replicas from 1 to 2 and change the port from 1 to 2",
-        ),
-        (
-            {"enable_ssl": True, "rename_commands": ["KEYS", "FLUSHALL"], "enable_public_ip": 0},
-            "tried to switch SSL on and rename the commands KEYS, FLUSHALL",
-        ),
-        (
-            {"enable_public_ip": False, "enable_ssl": False, "updated_config_length": 3},
-            "tried to switch public access off, switch SSL off and change 3 settings",
-        ),
-        ({"new_capacity": 2}, ""),
-        ({"account_name": "alice", "source_ip": "192.0.2.1", "target_ip": "192.0.2.2"}, ""),
+        ({"progress": 30, "remain_time": 100}, Progress(0.3, 100)),
+        ({"progress": "100", "remain_time": None}, Progress(1, None)),
+        ({"progress": 140, "remain_time": -1}, Progress(1, 0)),
+        ({"remain_time": 5}, Progress(None, 5)),
     ],
 )
-def test_attempt(details: dict[str, Any], attempt: str) -> None:
-    """What a failed task was about is told as an attempt, never as a change."""
-    failed = Task("a", "EXTEND", "FAILED", details=TaskDetails.from_json(details))
-
-    assert failed.summary(Outcome.FAILURE) == attempt
+def test_parsing(body: object, progress: Progress) -> None:
+    """Numbers may be text; what is out of range is cut to it."""
+    assert parse_progress(body) == progress
 
 
-def test_attempt_with_who_and_where() -> None:
-    """Who and from which address is told of an attempt only when that is wanted."""
-    details = TaskDetails(account_name="alice", source_ip="192.0.2.1", target_ip="192.0.2.2")
-
-    told = details.attempt(personal=True)
-
-    assert told == "account alice, address 192.0.2.1 -> 192.0.2.2"
+@pytest.mark.parametrize("body", [{}, {"progress": "soon"}, [], None, {"error_code": "DCS.4802"}])
+def test_no_progress_in_it(body: object) -> None:
+    """A body without either number is an invalid answer."""
+    with pytest.raises(InvalidResponseError):
+        parse_progress(body)

@@ -21,10 +21,12 @@ import requests
 
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.logs.formats import LogfmtFormatter
-from dcs_task_exporter.logs.queue import MAX_KINDS, REPEAT_INTERVAL, LogQueue
+from dcs_task_exporter.logs.queue import LogQueue
+from dcs_task_exporter.logs.repeats import MAX_KINDS, REPEAT_INTERVAL
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from tests.support.clouds import SettableClock, World, value, world
 from tests.support.clouds import samples as parsed
+from tests.support.log_stream import log_to, messages
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
 
@@ -67,29 +69,11 @@ Open = Callable[[io.StringIO], LogQueue]
 @pytest.fixture
 def queue_of(clock: SettableClock) -> Iterator[Open]:
     """Send the log to a stream, by a clock that stands still."""
-    root, level = logging.getLogger(), logging.getLogger().level
-    made: list[LogQueue] = []
-
-    def opened(stream: io.StringIO) -> LogQueue:
-        queue = LogQueue(stream, lambda: clock.steady, patience=60)
-        queue.setFormatter(LogfmtFormatter())
-        root.addHandler(queue)
-        made.append(queue)
-        return queue
-
-    yield opened
-    for queue in made:
-        root.removeHandler(queue)
-        queue.close()
-    root.setLevel(level)
+    with contextlib.ExitStack() as opened:
+        yield lambda stream: opened.enter_context(log_to(stream, lambda: clock.steady))
 
 
 logger = logging.getLogger(__name__)
-
-
-def messages(stream: io.StringIO) -> list[str]:
-    """Return the lines without their time and level."""
-    return [line.split(" msg=", 1)[1] for line in stream.getvalue().splitlines()]
 
 
 def test_a_log_that_nobody_reads_keeps_nobody_waiting(queue_of: Open) -> None:

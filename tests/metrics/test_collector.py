@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.metrics.collector import TaskCollector
-from dcs_task_exporter.tasks.counting import CountingRules, InstanceState, count, reveal
-from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task, TaskDetails
+from dcs_task_exporter.tasks.counting import CountingRules
+from dcs_task_exporter.tasks.details import TaskDetails
+from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from tests.support.clouds import NOW, Samples, samples, scrape, value, world
+from tests.support.counting import count
 from tests.support.served import get, served
 
 QUIET = 30

@@ -1,0 +1,53 @@
+"""How the cloud's certificate is checked: one TLS context that all connections share."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import certifi
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The authorities to trust: those of `ca_file`, or the usual ones; or no check at all."""
+
+    ca_file: Path | None = None
+    insecure_skip_verify: bool = False
+
+
+class _SharedContext(ssl.SSLContext):
+    """A context that many connections share, and that none of them changes.
+
+    urllib3 sets the protocols anew for each connection; doing so while another thread is in its
+    handshake is a use after free in OpenSSL (cpython#141012).
+    """
+
+    shared = False
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Set the protocols, or do nothing once the context is shared."""
+        if not self.shared:
+            super().set_alpn_protocols(alpn_protocols)
+
+    def share(self) -> None:
+        """Protect the context from changes by its connections."""
+        self.shared = True
+
+
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """Return a context for HTTP/1.1 that checks certificates as `tls` says."""
+    context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(str(tls.ca_file) if tls.ca_file else certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    context.share()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python does so from 3.13 on. It is stricter then in other ways too, which the certificates of
+    # private clouds often do not stand.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

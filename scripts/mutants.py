@@ -1,0 +1,219 @@
+"""Change a sample of the code, one small change at a time, and list what no unit test notices.
+
+mutmut makes the changes (mutants), leaves out those that mypy refuses, and runs those tests that
+execute the changed function. Each package is changed in a copy of the tree and meets only its own
+tests, those of `PACKAGES`: what another package's tests notice by chance counts for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from mutmut.mutation.file_mutation import mutate_file_contents
+from mutmut.utils.format_utils import get_mutant_name
+
+ROOT = Path(__file__).parent.parent
+WORK = ROOT / ".mutants"
+REASONS = ROOT / "tests" / "surviving_mutants.yaml"
+SOURCE = "dcs_task_exporter"
+
+LOGGING = r"logger\.\w+|message = "
+"""Lines whose mutants are left out: they change only the wording of a message."""
+
+TYPES, NO_TEST, SURVIVED = 37, 33, 0
+KILLED = {1, 3}
+TIMEOUTS = {-24, 24, 36, 152, 255}
+"""What mutmut notes of each mutant: its exit status, or one of these for what it is not."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """The bar of a package in percent, and its tests beside those in the folder of its name."""
+
+    name: str
+    bar: int
+    more: tuple[str, ...] = ()
+
+    @property
+    def tests(self) -> list[str]:
+        """Return all its tests."""
+        return [f"tests/{self.name}", *(f"tests/{path}" for path in self.more)]
+
+
+PACKAGES = (
+    Package("cloud", 85, ("laws/test_border.py", "laws/test_laws.py")),
+    Package("refresh", 85, ("laws/test_counted_once.py", "laws/test_laws.py")),
+    Package("state", 85, ("laws/test_counted_once.py",)),
+    Package("tasks", 95, ("laws/test_counted_once.py", "metrics/test_last_failure.py")),
+)
+
+
+@dataclass(frozen=True)
+class Survivor:
+    """A mutant that no test noticed, and how it differs."""
+
+    function: str
+    change: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many mutants of a package were refused by mypy, killed or missed."""
+
+    package: Package
+    refused: int
+    killed: int
+    survivors: list[Survivor]
+
+    @property
+    def share(self) -> float:
+        """Return the percentage of killed mutants, of those that mypy lets pass."""
+        return 100 * self.killed / max(1, self.killed + len(self.survivors))
+
+
+def main() -> int:
+    """Print what was killed and what survived; return 1 where a package is below its bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="draws another sample")
+    parser.add_argument("--each", type=int, default=400, help="mutants of each package")
+    parser.add_argument("--list", action="store_true", help="print the names of all mutants here")
+    parser.add_argument("packages", nargs="*", help="instead of all")
+    chosen = parser.parse_args()
+    packages = [each for each in PACKAGES if each.name in (chosen.packages or each.name)]
+    if chosen.list:
+        say(*(name for package in packages for name in mutants_of(package)))
+        return 0
+    with ThreadPoolExecutor(2) as pool:  # the set-up of a package keeps only one processor busy
+        outcomes = list(pool.map(lambda each: outcome_of(each, chosen.seed, chosen.each), packages))
+    known = {(row["function"], row["change"]): row["reason"] for row in reasons()}
+    for outcome in outcomes:
+        for one in outcome.survivors:
+            reason = known.get((one.function, one.change), f"NO REASON in {REASONS.name}")
+            say("", one.function, one.change, f"  {reason}")
+    say("", "package   killed  survived  refused by mypy  share  bar")
+    for outcome in outcomes:
+        package = outcome.package
+        say(
+            f"{package.name:8} {outcome.killed:7} {len(outcome.survivors):9} {outcome.refused:16} "
+            f"{outcome.share:5.1f}% {package.bar:3}%"
+        )
+    return int(any(outcome.share < outcome.package.bar for outcome in outcomes))
+
+
+def say(*lines: str) -> None:
+    """Print lines."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def reasons() -> list[dict[str, str]]:
+    """Return the survivors that are known, each with its reason."""
+    return yaml.safe_load(REASONS.read_text()) or []
+
+
+def outcome_of(package: Package, seed: int, number: int) -> Outcome:
+    """Test a sample of the mutants of a package."""
+    folder = WORK / package.name
+    copy_tree(folder)
+    configure(folder, package)
+    # In a process of its own: mutmut reads its configuration where it is.
+    listing = [sys.executable, __file__, "--list", package.name]
+    listed = subprocess.run(listing, cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603
+    names = listed.stdout.split()
+    drawn = random.Random(seed).sample(names, min(number, len(names)))  # noqa: S311 - no secret
+    mutmut = [sys.executable, "-m", "mutmut"]
+    with (folder / "mutmut.log").open("w") as log:
+        subprocess.run(  # noqa: S603 - our own
+            [*mutmut, "run", "--max-children=1", *drawn],
+            cwd=folder,
+            check=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    found = {name: status for name, status in statuses(folder) if name in drawn}
+    counted = Counter(found.values())
+    return Outcome(
+        package,
+        refused=counted[TYPES],
+        killed=sum(counted[status] for status in KILLED | TIMEOUTS),
+        survivors=[
+            survivor(folder, name)
+            for name, status in sorted(found.items())
+            if status not in KILLED | TIMEOUTS | {TYPES}
+        ],
+    )
+
+
+def copy_tree(folder: Path) -> None:
+    """Copy what git tracks, or would track, to an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
+    for name in filter(None, done.stdout.split("\0")):
+        source, target = ROOT / name, folder / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def configure(folder: Path, package: Package) -> None:
+    """Tell mutmut what to change and what to run.
+
+    mutmut writes comments `type: ignore` without a code, which our mypy would report.
+    """
+    project = folder / "pyproject.toml"
+    text = project.read_text().replace('"ignore-without-code", ', "")
+    others = sorted(path.name for path in folder.iterdir() if path.name != SOURCE)
+    mypy = [sys.executable, "-m", "mypy", SOURCE, "--output=json"]
+    settings = {
+        "source_paths": [SOURCE],
+        "only_mutate": [f"{SOURCE}/{package.name}/*"],
+        "also_copy": others,
+        "do_not_mutate_patterns": [LOGGING],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args_test_selection": ["-m", "not real", *package.tests],
+        "process_isolation": "forkserver",  # the tests start threads
+        "type_check_command": [*mypy, "--disable-error-code=unused-ignore"],
+        "timeout_multiplier": 2.0,
+        "timeout_constant": 10.0,
+    }
+    # JSON's lists, texts and numbers are TOML's too.
+    rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    project.write_text(f"{text}\n[tool.mutmut]\nuse_git_change_detection = false\n{rows}")
+
+
+def mutants_of(package: Package) -> Iterator[str]:
+    """Yield the names of all mutants that mutmut makes of a package, in the current folder."""
+    for path in sorted(Path(SOURCE, package.name).glob("*.py")):
+        for name in mutate_file_contents(str(path), path.read_text()).mutant_names:
+            yield get_mutant_name(path, name)
+
+
+def statuses(folder: Path) -> Iterator[tuple[str, int | None]]:
+    """Yield the name of each mutant, and what mutmut noted of it."""
+    for path in (folder / "mutants").rglob("*.meta"):
+        yield from json.loads(path.read_text())["exit_code_by_key"].items()
+
+
+def survivor(folder: Path, name: str) -> Survivor:
+    """Return how a mutant differs from the code."""
+    command = [sys.executable, "-m", "mutmut", "show", name]
+    shown = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603
+    lines = re.findall(r"^[-+](?![-+]{2} ).*", shown.stdout, re.MULTILINE)
+    function = name.rpartition("__mutmut_")[0].replace(".xǁ", ".").replace(".x_", ".")
+    return Survivor(function.replace("ǁ", "."), "\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

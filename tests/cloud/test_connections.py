@@ -1,0 +1,104 @@
+"""The time limit on a whole answer: what drips in for longer is cut, however steadily it comes."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from dcs_task_exporter.cloud import connections
+from dcs_task_exporter.cloud.connections import TimedAdapter
+from tests.support.certificates import Certificates
+
+LIMIT = 20.0
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+
+
+class Drip:
+    """A server of one answer that sends each part when the test says so."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.parts = [HEAD + b"a", b"b", b"cd"]
+        self.permits = threading.Semaphore(0)
+        self._context = context
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self._context else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def _serve(self) -> None:
+        plain = self._listener.accept()[0]
+        end = self._context.wrap_socket(plain, server_side=True) if self._context else plain
+        with end:
+            end.recv(65536)
+            for part in self.parts:
+                self.permits.acquire()
+                end.sendall(part)
+            self.permits.acquire()
+
+    def stop(self) -> None:
+        self.permits.release(10)
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of the monotonic clock that the connections read."""
+    now = [1000.0]
+
+    class Time:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+    monkeypatch.setattr(connections, "time", Time)
+    return now
+
+
+@pytest.fixture(params=["http", "https"])
+def begun(
+    request: pytest.FixtureRequest, certificates: Certificates, clock: list[float]
+) -> Iterator[tuple[Drip, requests.Response]]:
+    """An answer whose head and first byte have come."""
+    del clock
+    drip = Drip(certificates.server if request.param == "https" else None)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount(drip.url, TimedAdapter(certificates.client, 1))
+        drip.permits.release()
+        response = session.get(drip.url, stream=True, timeout=LIMIT)
+        assert response.raw.read(1) == b"a"
+        yield drip, response
+        response.close()
+    drip.stop()
+
+
+def test_a_whole_answer_in_time(begun: tuple[Drip, requests.Response], clock: list[float]) -> None:
+    """An answer whose last byte comes just before the limit is read."""
+    drip, response = begun
+    clock[0] += LIMIT - 0.5
+    drip.permits.release(2)
+
+    assert response.raw.read() == b"bcd"
+
+
+def test_an_answer_that_drips(begun: tuple[Drip, requests.Response], clock: list[float]) -> None:
+    """Bytes that come after the limit are not read, although none was silent for as long."""
+    drip, response = begun
+    clock[0] += LIMIT / 2
+    drip.permits.release()
+    assert response.raw.read(1) == b"b"
+    clock[0] += LIMIT / 2
+    drip.permits.release()
+
+    with pytest.raises(Exception, match="timed out"):
+        response.raw.read()

@@ -1,0 +1,158 @@
+"""The tests mirror the house: a folder for each package, and a file for each module."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.real_parts import ROOT
+
+PACKAGE = ROOT / "dcs_task_exporter"
+TESTS = ROOT / "tests"
+
+BESIDE_THE_PACKAGES = {"bench", "content", "fuzz", "laws", "real", "support", "testdata"}
+"""Folders of tests that mirror no package: each is explained in CONTRIBUTING.md."""
+
+TESTED_TOGETHER: dict[str, tuple[str, str]] = {
+    "cloud/test_gate.py": (
+        "admission.py evidence.py",
+        "what the gate decides by: tested through every interleaving at the gate",
+    ),
+    "cloud/test_listing.py": (
+        "paging.py reading.py",
+        "the parts of one listing: their laws are the listing's",
+    ),
+    "cloud/test_request.py": ("calls.py credentials.py", "what one request takes and reports"),
+    "cloud/test_client.py": ("project.py", "looked up by the first operation that needs it"),
+    "cloud/test_signing.py": ("auth.py", "puts a signature on a request: the SDK judges both"),
+    "cloud/test_transport.py": ("tls.py", "the context of the transport's connections"),
+    "commands/test_cli.py": (
+        """../cli.py check.py check_online.py configuration.py garbage_collection.py one_pass.py
+        output.py scrape.py serve.py tasks.py""",
+        "run as processes, by their output and exit status",
+    ),
+    "commands/test_flags.py": ("../flags.py", "the flags of the commands"),
+    "config/test_model.py": (
+        """checks.py credentials.py durations.py environment.py loader.py regions.py secrets.py
+        types.py yaml_text.py""",
+        "a file passes all of them, and all its mistakes are reported at once",
+    ),
+    "demo/test_demo.py": ("monitoring.py run.py supervisor.py", "one demo, and what it leaves"),
+    "laws/test_laws.py": (
+        "../errors.py ../exporter.py ../wiring.py",
+        "the whole exporter, built as users run it, and every reason of an error",
+    ),
+    "logs/test_queue.py": ("formats.py repeats.py", "each line passes all three"),
+    "metrics/test_renderer.py": (
+        "exposition.py families.py",
+        "byte for byte what the library writes",
+    ),
+    "metrics/test_durations.py": ("telemetry.py", "the histogram; laws/ count requests and errors"),
+    "refresh/test_clocks.py": (
+        "../clock.py",
+        "the two ways to read the time, and what is believed",
+    ),
+    "refresh/test_refresher.py": (
+        "reader.py schedule.py targets.py workers.py",
+        "who is read when, by which thread, and what a broken one costs",
+    ),
+    "refresh/test_scaling.py": ("fleet.py", "the exporter as probes and `/sd` see it"),
+    "simulator/test_cloud.py": (
+        "access.py faults.py listing.py quirks.py request.py server.py",
+        "one cloud on a port; real/test_sdk_oracle.py proves it faithful",
+    ),
+    "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
+    "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
+    "tasks/test_counting.py": (
+        "instance_state.py models.py snapshots.py statuses.py",
+        "the values that counting makes and takes",
+    ),
+    "web/test_server.py": (
+        "connection_limits.py listen.py renderings.py settings.py",
+        "the server on a port, with its limits",
+    ),
+    "web/test_web_config.py": ("basic_auth.py", "the users of the web configuration file"),
+}
+"""Test files that test more modules than the one of their name: which, and why together.
+
+The modules are named as seen from the package of the test file.
+"""
+
+ELSEWHERE = {
+    (TESTS / file).parent.joinpath(module).resolve().relative_to(TESTS).as_posix(): file
+    for file, (named, _reason) in TESTED_TOGETHER.items()
+    for module in named.split()
+}
+
+
+def modules() -> Iterator[str]:
+    """Yield the path of every module with code of its own, below the package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        body = ast.parse(path.read_text()).body
+        if any(isinstance(part, ast.FunctionDef | ast.ClassDef) for part in body):
+            yield path.relative_to(PACKAGE).as_posix()
+
+
+def own_file(module: str) -> str:
+    """Return the path, below the tests, of the test file that has the name of a module."""
+    path = Path(module)
+    return path.with_name(f"test_{path.stem.strip('_')}.py").as_posix()
+
+
+def test_every_module_has_a_test_file() -> None:
+    """Each module has a test file of its name in the folder of its package, or a reason."""
+    missing = [
+        f"write tests/{own_file(module)}, or say in TESTED_TOGETHER which file tests {module}"
+        for module in modules()
+        if module not in ELSEWHERE and not (TESTS / own_file(module)).exists()
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_the_exceptions_are_true() -> None:
+    """What is tested elsewhere exists, has no test file of its own, and the other file exists."""
+    known = set(modules())
+    wrong = []
+    for module, file in ELSEWHERE.items():
+        if module not in known:
+            wrong.append(f"{module} is gone: take it out of TESTED_TOGETHER")
+        elif (TESTS / own_file(module)).exists():
+            wrong.append(f"{module} has a test file: take it out of TESTED_TOGETHER")
+        if not (TESTS / file).exists():
+            wrong.append(f"tests/{file} is gone: say in TESTED_TOGETHER which file tests {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_package_has_a_folder_of_tests() -> None:
+    """Each package has a folder of tests with its name, and no other folder looks like one."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
+
+    missing = [f"tests/{name} is not there: every package has one" for name in packages - folders]
+    assert not missing, "\n".join(missing)
+    assert folders <= packages | BESIDE_THE_PACKAGES
+
+
+def test_no_test_imports_another() -> None:
+    """What two test files share is in `tests/support`."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: move what it needs of {name} to tests/support"
+        for path in sorted(TESTS.rglob("*.py"))
+        for statement in ast.walk(ast.parse(path.read_text()))
+        for name in imported(statement)
+        if name.rpartition(".")[2].startswith("test_") and name.startswith("tests.")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def imported(statement: ast.AST) -> list[str]:
+    """Return the modules that a statement imports, or may import."""
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom) and statement.module:
+        return [
+            statement.module,
+            *(f"{statement.module}.{alias.name}" for alias in statement.names),
+        ]
+    return []
