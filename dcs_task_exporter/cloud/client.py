@@ -28,7 +28,6 @@ from dcs_task_exporter.cloud.parsing import (
     InstancePage,
     Row,
     TaskPage,
-    TaskParser,
     parse_center_task,
     parse_instance,
     parse_instances,
@@ -37,6 +36,7 @@ from dcs_task_exporter.cloud.parsing import (
 )
 from dcs_task_exporter.cloud.project import ProjectId
 from dcs_task_exporter.cloud.request import ApiCaller
+from dcs_task_exporter.cloud.task_parser import TaskParser
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Progress, Task
 

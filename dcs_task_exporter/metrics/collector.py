@@ -34,7 +34,7 @@ class TaskCollector(Collector):
 
     def __init__(
         self,
-        snapshots: Callable[[], Sequence[Snapshot]],
+        snapshots: Callable[[], Iterable[Snapshot]],
         *,
         personal: bool = False,
         tags: Sequence[str] = (),
@@ -57,7 +57,7 @@ class TaskCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current samples."""
-        return self._families(self._snapshots())
+        return self._families(one_each(self._snapshots()))
 
     def _families(self, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         yield from self.task_families(snapshots)
@@ -127,6 +127,14 @@ def facts(instance: Instance) -> dict[str, str]:
         "spec_code": instance.spec_code,
         "instance_status": instance.status,
     }
+
+
+def one_each(snapshots: Iterable[Snapshot]) -> Sequence[Snapshot]:
+    """Return the first snapshot of each instance: two would make the exposition invalid."""
+    seen: dict[str, Snapshot] = {}
+    for snapshot in snapshots:
+        seen.setdefault(snapshot.instance.id, snapshot)
+    return tuple(seen.values())
 
 
 def label_name(text: str) -> str:

@@ -129,7 +129,8 @@ def test_a_new_key_file_lets_a_refused_instance_in(tmp_path: Path) -> None:
 
 def test_a_key_file_that_was_away(tmp_path: Path) -> None:
     """A key file that cannot be read is read again at the next refresh."""
-    with world(5) as here, with_a_key_file(here, tmp_path / "sk", "") as exporter:
+    with world(5) as here, with_a_key_file(here, tmp_path / "sk", SECRET_KEY) as exporter:
+        (tmp_path / "sk").write_text("")
         assert not any(refresh(here, exporter).values())
         assert here.cloud.count() == 0
         (tmp_path / "sk").write_text(SECRET_KEY)
