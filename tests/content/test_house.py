@@ -64,10 +64,6 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
     "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
-    "tasks/test_counting.py": (
-        "instance_state.py models.py snapshots.py statuses.py",
-        "the values that counting makes and takes",
-    ),
     "web/test_server.py": (
         "connection_limits.py listen.py renderings.py settings.py",
         "the server on a port, with its limits",
