@@ -98,6 +98,7 @@ def _scrape_until_told(url: str, told: multiprocessing.connection.Connection) ->
     while not told.poll(PAUSE if times else FIRST):
         start = time.perf_counter()
         answer = session.get(f"{url}/metrics", headers=HEADERS, timeout=60, stream=True)
+        answer.raise_for_status()
         answer.raw.read()
         times.append(time.perf_counter() - start)
     told.send(times)

@@ -56,8 +56,8 @@ _number: Final[Callable[[float], str]] = floatToGoString
 class _Lines:
     """The lines of one instance: a block for each task family, and the labels of the gauges.
 
-    `size` is that of all blocks in bytes, with the starts for which `MARK` stands in them. Only the
-    token of the `TaskMetrics` is held, so that metrics that were replaced are freed.
+    In the blocks `MARK` stands for the name of a family and `start`; `size` is that of the whole
+    text in bytes. Only the token of the `TaskMetrics` is held, so that replaced ones are freed.
     """
 
     instance: Instance
@@ -65,6 +65,7 @@ class _Lines:
     blocks: Sequence[bytes]
     size: int
     labels: str
+    start: bytes
 
     def are_of(self, snapshot: Snapshot) -> bool:
         """Return whether these are the lines of a snapshot."""
@@ -135,21 +136,23 @@ class Renderer:
     def _write(self, snapshot: Snapshot) -> _Lines:
         families = self._collector.task_families((snapshot,))
         labels = _labels(dict(zip(INSTANCE_LABELS, identity(snapshot.instance), strict=True)))
+        start = labels[:-1].encode()
         blocks, size = [], 0
         for family in families:
             block = "".join(map(_line, family.samples)).encode()
-            blocks.append(block.replace(_start(family, labels), MARK))
+            blocks.append(block.replace(_name(family) + start, MARK))
             size += len(block)
-        return _Lines(snapshot.instance, _token(snapshot), tuple(blocks), size, labels)
+        return _Lines(snapshot.instance, _token(snapshot), tuple(blocks), size, labels, start)
 
     def _written(
         self, lines: Sequence[_Lines], snapshots: Sequence[Snapshot], encoder: Encoder
     ) -> Iterator[bytes]:
         """Yield the text of each family, its head first."""
         for at, family in enumerate(self._collector.task_families(())):
+            name = _name(family)
             yield _head(family, encoder)
             for one in lines:
-                yield one.blocks[at].replace(MARK, _start(family, one.labels))
+                yield one.blocks[at].replace(MARK, name + one.start)
         for gauge in REFRESH_GAUGES:
             values = map(gauge.value, snapshots)
             text = "".join(
@@ -178,10 +181,9 @@ def _registry(*collectors: Collector) -> CollectorRegistry:
     return registry
 
 
-def _start(family: Metric, labels: str) -> bytes:
-    """Return how most lines of a family and an instance start."""
-    suffix = "_total" if family.type == "counter" else ""
-    return f"{family.name}{suffix}{labels[:-1]}".encode()
+def _name(family: Metric) -> bytes:
+    """Return the name of the samples, but for infos, whose lines start in other ways."""
+    return f"{family.name}{'_total' if family.type == 'counter' else ''}".encode()
 
 
 def _token(snapshot: Snapshot) -> object:
