@@ -17,14 +17,12 @@ from dcs_task_exporter.cloud.client import (
     LIST_INSTANCES,
     LIST_TASKS,
     TASK_PROGRESS,
-    ClientSettings,
     DcsClient,
 )
 from dcs_task_exporter.cloud.credentials import credential_source
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
-from dcs_task_exporter.cloud.tls import TlsSettings
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
@@ -58,7 +56,7 @@ def client_of(
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
         user_agent=f"dcs-task-exporter/{__version__}",
-        tls=TlsSettings(project.tls.ca_file, project.tls.insecure_skip_verify),
+        tls=project.tls,
         proxies=proxies,
     )
     caller = ApiCaller(
@@ -70,8 +68,7 @@ def client_of(
         Retries(collector.retries, stopping.wait, random.random),
         clock,
     )
-    settings = _client_settings(project, collector)
-    return DcsClient(settings, caller, clock, timekeeper.latest)
+    return DcsClient(project, collector, caller, clock, timekeeper.latest)
 
 
 def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
@@ -102,21 +99,6 @@ def counting_rules(config: Config) -> CountingRules:
         lookback=config.collector.lookback,
         max_task_names=config.collector.max_task_names,
         statuses=config.status_words.table(),
-    )
-
-
-def _client_settings(project: ProjectConfig, collector: CollectorConfig) -> ClientSettings:
-    return ClientSettings(
-        project=project.name,
-        region=project.region,
-        dcs_endpoint=project.dcs_endpoint,
-        iam_endpoint=project.iam_url,
-        project_id=project.project_id,
-        iam_project_name=project.project_name,
-        page_size=collector.page_size,
-        max_pages=collector.max_pages,
-        start_parameter=collector.start_parameter,
-        personal=collector.personal_labels,
     )
 
 

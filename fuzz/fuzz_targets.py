@@ -29,11 +29,13 @@ from requests.auth import AuthBase
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import values
-from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
+from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.transport import Answer, Transport
+from dcs_task_exporter.config.credentials import EnvironmentCredentials
+from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
@@ -216,16 +218,17 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
         Retries(1, time.wait, lambda: 0.5),
         clock,
     )
-    settings = ClientSettings(
-        project="p",
+    # Not validated: plain HTTP is for loopback only.
+    project = ProjectConfig.model_construct(
+        name="p",
         region="r",
-        dcs_endpoint="http://dcs.test",
+        endpoint="http://dcs.test",
         iam_endpoint="http://iam.test",
         project_id=project_id,
-        max_pages=4,
-        personal=True,
+        credentials=EnvironmentCredentials(type="environment"),
     )
-    return DcsClient(settings, caller, clock, lambda: NOW)
+    collector = CollectorConfig(max_pages=4, personal_labels=True)
+    return DcsClient(project, collector, caller, clock, lambda: NOW)
 
 
 def _deadline() -> float:

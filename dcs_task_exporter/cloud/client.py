@@ -6,7 +6,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -37,6 +37,7 @@ from dcs_task_exporter.cloud.parsing import (
 from dcs_task_exporter.cloud.project import ProjectId
 from dcs_task_exporter.cloud.request import ApiCaller
 from dcs_task_exporter.cloud.task_parser import TaskParser
+from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Progress, Task
 
@@ -56,48 +57,35 @@ logger = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """One project, and how its listings are read."""
-
-    project: str
-    region: str
-    dcs_endpoint: str
-    iam_endpoint: str
-    project_id: str = ""
-    iam_project_name: str = ""
-    page_size: int = 100
-    max_pages: int = 50
-    start_parameter: str = "start_time"
-    personal: bool = False
-
-
 class DcsClient:
     """Reads one project through the documented API; safe to use from threads.
 
-    `latest_time` returns an upper bound of the time (Unix seconds), for answers without a date.
+    `collector` says how its listings are read. `latest_time` returns an upper bound of the time
+    (Unix seconds), for answers without a date.
     """
 
     def __init__(
         self,
-        settings: ClientSettings,
+        project: ProjectConfig,
+        collector: CollectorConfig,
         caller: ApiCaller,
         clock: Clock,
         latest_time: Callable[[], float],
     ) -> None:
-        self._settings = settings
+        self._project = project
+        self._collector = collector
         self._caller = caller
         self._latest_time = latest_time
-        name = settings.iam_project_name or settings.region
+        name = project.project_name or project.region
         self._project_id = ProjectId(
-            caller, settings.iam_endpoint, name, settings.project_id, clock.monotonic
+            caller, project.iam_url, name, project.project_id, clock.monotonic
         )
-        self._pager = Pager(caller, settings.project, settings.page_size)
+        self._pager = Pager(caller, project.name, collector.page_size)
         self._memories: dict[str, ListingMemory[Task]] = {}
         self._tasks: ListingReader[Task] = self._reader(LIST_TASKS)
         self._center_memory = ListingMemory[CenterTask]()
         self._center_tasks: ListingReader[CenterTask] = self._reader(LIST_CENTER_TASKS)
-        self._parser = TaskParser(personal=settings.personal)
+        self._parser = TaskParser(personal=collector.personal_labels)
         self._warned: set[str] = set()
 
     def project_id(self, deadline: float) -> str:
@@ -184,7 +172,7 @@ class DcsClient:
     ) -> Call[Parsed]:
         """Return the call to a path of the project."""
         project_id = self._project_id.get(deadline)
-        url = f"{self._settings.dcs_endpoint}/v2/{quote(project_id, safe='')}{path}"
+        url = f"{self._project.dcs_endpoint}/v2/{quote(project_id, safe='')}{path}"
         return Call(operation, url, deadline, parse, project_id=project_id, subject=subject)
 
     def _pages(
@@ -272,9 +260,9 @@ class DcsClient:
         return page
 
     def _instance(self, project_id: str, row: object) -> Instance:
-        settings = self._settings
+        project = self._project
         instance = parse_instance(
-            row, project=settings.project, project_id=project_id, region=settings.region
+            row, project=project.name, project_id=project_id, region=project.region
         )
         if not INSTANCE_ID.fullmatch(instance.id):
             message = f"the id of an instance is invalid: {instance.id[:64]!r}"
@@ -284,16 +272,16 @@ class DcsClient:
     def _warn_once(self, message: str, **fields: object) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            logger.warning(message, extra={"fields": {"project": self._settings.project, **fields}})
+            logger.warning(message, extra={"fields": {"project": self._project.name, **fields}})
 
     def _reader(self, operation: str) -> ListingReader[Any]:
-        fields = {"project": self._settings.project, "operation": operation}
+        fields = {"project": self._project.name, "operation": operation}
         start = StartParameter(
-            self._settings.start_parameter,
+            self._collector.start_parameter,
             lambda message: logger.warning(message, extra={"fields": fields}),
         )
         return ListingReader(
             start,
-            self._settings.max_pages,
+            self._collector.max_pages,
             lambda error: self._caller.count_error(operation, error),
         )

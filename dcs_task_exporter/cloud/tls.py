@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 import certifi
 
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """The authorities to trust: those of `ca_file`, or the usual ones; or no check at all."""
-
-    ca_file: Path | None = None
-    insecure_skip_verify: bool = False
+from dcs_task_exporter.config.model import TlsConfig
 
 
 class _SharedContext(ssl.SSLContext):
@@ -37,7 +29,7 @@ class _SharedContext(ssl.SSLContext):
         self.shared = True
 
 
-def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+def tls_context(tls: TlsConfig) -> ssl.SSLContext:
     """Return a context for HTTP/1.1 that checks certificates as `tls` says."""
     context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(str(tls.ca_file) if tls.ca_file else certifi.where())

@@ -18,7 +18,8 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from dcs_task_exporter.cloud.connections import TimedAdapter
-from dcs_task_exporter.cloud.tls import TlsSettings, tls_context
+from dcs_task_exporter.cloud.tls import tls_context
+from dcs_task_exporter.config.model import TlsConfig
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiTimeoutError,
@@ -63,7 +64,7 @@ class Transport:
         timeout: float,
         connections: int,
         user_agent: str,
-        tls: TlsSettings | None = None,
+        tls: TlsConfig | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         self._timeout = timeout
@@ -73,7 +74,7 @@ class Transport:
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
         }
-        tls = tls or TlsSettings()
+        tls = tls or TlsConfig()
         self._verify = not tls.insecure_skip_verify
         self._adapter = TimedAdapter(tls_context(tls), connections)
 

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
+from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
 from dcs_task_exporter.cloud.paging import check_interval
 from dcs_task_exporter.cloud.rate_limit import RateLimit
@@ -31,6 +31,7 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from tests.support.clouds import NOW, scrape, value, world
+from tests.support.refresh_settings import collector, project
 from tests.support.world_cloud import iso
 
 DAY = 86_400.0
@@ -60,16 +61,8 @@ class Scripted:
         limit = RateLimit(1e9, clock, lambda _: False)
         retries = Retries(0, lambda _: False, lambda: 0.5)
         caller = ApiCaller("prod", self, Key(), limit, telemetry, retries, clock)  # type: ignore[arg-type]
-        settings = ClientSettings(
-            "prod",
-            "r",
-            "https://dcs",
-            "https://iam",
-            project_id="p",
-            page_size=self.page_size,
-            max_pages=self.max_pages,
-        )
-        self.client = DcsClient(settings, caller, clock, lambda: NOW)
+        settings = collector(page_size=self.page_size, max_pages=self.max_pages)
+        self.client = DcsClient(project(project_id="p"), settings, caller, clock, lambda: NOW)
 
     def get(self, url: str, auth: object) -> Answer:
         del auth

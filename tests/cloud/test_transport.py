@@ -15,9 +15,8 @@ import trustme
 from requests.auth import AuthBase
 
 from dcs_task_exporter.cloud.auth import TokenAuth
-from dcs_task_exporter.cloud.tls import TlsSettings
 from dcs_task_exporter.cloud.transport import Transport
-from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.config.model import TlsConfig, parse_config
 from dcs_task_exporter.errors import ApiConnectionError
 from dcs_task_exporter.exporter import Exporter, Options
 from tests.support.clouds import world
@@ -116,7 +115,7 @@ def start(authority: trustme.CA) -> Iterator[Callable[[str], TlsServer]]:
 
 def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transport:
     """Return a transport that trusts this authority, or those of the system."""
-    tls = TlsSettings(ca_file, insecure_skip_verify=insecure)
+    tls = TlsConfig(ca_file=ca_file, insecure_skip_verify=insecure)
     return Transport(timeout=10, connections=4, user_agent="test", tls=tls)
 
 

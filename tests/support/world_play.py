@@ -19,7 +19,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.cloud.client import ClientSettings, DcsClient
+from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
@@ -35,7 +35,7 @@ from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.fast_folder import fast_folder
-from tests.support.refresh_settings import collector
+from tests.support.refresh_settings import collector, project
 from tests.support.world_cloud import ODD_TIMES, Semantics, Tasks, Weather, WorldCloud
 
 NOW = 1_750_000_000.0
@@ -285,20 +285,18 @@ class World:
             Retries(1, self.wait, lambda: 0.5),
             clock,
         )
-        settings = ClientSettings(
-            "prod",
-            "r",
-            "https://cloud",
-            "https://iam",
-            project_id="p",
-            page_size=semantics.page_size,
-            max_pages=semantics.max_pages,
-        )
+        settings = collector(page_size=semantics.page_size, max_pages=semantics.max_pages)
         path = Path(self.folder.name) / "state.db"
         file = StateFile(path, clock)
         self.file = DyingFile(file)
         timekeeper = Timekeeper(clock, file.latest_refresh())
-        self.client = DcsClient(settings, caller, clock, timekeeper.latest)
+        self.client = DcsClient(
+            project(endpoint="https://cloud", project_id="p"),
+            settings,
+            caller,
+            clock,
+            timekeeper.latest,
+        )
         self.refresher = Refresher(
             [
                 Target(Instance(instance, f"name-{instance}", "prod"), self.client)
