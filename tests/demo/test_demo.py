@@ -178,6 +178,9 @@ def test_what_the_demo_started_ends_with_its_terminal(
         start_new_session=True,  # whose first terminal becomes its own
     )
     demos.append(process)
+    shown = b""
+    while b"msg=listening" not in shown:  # earlier, its own handler of the signal is not set yet
+        shown += os.read(terminal, 4096)
     os.close(other_end)
     with ends_of(place) as ends:
         os.close(terminal)
