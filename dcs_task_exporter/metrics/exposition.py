@@ -27,7 +27,7 @@ MIN_SHARE: Final = 0.5
 GZIP_MINIMUM: Final = 1024
 """Bodies of fewer bytes are sent as they are."""
 
-GZIP_BATCH: Final = 4_000_000
+GZIP_BATCH: Final = 1_000_000
 """Bytes that are compressed at once.
 
 Each call gives up the interpreter's lock, and the threads that refresh hold it for 5 ms each.
