@@ -10,20 +10,25 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from starlette.types import ASGIApp
 
-from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.logs.queue import lines_lost
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ExporterTelemetry,
-    ProjectTelemetry,
-    register_process_metrics,
+    project_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.fleet import Fleet
@@ -107,20 +112,20 @@ class Exporter:
         # With an interval no scrape joins another's refresh.
         interval = config.collector.refresh_interval
         self._own = ExporterTelemetry(
-            __version__,
             clock.now(),
             options.shard,
             self._state,
             lines_lost=lines_lost,
             coalesced=lambda: 0 if interval else self.refresher.coalesced,
         )
-        self.renderer = Renderer(
+        collector = TaskCollector(
             self.refresher.snapshots,
-            self._own_metrics(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
             statuses=rules.statuses,
         )
+        own_metrics = self._own_metrics(process_metrics=options.process_metrics)
+        self.renderer = Renderer(collector, own_metrics)
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -180,15 +185,17 @@ class Exporter:
 
     def _own_metrics(self, *, process_metrics: bool) -> CollectorRegistry:
         """Return the metrics of the exporter itself."""
-        registry = CollectorRegistry(support_collectors_without_names=True)
-        projects = ProjectTelemetry(
+        # No dashboard or alert reads the `_created` series, one for each series of a counter.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry(auto_describe=True)
+        projects = project_metrics(
             lambda: [discovery.status for discovery in self.fleet.discoveries],
             lambda: {name: center.skipped for name, center in self._task_centers.items()},
             lambda: self._targets.numbers,
             self._doubts,
         )
-        for metrics in (self._api, self._own, self._durations, projects):
+        for metrics in (self._api, self._own, self._durations, *projects):
             registry.register(metrics)
-        if process_metrics:
-            register_process_metrics(registry)
+        for kind in (ProcessCollector, PlatformCollector, GCCollector) if process_metrics else ():
+            kind(registry=registry)
         return registry

@@ -38,6 +38,7 @@ from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
@@ -237,9 +238,8 @@ def _deadline() -> float:
 
 def _page(snapshots: Sequence[Snapshot]) -> bytes:
     """Render snapshots as a scrape gets them."""
-    renderer = Renderer(
-        lambda _: snapshots, CollectorRegistry(), personal=True, tags=("key1", "key2")
-    )
+    collector = TaskCollector(lambda _: snapshots, personal=True, tags=("key1", "key2"))
+    renderer = Renderer(collector, CollectorRegistry())
     return renderer.exposition(ScrapeRequest("application/openmetrics-text;version=1.0.0")).body
 
 

@@ -23,6 +23,7 @@ from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey, Credential
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
@@ -313,9 +314,7 @@ class World:
             pool_of=lambda *_: SerialPool(chance),
             timekeeper=timekeeper,
         )
-        self.rendering = Renderer(
-            self.refresher.snapshots, CollectorRegistry(), personal=False, tags=()
-        )
+        self.rendering = Renderer(TaskCollector(self.refresher.snapshots), CollectorRegistry())
         for truth in self.truths.values():
             truth.stamp = truth.claimed_steady = None
             truth.reads = 0
