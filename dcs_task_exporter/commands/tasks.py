@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.tasks.statuses import StatusTable
+from dcs_task_exporter.text.times import time_text
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def tasks(arguments: argparse.Namespace) -> bool:
@@ -61,8 +62,8 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
         name,
         task.name,
         f"{task.status} {task.error_code}".rstrip(),
-        _moment(task.created_at),
-        _moment(task.updated_at) if ended else "-",
+        time_text(task.created_at, TIME_FORMAT),
+        time_text(task.updated_at, TIME_FORMAT) if ended else "-",
         "-" if took is None else f"{took:.1f}s",
         task.summary(outcome) or "-",
     )
@@ -94,15 +95,6 @@ def _task(task: Task, statuses: StatusTable) -> dict[str, object]:
         "error_code": task.error_code,
         "summary": task.summary(outcome),
     }
-
-
-def _moment(timestamp: float | None) -> str:
-    if timestamp is None:
-        return "unknown"
-    try:
-        return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-    except (OverflowError, OSError, ValueError):
-        return "unknown"
 
 
 def _printable(line: str) -> str:

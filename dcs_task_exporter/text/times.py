@@ -1,4 +1,4 @@
-"""Times as text, in the formats that the API and the configuration have."""
+"""Times as text: read in the formats of the API and the configuration, written for people."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def parse_time(value: object) -> float | None:
         return int(text) / (1000 if len(text) == _MILLISECOND_DIGITS else 1)
     match = _TIME.fullmatch(text)
     return None if match is None else _moment_of(match)
+
+
+def time_text(timestamp: float | None, form: str) -> str:
+    """Write a Unix time in UTC, in a format of `strftime`; "unknown" if none is possible."""
+    if timestamp is None:
+        return "unknown"
+    try:
+        return datetime.fromtimestamp(timestamp, timezone.utc).strftime(form)
+    except (OverflowError, OSError, ValueError):
+        return "unknown"
 
 
 def _moment_of(match: re.Match[str]) -> float | None:
