@@ -37,7 +37,6 @@ from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.web.app import Sources, create_app
-from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     client_of,
@@ -136,12 +135,17 @@ class Exporter:
     def sources(self) -> Sources:
         """The parts that the web app shows."""
         return Sources(
-            self.fleet, self.refresher, self.renderer.exposition, self._own.scrape, self.status
+            self._config,
+            self.fleet,
+            self.refresher,
+            self.renderer.exposition,
+            self._own.scrape,
+            self.status,
         )
 
     def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
         """Return the web application."""
-        return create_app(self.sources, WebSettings.of(self._config, telemetry_path))
+        return create_app(self.sources, telemetry_path)
 
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""

@@ -18,7 +18,7 @@ from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
 from dcs_task_exporter.simulator import DEMO_KEY
 from dcs_task_exporter.web.listen import parse_listen_address
-from dcs_task_exporter.web.settings import WebSettings
+from dcs_task_exporter.web.paths import parse_metrics_path
 
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
@@ -66,12 +66,6 @@ def _checked(parse: Callable[[str], Value], hint: str = "") -> Callable[[str], V
     return parse_word
 
 
-def _path_of_metrics(word: str) -> str:
-    if word == "/":  # the status page
-        raise ValueError
-    return WebSettings(telemetry_path=word).telemetry_path
-
-
 def _path(word: str) -> Path:
     if not word:
         raise ValueError
@@ -81,9 +75,7 @@ def _path(word: str) -> Path:
 _FILE: Final = _checked(_path, "expected the name of a file, not an empty text")
 _NUMBER: Final = _checked(int, "expected a whole number, not {!r}")
 _ADDRESS: Final = _checked(parse_listen_address)
-_URL_PATH: Final = _checked(
-    _path_of_metrics, "not a path for metrics: {!r}; write it like /metrics"
-)
+_URL_PATH: Final = _checked(parse_metrics_path)
 
 
 def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Flag:
