@@ -1,4 +1,7 @@
-"""One switch for each thing that the API's documents leave open (`dcs-api.md` section 9)."""
+"""Switches for what the API's documents leave open (`dcs-api.md` section 9).
+
+What they leave open of a single task needs none: `SimulatedCloud.start_task` takes any field.
+"""
 
 from __future__ import annotations
 
