@@ -185,7 +185,7 @@ def test_hanging_project() -> None:
         text = text.replace("collector:", f"{other[start:end]}collector:")
         with served(good, parse_config(text, "test", {})) as url:
             found = samples(get(f"{url}/metrics", timeout=2).text)
-            assert bad.cloud.in_flight  # nobody waited for those
+            assert bad.cloud.requests  # nobody waited for those
     up = {
         dict(labels)["dcs_instance_id"]: number
         for (name, labels), number in found.items()
