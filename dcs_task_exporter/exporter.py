@@ -92,9 +92,10 @@ class Exporter:
             hold=config.collector.first_value_hold,
             max_names=config.collector.max_task_names,
         )
-        self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
+        self._targets = Targets(config.projects, options.shard, journal.hand_over)
         self.refresher = Refresher(
             self._targets.current(),
+            self.clients,
             config.collector,
             rules,
             clock,

@@ -95,7 +95,8 @@ class Fleet:
             discovery.status.instances is not None or discovery.status.problem
             for discovery in self.discoveries
         )
-        return searched and self._refresher.was_tried()
+        snapshots = self._refresher.snapshots()
+        return searched and all(snapshot.attempted_at is not None for snapshot in snapshots)
 
     def start(self) -> None:
         """Begin to refresh without scrapes, if there is an interval for it."""
@@ -144,4 +145,4 @@ class Fleet:
         with self._retargeting:
             targets = self._targets.found(project, instances)
             self._refresher.retarget(targets)
-        self._sources[project].forget_all_but({target.instance.id for target in targets})
+        self._sources[project].forget_all_but({target.id for target in targets})

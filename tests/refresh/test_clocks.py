@@ -17,7 +17,6 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.simulator import Quirks, SimulatedCloud
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
@@ -331,7 +330,8 @@ def test_a_clock_behind_brings_nothing_back() -> None:
             cloud.task = replace(cloud.task, status="FAILED")
         journal = KeptJournal(state)
         refresher = Refresher(
-            [Target(Instance("i0", "n0", "prod"), cloud)],
+            [Instance("i0", "n0", "prod")],
+            {"prod": cloud},
             collector(),
             RULES,
             Clock(lambda: cloud.time + ahead[0], lambda: cloud.time),

@@ -12,7 +12,6 @@ import pytest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
@@ -38,7 +37,8 @@ class Scene:
         self.steady = 1000.0
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
-            [Target(instance, self.source) for instance in known],
+            known,
+            {"prod": self.source, "moved": self.source},
             collector(concurrency=concurrency, **more),
             RULES,
             Clock(lambda: NOW + self.steady, lambda: self.steady),
@@ -103,7 +103,7 @@ def test_a_rename_while_data_are_old(scene: Callable[..., Scene], other: Instanc
     here.steady += 61
     here.source.error = ApiTimeoutError("silence")
     here.scrape()
-    here.refresher.retarget([Target(other, here.source)])
+    here.refresher.retarget([other])
     here.source.error = None
 
     shown = [here.scrape() for _ in range(2)]
@@ -239,7 +239,7 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     """A read that ends after its instance left and came back neither loses nor repeats a count."""
     here = scene()
     here.scrape()
-    target = Target(Instance("i0", "n0", "prod"), here.source)
+    target = Instance("i0", "n0", "prod")
     here.source.permits = threading.Semaphore(0)
     here.source.tasks = [failed(1)]
     here.steady += 15
@@ -256,7 +256,7 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     assert seen[-1] == 1
 
 
-def left_with_an_answer_on_its_way(here: Scene) -> tuple[Target, Sequence[Snapshot]]:
+def left_with_an_answer_on_its_way(here: Scene) -> tuple[Instance, Sequence[Snapshot]]:
     """Count a failed task, and stop watching its instance before that answer is delivered."""
     here.scrape()
     here.source.tasks = [failed(1)]
@@ -264,7 +264,7 @@ def left_with_an_answer_on_its_way(here: Scene) -> tuple[Target, Sequence[Snapsh
     here.refresher.refresh().result(PATIENCE)
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
-    return Target(Instance("i0", "n0", "prod"), here.source), on_its_way
+    return Instance("i0", "n0", "prod"), on_its_way
 
 
 def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
@@ -288,7 +288,7 @@ def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
     here.source.tasks = [failed(1)]
     here.steady += 15
     reading = here.refresher.refresh()
-    here.refresher.retarget([Target(Instance("i0", "new", "prod"), here.source)])
+    here.refresher.retarget([Instance("i0", "new", "prod")])
     here.source.permits.release(10)
     reading.result(PATIENCE)
     (snapshot,) = here.refresher.snapshots()
@@ -308,7 +308,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     before = [here.refresher.snapshots()[0] for _ in range(1)]
     here.scrape()
     before += here.refresher.snapshots()
-    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    here.refresher.retarget([Instance("i0", "n0", "prod")])
     before += here.refresher.snapshots()
     here.source.error = ApiTimeoutError("silence")
     here.scrape()
@@ -339,7 +339,7 @@ def test_a_name_that_changes_while_counts_are_saved(scene: Callable[..., Scene])
     here = scene(journal=journal)
     here.scrape()
     here.source.tasks = [failed(1)]
-    new = [Target(Instance("i0", "new", "prod"), here.source)]
+    new = [Instance("i0", "new", "prod")]
     journal.meanwhile = lambda: here.refresher.retarget(new)
     found = here.scrape()
 
@@ -358,7 +358,7 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
     here.steady += 15
     here.refresher.refresh().result(PATIENCE)
     here.refresher.retarget([])
-    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    here.refresher.retarget([Instance("i0", "n0", "prod")])
     seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(2)]
 
     assert seen == [0, 1]

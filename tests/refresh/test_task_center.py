@@ -16,7 +16,6 @@ from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import InstanceReader
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator import Quirks
 from dcs_task_exporter.simulator.listing import timestamp
@@ -283,7 +282,7 @@ def test_a_change_during_a_read() -> None:
     source = Source()
     clock = Clock(lambda: steady, lambda: steady)
     rules = CountingRules(FULL_PASS)
-    target = Target(Instance("i0", "n0", "prod"), source)
+    target = Instance("i0", "n0", "prod")
     instance = WatchedInstance(target, collector(), rules, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
@@ -292,7 +291,7 @@ def test_a_change_during_a_read() -> None:
         instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(collector(), rules, clock, Timekeeper(clock))
+    reader = InstanceReader({"prod": source}, collector(), rules, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
     reader.read(instance)
     during = instance.reads.expects_change
