@@ -124,11 +124,6 @@ class Exporter:
         )
 
     @property
-    def registry(self) -> CollectorRegistry:
-        """All metrics."""
-        return self.renderer.registry
-
-    @property
     def sources(self) -> Sources:
         """The parts that the web app shows."""
         return Sources(

@@ -24,26 +24,20 @@ PATIENCE: Final = 2.0
 PAUSE: Final = 60.0
 """Seconds for which no progress is requested after a request without an answer."""
 
-THREADS: Final = 2
+PROGRESS_THREADS: Final = 2
 """Threads of each project that request progress."""
 
 
 class ProgressReader:
-    """Reads the progress of the tasks of one project that offer it."""
+    """Reads the progress of the tasks of one project that offer it, in the threads of `pool`."""
 
     def __init__(
-        self,
-        project: str,
-        source: TaskSource,
-        statuses: StatusTable,
-        clock: Clock,
-        *,
-        threads: int = THREADS,
+        self, source: TaskSource, statuses: StatusTable, clock: Clock, pool: WorkerPool
     ) -> None:
         self._source = source
         self._statuses = statuses
         self._clock = clock
-        self._pool = WorkerPool(f"{project}-progress", threads)
+        self._pool = pool
         self._silent_until = clock.monotonic()
 
     def read(self, watched: WatchedInstance, done: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import InternalError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
-from dcs_task_exporter.refresh.progress import ProgressReader
+from dcs_task_exporter.refresh.progress import PROGRESS_THREADS, ProgressReader
 from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
 from dcs_task_exporter.refresh.targets import TaskSource
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -66,11 +66,10 @@ class Refresher:
             sources, collector, rules, clock, timekeeper or Timekeeper(clock), observe
         )
         self._pools = {name: pool_of(name, collector.concurrency) for name in sources}
-        self._progress = {
-            name: ProgressReader(name, source, rules.statuses, clock)
-            for name, source in sources.items()
-            if collector.task_progress
-        }
+        self._progress: dict[str, ProgressReader] = {}
+        for name, source in sources.items() if collector.task_progress else ():
+            pool = pool_of(f"{name}-progress", PROGRESS_THREADS)
+            self._progress[name] = ProgressReader(source, rules.statuses, clock, pool)
         self._stopping = False
         self._claiming = threading.Lock()
         self.coalesced = 0

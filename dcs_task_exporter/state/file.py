@@ -111,12 +111,10 @@ class StateFile(Journal):
         """Return the saved state of an instance, or an empty one."""
         with self._lock:
             try:
-                state = read_state(self._connection, instance_id) if self._connection else None
+                if self._connection and (state := read_state(self._connection, instance_id)):
+                    self._known[instance_id] = state
             except sqlite3.Error as error:
                 self._replace_damaged(error)
-                state = None
-            if state is not None:
-                self._known[instance_id] = state
             return self._known.get(instance_id, InstanceState())
 
     def save(self, instance_id: str, state: InstanceState) -> None:
@@ -193,8 +191,9 @@ class StateFile(Journal):
         with contextlib.suppress(sqlite3.Error):
             for instance_id in instance_ids(connection):
                 if instance_id not in self._known:
-                    state = read_state(connection, instance_id)
-                    self._known[instance_id] = state or InstanceState()
+                    self._known[instance_id] = (
+                        read_state(connection, instance_id) or InstanceState()
+                    )
         self._files.drop_stale_log()
         with contextlib.suppress(sqlite3.Error):
             connection.close()

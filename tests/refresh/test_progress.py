@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
+from dcs_task_exporter.refresh.workers import WorkerPool
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, Task
 from dcs_task_exporter.tasks.statuses import StatusTable
@@ -81,7 +82,7 @@ def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
         reading = threading.Thread(target=exporter.fleet.refresh_and_wait, args=(30,))
         reading.start()
         assert here.cloud.wait_for(lambda: here.cloud.count("task_progress") == 2)
-        found = samples(generate_latest(exporter.registry).decode())
+        found = samples(generate_latest(exporter.renderer.registry).decode())
         here.cloud.faults.released.set()
         reading.join()
         scrape(exporter, here.clock)
@@ -116,7 +117,7 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         ended.release()
 
     clock = Clock(monotonic=lambda: steady)
-    reader = ProgressReader("prod", Slow(), StatusTable(), clock, threads=1)
+    reader = ProgressReader(Slow(), StatusTable(), clock, WorkerPool("progress", 1))
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)

@@ -20,6 +20,8 @@ from dcs_task_exporter.tasks.snapshots import Snapshot
 from tests.support.held_source import NOW, PATIENCE, Source
 from tests.support.refresh_settings import RULES, collector
 
+FAILED = ("EXTEND", "FAILED")
+
 
 class Scene:
     """A refresher over a source, with clocks that a test moves."""
@@ -46,18 +48,22 @@ class Scene:
             task_centers=task_centers,
         )
 
-    def scrape(self) -> dict[tuple[str, str], int] | None:
-        """Refresh after a scrape interval; return the counters of the first instance."""
+    def scrape(self) -> dict[tuple[str, str], int]:
+        """Refresh after a scrape interval; return the counters of the first instance, if any."""
         self.steady += 15
         self.refresher.refresh().result(PATIENCE)
         return self.look()
 
-    def look(self) -> dict[tuple[str, str], int] | None:
+    def look(self) -> dict[tuple[str, str], int]:
         """Scrape without a refresh."""
         snapshots = self.refresher.snapshots()
         self.refresher.delivered(snapshots)
         metrics = snapshots[0].metrics
-        return dict(metrics.finished) if metrics else None
+        return dict(metrics.finished) if metrics else {}
+
+    def failures(self, scrapes: int) -> list[int]:
+        """Return how often EXTEND failed by each of several scrapes, -1 where that is not shown."""
+        return [self.scrape().get(FAILED, -1) for _ in range(scrapes)]
 
 
 @pytest.fixture
@@ -106,9 +112,7 @@ def test_a_rename_while_data_are_old(scene: Callable[..., Scene], other: Instanc
     here.refresher.retarget([other])
     here.source.error = None
 
-    shown = [here.scrape() for _ in range(2)]
-
-    assert [counts and counts["EXTEND", "FAILED"] for counts in shown] == [0, 1]
+    assert here.failures(2) == [0, 1]
 
 
 def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
@@ -133,7 +137,7 @@ def test_two_scrapers_see_the_first_increment(scene: Callable[..., Scene]) -> No
     here.source.tasks = [unforeseen()]
     series = ("DeleteAcl", "CANCELLED")
 
-    seen = [(found := here.scrape()) and found[series] for _ in range(8)]
+    seen = [here.scrape()[series] for _ in range(8)]
 
     assert seen[:4] == [0, 0, 0, 0]
     assert seen[-1] == 1
@@ -150,7 +154,6 @@ def test_a_look_is_no_scrape(scene: Callable[..., Scene]) -> None:
 
     found = here.look()
 
-    assert found is not None
     assert found["DeleteAcl", "CANCELLED"] == 0
 
 
@@ -159,10 +162,10 @@ def test_a_bug_costs_one_refresh(scene: Callable[..., Scene], broken: Exception)
     """An error that nobody foresaw makes the instance fail once, and is read again."""
     here = scene()
     here.source.error = broken
-    assert here.scrape() is None
+    assert not here.scrape()
     here.source.error = None
 
-    assert here.scrape() is not None
+    assert here.scrape()
 
 
 def test_no_thread(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +200,7 @@ def test_failure_keeps_the_data(scene: Callable[..., Scene]) -> None:
     here.scrape()
     here.source.error = ApiTimeoutError("silence")
 
-    assert here.scrape() is not None
+    assert here.scrape()
     (snapshot,) = here.refresher.snapshots()
     assert (snapshot.up, snapshot.failure and snapshot.failure.reason) == (False, "timeout")
     assert snapshot.refreshed_at == NOW + 1015
@@ -227,10 +230,6 @@ def test_one_project_only(scene: Callable[..., Scene]) -> None:
     assert here.source.read == []
 
 
-def series() -> tuple[str, str]:
-    return ("EXTEND", "FAILED")
-
-
 def failed(number: int) -> Task:
     return Task(f"f{number}", "EXTEND", "FAILED", NOW + 1020, NOW + 1021)
 
@@ -250,7 +249,7 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     here.source.permits.release(10)
     for future in (reading, again):
         future.result(PATIENCE)
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    seen = here.failures(3)
 
     assert seen == sorted(seen)
     assert seen[-1] == 1
@@ -273,10 +272,10 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.delivered(on_its_way, 7)
     here.refresher.retarget([target])
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    seen = here.failures(3)
 
     assert on_its_way[0].metrics is not None
-    assert on_its_way[0].metrics.finished[series()] == 1
+    assert on_its_way[0].metrics.finished[FAILED] == 1
     assert seen == [1, 1, 1]
 
 
@@ -295,10 +294,7 @@ def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
     found = here.look()
 
     assert snapshot.instance.name == "new"
-    assert found is not None
-    assert found[series()] == 0
-    assert (found := here.scrape()) is not None
-    assert found[series()] == 1
+    assert (found[FAILED], here.failures(1)) == (0, [1])
 
 
 def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
@@ -343,11 +339,9 @@ def test_a_name_that_changes_while_counts_are_saved(scene: Callable[..., Scene])
     journal.meanwhile = lambda: here.refresher.retarget(new)
     found = here.scrape()
 
-    assert found is not None
-    assert found[series()] == 0
+    assert found[FAILED] == 0
     assert here.refresher.snapshots()[0].instance.name == "new"
-    assert (found := here.scrape()) is not None
-    assert found[series()] == 1
+    assert here.failures(1) == [1]
 
 
 def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
@@ -359,7 +353,7 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
     here.refresher.refresh().result(PATIENCE)
     here.refresher.retarget([])
     here.refresher.retarget([Instance("i0", "n0", "prod")])
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(2)]
+    seen = here.failures(2)
 
     assert seen == [0, 1]
 
@@ -484,7 +478,6 @@ def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[...,
     here.steady += 15
     here.refresher.refresh().result(PATIENCE)
     here.refresher.delivered(on_its_way, 7)
-    seen = [found[series()] if (found := here.look()) else -1]
-    seen += [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    first = here.look()[FAILED]
 
-    assert seen == [1, 1, 1, 1]
+    assert [first, *here.failures(3)] == [1, 1, 1, 1]
