@@ -191,9 +191,8 @@ class StateFile(Journal):
         with contextlib.suppress(sqlite3.Error):
             for instance_id in instance_ids(connection):
                 if instance_id not in self._known:
-                    self._known[instance_id] = (
-                        read_state(connection, instance_id) or InstanceState()
-                    )
+                    state = read_state(connection, instance_id)
+                    self._known[instance_id] = state or InstanceState()
         self._files.drop_stale_log()
         with contextlib.suppress(sqlite3.Error):
             connection.close()

@@ -31,9 +31,9 @@ FULL_PASS = 1800
 
 
 @contextmanager
-def detecting(here: World) -> Iterator[Exporter]:
+def detecting(here: World, **settings: int) -> Iterator[Exporter]:
     """Run an exporter that asks the task center first."""
-    text = here.config_text()
+    text = here.config_text(collector=settings)
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
     with exporter_of(here, text) as exporter:
@@ -303,16 +303,12 @@ def test_a_change_during_a_read() -> None:
 
 def test_a_centre_that_is_cut() -> None:
     """A listing of the center that the page cap cuts makes all be read."""
-    with world(2) as here:
-        text = here.config_text(collector={"page_size": 1, "max_pages": 2})
-        center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
-        text = text.replace("    instances:\n", f"{center}    instances:\n")
-        with exporter_of(here, text) as exporter:
-            for _ in range(3):
-                ended = timestamp(here.clock.wall)
-                here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
-            scrape(exporter, here.clock)
-            read, _ = read_by(here, exporter)
+    with world(2) as here, detecting(here, page_size=1, max_pages=2) as exporter:
+        for _ in range(3):
+            ended = timestamp(here.clock.wall)
+            here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
+        scrape(exporter, here.clock)
+        read, _ = read_by(here, exporter)
 
     assert read == {"i0", "i1"}
 

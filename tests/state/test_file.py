@@ -126,6 +126,12 @@ class Disk:
         return sorted(path.name for path in self.path.parent.glob("*.set-aside-*"))
 
 
+def execute(path: Path, statement: str, *values: str | bytes) -> list[tuple[object, ...]]:
+    """Run a statement in the database at a path, and return its rows."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     made = Disk(tmp_path / "state.db", SettableClock())
@@ -309,11 +315,10 @@ def test_a_migrated_file_is_of_this_version(disk: Disk) -> None:
     """A file is migrated once: the next start finds this version, and the same states."""
     shutil.copy(VERSION_3, disk.path)
     disk.open().close()
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"instance_state", "counted"}
-        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    tables = execute(disk.path, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
+    assert set(tables) == {("instance_state",), ("counted",)}
+    assert execute(disk.path, "PRAGMA user_version") == [(VERSION,)]
     assert disk.open().load("full") == FULL
 
 
@@ -355,23 +360,19 @@ def test_killed_in_a_migration(disk: Disk, statement: str) -> None:
     done = subprocess.run(command, check=False)  # noqa: S603 - a test's own
 
     assert done.returncode == 9
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert execute(disk.path, "PRAGMA user_version") == [(3,)]
     assert disk.open().load("full") == FULL
 
 
 def test_a_file_that_cannot_be_migrated(disk: Disk) -> None:
     """A file of the third version whose rows make no sense is set aside, as it was."""
     shutil.copy(VERSION_3, disk.path)
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        connection.execute("UPDATE instance SET labels = '[' WHERE id = 'small'")
-        connection.commit()
+    execute(disk.path, "UPDATE instance SET labels = '[' WHERE id = 'small'")
     file = disk.open()
 
     assert file.load("full") == InstanceState()
     (aside,) = [name for name in disk.aside() if not name.endswith(("-wal", "-shm"))]
-    with contextlib.closing(sqlite3.connect(disk.path.with_name(aside))) as connection:
-        assert connection.execute("SELECT count(*) FROM instance").fetchone() == (2,)
+    assert execute(disk.path.with_name(aside), "SELECT count(*) FROM instance") == [(2,)]
 
 
 def test_text_of_a_state() -> None:
@@ -442,16 +443,12 @@ def text(disk: Disk) -> None:
 def later(disk: Disk) -> None:
     """Put a file of a later version in its place."""
     disk.open().close()
-    with sqlite3.connect(disk.path) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
+    execute(disk.path, f"PRAGMA user_version = {VERSION + 1}")
 
 
 def foreign(disk: Disk) -> None:
     """Put another program's database in its place."""
-    with sqlite3.connect(disk.path) as connection:
-        connection.execute("CREATE TABLE dashboards (id INTEGER)")
-    connection.close()
+    execute(disk.path, "CREATE TABLE dashboards (id INTEGER)")
 
 
 @pytest.mark.parametrize(
@@ -490,10 +487,7 @@ def test_unusable_file(
 def test_rows_without_sense(disk: Disk, text: str | bytes) -> None:
     """A file that SQLite can read, but whose rows make no sense, is set aside as well."""
     disk.keep("i0", SOME)
-    connection = sqlite3.connect(disk.path)
-    connection.execute("UPDATE instance_state SET state = ?", (text,))
-    connection.commit()
-    connection.close()
+    execute(disk.path, "UPDATE instance_state SET state = ?", text)
 
     again = disk.open()
     found = again.load("i0")
@@ -952,9 +946,7 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
     process.wait()
     process.stdout.close()
 
-    connection = sqlite3.connect(disk.path)
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
+    assert execute(disk.path, "PRAGMA integrity_check") == [("ok",)]
     state = disk.open().load("i0")
     number = state.counts["EXTEND", "FAILED"]
     assert number in (told[-1], told[-1] + 1)
@@ -975,9 +967,6 @@ def test_bytes_of_a_save(disk: Disk) -> None:
 def test_header(disk: Disk) -> None:
     """The file says what it is, for `file` and for the next version."""
     disk.open().close()
-    connection = sqlite3.connect(disk.path)
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    intact = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    connection.close()
 
-    assert (found, intact) == (APPLICATION_ID, "ok")
+    assert execute(disk.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+    assert execute(disk.path, "PRAGMA integrity_check") == [("ok",)]
