@@ -48,10 +48,14 @@ class Scene:
             task_centers=task_centers,
         )
 
-    def scrape(self) -> dict[tuple[str, str], int]:
-        """Refresh after a scrape interval; return the counters of the first instance, if any."""
+    def refresh(self) -> None:
+        """Refresh after a scrape interval."""
         self.steady += 15
         self.refresher.refresh().result(PATIENCE)
+
+    def scrape(self) -> dict[tuple[str, str], int]:
+        """Refresh, and return the counters of the first instance, if any."""
+        self.refresh()
         return self.look()
 
     def look(self) -> dict[tuple[str, str], int]:
@@ -149,8 +153,7 @@ def test_a_look_is_no_scrape(scene: Callable[..., Scene]) -> None:
     here.scrape()
     here.source.tasks = [unforeseen()]
     for _ in range(3):
-        here.steady += 15
-        here.refresher.refresh().result(PATIENCE)
+        here.refresh()
 
     found = here.look()
 
@@ -259,8 +262,7 @@ def left_with_an_answer_on_its_way(here: Scene) -> tuple[Instance, Sequence[Snap
     """Count a failed task, and stop watching its instance before that answer is delivered."""
     here.scrape()
     here.source.tasks = [failed(1)]
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
     return Instance("i0", "n0", "prod"), on_its_way
@@ -349,8 +351,7 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
     here = scene()
     here.scrape()
     here.source.tasks = [failed(1)]
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     here.refresher.retarget([])
     here.refresher.retarget([Instance("i0", "n0", "prod")])
     seen = here.failures(2)
@@ -475,8 +476,7 @@ def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[...,
     here = scene()
     target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.retarget([target])
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     here.refresher.delivered(on_its_way, 7)
     first = here.look()[FAILED]
 
