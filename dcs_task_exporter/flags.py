@@ -11,12 +11,11 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
-from dcs_task_exporter.simulator import DEMO_KEY
+from dcs_task_exporter.simulator.story import DEMO_KEY
 from dcs_task_exporter.web.listen import parse_listen_address
 from dcs_task_exporter.web.settings import WebSettings
 
@@ -159,27 +158,25 @@ The key of the simulated cloud, to try the other commands against it (see docs/d
 The first line that the demo prints has the address of its cloud.
 """
 
-COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
-    {
-        "serve": Command(
-            "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
-        ),
-        "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
-        "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
-        "tasks": Command(
-            "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
-        ),
-        "demo": Command(
-            "run against a simulated cloud, without an account",
-            (*_LOG, *_web("127.0.0.1:39327")),
-            _DEMO_KEY,
-        ),
-    }
-)
+COMMANDS: Final[Mapping[str, Command]] = {
+    "serve": Command(
+        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
+    ),
+    "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
+    "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
+    "tasks": Command(
+        "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
+    ),
+    "demo": Command(
+        "run against a simulated cloud, without an account",
+        (*_LOG, *_web("127.0.0.1:39327")),
+        _DEMO_KEY,
+    ),
+}
 
-FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
-    {flag.name: flag for command in COMMANDS.values() for flag in command.flags}
-)
+FLAGS: Final[Mapping[str, Flag]] = {
+    flag.name: flag for command in COMMANDS.values() for flag in command.flags
+}
 """The flags of all commands, by name."""
 
 _HELP: Final = ("-h", "--help")

@@ -105,7 +105,7 @@ def test_odd_numbers_are_unknown(value: str) -> None:
     outer = ", ".join(f'"{name}": {value}' for name in fields)
     body = f'{{"tasks": [{{"id": "a", {outer}, "details": {{{inner}}}}}], "task_count": 1}}'
     with world(1) as here, here.exporter() as exporter:
-        here.cloud.serve_body("i0", body.encode())
+        here.cloud.faults.add(Reply(200, body.encode()), operation="list_tasks")
         exporter.fleet.refresh_and_wait(10)
         snapshot = exporter.refresher.snapshots()[0]
         assert metric(exporter, "internal") == 0
@@ -365,7 +365,8 @@ def test_a_secret_in_every_field(
         text = here.config_text(collector=settings)
         config.write_text(f"{text}state: {{path: {state}}}\n")
         rows = tasks_with(secret, here.clock.wall)
-        here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
+        listing = json_reply(200, {"tasks": rows, "task_count": len(rows)})
+        here.cloud.faults.add(listing, operation="list_tasks")
         for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
             assert main([*command, "--config.file", str(config)]) == 0
         options = Options(clock=here.clock.clock, process_metrics=False)

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from dcs_task_exporter.errors import API_ERRORS
-from dcs_task_exporter.simulator import FAULTS, Quirks
+from dcs_task_exporter.simulator.faults import FAULTS
+from dcs_task_exporter.simulator.quirks import Quirks
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, scrape, value, world
 
 FINISHED = "dcs_tasks_finished_total"

@@ -17,7 +17,8 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.simulator import Quirks, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from tests.support.clouds import (

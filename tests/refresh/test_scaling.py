@@ -187,7 +187,7 @@ def test_hanging_project() -> None:
         other = bad.config_text().replace("{id: i", "{id: b")
         with served(good, with_bad_project(text, other)) as url:
             found = samples(get(f"{url}/metrics", timeout=2).text)
-            assert bad.cloud.in_flight  # nobody waited for those
+            assert bad.cloud.requests  # nobody waited for those
     up = {
         dict(labels)["dcs_instance_id"]: number
         for (name, labels), number in found.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -17,8 +16,9 @@ from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import InstanceReader
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
-from dcs_task_exporter.simulator import Quirks
+from dcs_task_exporter.simulator.faults import json_reply
 from dcs_task_exporter.simulator.listing import timestamp
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
@@ -28,6 +28,8 @@ from tests.support.refresh_settings import collector
 
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
+
+NO_TASKS = {"task_count": 0, "tasks": []}
 
 
 @contextmanager
@@ -93,7 +95,7 @@ def test_new_task_is_seen() -> None:
 
 def test_named_instance() -> None:
     """Where the center says whose task it is, only that instance is read."""
-    with world(3, Quirks(center="named")) as here, detecting(here) as exporter:
+    with world(3, Quirks(center_names_instances=True)) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         ended = timestamp(here.clock.wall)
@@ -106,7 +108,7 @@ def test_named_instance() -> None:
 
 def test_task_of_an_instance_that_is_not_watched() -> None:
     """A named instance that is not watched makes nobody be read."""
-    with world(2, Quirks(center="named")) as here, detecting(here) as exporter:
+    with world(2, Quirks(center_names_instances=True)) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         here.cloud.add_instance(PROJECT, "other", "other")
@@ -163,9 +165,9 @@ def test_a_task_that_no_instance_shows_yet() -> None:
         for _ in range(2):
             scrape(exporter, here.clock)
         here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
-        here.cloud.serve_body("i0", b'{"task_count": 0, "tasks": []}')
+        here.cloud.faults.add(json_reply(200, NO_TASKS), instance_id="i0")
         before = [read_by(here, exporter)[0] for _ in range(2)]
-        here.cloud.serve_body("i0", None)
+        here.cloud.faults.clear()
         read, found = read_by(here, exporter)
         after, _ = read_by(here, exporter)
 
@@ -188,7 +190,8 @@ def test_a_task_that_nobody_shows() -> None:
 
 def test_full_pass_finds_the_rest() -> None:
     """A task that only the instance's own list shows is found by the full pass."""
-    with world(3, Quirks(center="blind")) as here, detecting(here) as exporter:
+    with world(3) as here, detecting(here) as exporter:
+        here.cloud.faults.add(json_reply(200, NO_TASKS), operation="list_center_tasks")
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
@@ -200,10 +203,11 @@ def test_full_pass_finds_the_rest() -> None:
     assert (later, failed(after, "i1")) == ({"i0", "i1", "i2"}, 1)
 
 
-@pytest.mark.parametrize("center", ["404", "403"])
-def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fault", ["no_such_api", "forbidden"])
+def test_no_task_centre(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     """Where the center is missing or forbidden, all are read, and that is said once."""
-    with world(3, Quirks(center=center)) as here, detecting(here) as exporter:
+    with world(3) as here, detecting(here) as exporter:
+        here.cloud.faults.add(fault, operation="list_center_tasks")
         for _ in range(4):
             read, _ = read_by(here, exporter)
             assert read == {"i0", "i1", "i2"}
