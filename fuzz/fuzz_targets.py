@@ -133,13 +133,6 @@ class _Silent:
     def credentials_expiry(self, project: str, timestamp: float | None) -> None: ...
 
 
-class _Fixed:
-    """A key that does not change."""
-
-    def current(self) -> AccessKey:
-        return KEY
-
-
 class _Canned(Transport):
     """Gives one answer after the other, as a cloud does that has these pages.
 
@@ -212,7 +205,7 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
     caller = ApiCaller(
         "p",
         transport,
-        _Fixed(),
+        lambda: KEY,
         RateLimit(1000.0, clock, time.wait),
         _Silent(),
         Retries(1, time.wait, lambda: 0.5),
@@ -292,7 +285,7 @@ def center_and_progress(data: bytes) -> Sequence[bytes]:
         for number in (progress.ratio, progress.remaining):
             _expect(number is None or math.isfinite(number), f"a progress of {number}")
     with _documented():
-        _client(_Canned(answers), project_id="").project_id(_deadline())
+        _client(_Canned(answers), project_id="").list_instances(_deadline())
     return ()
 
 

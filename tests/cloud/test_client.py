@@ -198,7 +198,7 @@ def test_ambiguous_project() -> None:
             exporter_of(here, text) as exporter,
             pytest.raises(NotFoundError, match="2 projects are named cn-north-4: set project_id"),
         ):
-            exporter.clients["prod"].project_id(here.clock.steady + 60)
+            exporter.clients["prod"].list_instances(here.clock.steady + 60)
 
 
 def test_list_instances() -> None:

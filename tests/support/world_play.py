@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential
+from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
@@ -190,14 +190,6 @@ def parsed(text: str) -> Shown:
     return Shown(found)
 
 
-class Key:
-    """A key that never changes."""
-
-    def current(self) -> Credential:
-        """Return it."""
-        return AccessKey("AK", "SK")
-
-
 class DyingFile(Journal):
     """The state file of a process that can be killed right before, or right after, it commits."""
 
@@ -278,7 +270,7 @@ class World:
         caller = ApiCaller(
             "prod",
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
-            Key(),
+            lambda: AccessKey("AK", "SK"),
             RateLimit(1000.0, clock, self.wait),
             self.telemetry,
             Retries(1, self.wait, lambda: 0.5),
