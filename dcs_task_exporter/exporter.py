@@ -96,9 +96,10 @@ class Exporter:
             hold=config.collector.first_value_hold,
             max_names=config.collector.max_task_names,
         )
-        self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
+        self._targets = Targets(config.projects, options.shard, journal.hand_over)
         self.refresher = Refresher(
             self._targets.current(),
+            self.clients,
             config.collector,
             rules,
             clock,
@@ -125,11 +126,6 @@ class Exporter:
         )
         own_metrics = self._own_metrics(process_metrics=options.process_metrics)
         self.renderer = Renderer(collector, own_metrics)
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """All metrics."""
-        return self.renderer.registry
 
     @property
     def sources(self) -> Sources:

@@ -65,7 +65,7 @@ def metrics() -> Mapping[str, str]:
     exporter = Exporter(
         parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False)
     )
-    families = list(exporter.registry.collect())
+    families = list(exporter.renderer.registry.collect())
     exporter.stop()
     own = [family for family in families if set(INSTANCE_LABELS) <= set(labels(family))]
     others = [family for family in families if family not in own]

@@ -19,7 +19,7 @@ def found() -> dict[str, float | None]:
         answer_with(here, SEED)
         with here.exporter() as exporter:
             exporter.fleet.refresh_and_wait(10)
-            text = generate_latest(exporter.registry).decode()
+            text = generate_latest(exporter.renderer.registry).decode()
     assert 'summary="capacity 0.125 -> 0.25 GB' in text
     parsed = samples(text)
     by_status = {"task_name": "EXTEND", "status": "SUCCESS"}
@@ -59,7 +59,7 @@ def test_window() -> None:
         answer_with(here, SEED)
         with here.exporter() as exporter:
             exporter.fleet.refresh_and_wait(10)
-            found = samples(generate_latest(exporter.registry).decode())
+            found = samples(generate_latest(exporter.renderer.registry).decode())
 
     assert value(found, "dcs_instance_tasks_listed") == 0
     assert value(found, "dcs_tasks_recent", task_name="EXTEND", status="SUCCESS") is None

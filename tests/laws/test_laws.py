@@ -250,7 +250,7 @@ def test_secrets_stay_secret(caplog: pytest.LogCaptureFixture) -> None:
         here.cloud.access.revoke(ACCESS_KEY)
         exporter.fleet.refresh_and_wait(10)
         failure = exporter.refresher.snapshots()[0].failure
-        text = generate_latest(exporter.registry).decode()
+        text = generate_latest(exporter.renderer.registry).decode()
 
     assert failure is not None
     assert "[redacted] not exist" in failure.message
@@ -267,7 +267,7 @@ def test_silence_does_not_hang_a_scrape() -> None:
         here.cloud.faults.add("silence")
         here.clock.advance(15)
         exporter.fleet.refresh_and_wait(0.05)
-        during = samples(generate_latest(exporter.registry).decode())
+        during = samples(generate_latest(exporter.renderer.registry).decode())
         here.cloud.faults.clear()
         exporter.fleet.refresh_and_wait(10)
         after = scrape(exporter, here.clock)

@@ -292,12 +292,11 @@ def test_a_renamed_instance() -> None:
 @pytest.mark.parametrize("instance_count", ["total", "page"])
 def test_more_than_a_page(instance_count: Literal["total", "page"]) -> None:
     """All pages are read, whatever instance_num means."""
-    with world(25, Quirks(instance_count=instance_count)) as here:
-        here_more = "  page_size: 10\n"
-        with discovering(here, more=here_more) as exporter:
-            scrape(exporter)
+    quirks = Quirks(instance_count=instance_count)
+    with world(25, quirks) as here, discovering(here, more="  page_size: 10\n") as exporter:
+        scrape(exporter)
 
-            assert len(watched(exporter)) == 25
+        assert len(watched(exporter)) == 25
 
 
 ORDERS = Instance(

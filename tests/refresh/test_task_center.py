@@ -15,7 +15,6 @@ from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import InstanceReader
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
 from dcs_task_exporter.simulator.faults import json_reply
 from dcs_task_exporter.simulator.listing import timestamp
@@ -34,9 +33,9 @@ NO_TASKS = {"task_count": 0, "tasks": []}
 
 
 @contextmanager
-def detecting(here: World) -> Iterator[Exporter]:
+def detecting(here: World, **settings: int) -> Iterator[Exporter]:
     """Run an exporter that asks the task center first."""
-    text = here.config_text()
+    text = here.config_text(collector=settings)
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
     with exporter_of(here, text) as exporter:
@@ -287,7 +286,7 @@ def test_a_change_during_a_read() -> None:
     source = Source()
     clock = Clock(lambda: steady, lambda: steady)
     rules = CountingRules(FULL_PASS)
-    target = Target(Instance("i0", "n0", "prod"), source)
+    target = Instance("i0", "n0", "prod")
     instance = WatchedInstance(target, collector(), rules, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
@@ -296,7 +295,7 @@ def test_a_change_during_a_read() -> None:
         instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(collector(), rules, clock, Timekeeper(clock))
+    reader = InstanceReader({"prod": source}, collector(), rules, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
     reader.read(instance)
     during = instance.reads.expects_change
@@ -308,16 +307,12 @@ def test_a_change_during_a_read() -> None:
 
 def test_a_centre_that_is_cut() -> None:
     """A listing of the center that the page cap cuts makes all be read."""
-    with world(2) as here:
-        text = here.config_text(collector={"page_size": 1, "max_pages": 2})
-        center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
-        text = text.replace("    instances:\n", f"{center}    instances:\n")
-        with exporter_of(here, text) as exporter:
-            for _ in range(3):
-                ended = timestamp(here.clock.wall)
-                here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
-            scrape(exporter, here.clock)
-            read, _ = read_by(here, exporter)
+    with world(2) as here, detecting(here, page_size=1, max_pages=2) as exporter:
+        for _ in range(3):
+            ended = timestamp(here.clock.wall)
+            here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
+        scrape(exporter, here.clock)
+        read, _ = read_by(here, exporter)
 
     assert read == {"i0", "i1"}
 

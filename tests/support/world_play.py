@@ -29,7 +29,6 @@ from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
@@ -291,10 +290,8 @@ class World:
             timekeeper.latest,
         )
         self.refresher = Refresher(
-            [
-                Target(Instance(instance, f"name-{instance}", "prod"), self.client)
-                for instance in self.instances
-            ],
+            [Instance(instance, f"name-{instance}", "prod") for instance in self.instances],
+            {"prod": self.client},
             collector(
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
