@@ -13,6 +13,7 @@ from typing import Final
 from dcs_task_exporter import __version__
 from dcs_task_exporter.commands.check import MistakesError, check
 from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
+from dcs_task_exporter.commands.ready import ready
 from dcs_task_exporter.commands.scrape import scrape
 from dcs_task_exporter.commands.serve import serve
 from dcs_task_exporter.commands.tasks import tasks
@@ -24,7 +25,14 @@ from dcs_task_exporter.state.database import StateLockedError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS: Final = {"serve": serve, "check": check, "scrape": scrape, "tasks": tasks, "demo": demo}
+COMMANDS: Final = {
+    "serve": serve,
+    "check": check,
+    "scrape": scrape,
+    "tasks": tasks,
+    "ready": ready,
+    "demo": demo,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -81,7 +81,7 @@ def test_the_later_of_two_values() -> None:
         (["chek"], "there is no command 'chek'; did you mean check?"),
         (
             ["frobnicate"],
-            "there is no command 'frobnicate'; the commands are serve, check, scrape, tasks, demo",
+            f"there is no command 'frobnicate'; the commands are {', '.join(COMMANDS)}",
         ),
         (["--confg.file=x", "check"], "there is no flag --confg.file; did you mean --config.file?"),
         (["check", "--on"], "there is no flag --on"),
