@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz mutants tools docs dashboards alerts format clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz mutants tools docs dashboards alerts deploy format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(PIP_FLAGS)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,deploy]'
+	@touch $@ $(VENV)/.dev $(VENV)/.runtime
 
 $(VENV)/.fuzz: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -80,7 +85,7 @@ fuzz: $(VENV)/.fuzz ## look for answers that break the parsers; takes up to 30 m
 mutants: $(VENV)/.mutants ## change a sample of the code and list what no test notices; takes up to 30 minutes
 	$(BIN)/python scripts/mutants.py --seed $(or $(SEED),1)
 
-tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
+tools: $(VENV)/.deploy ## fetch Prometheus 2 and 3, Chromium, Helm and more for the tests
 	scripts/install-test-tools
 
 ##@ Write: files that are generated, and the format of the code
@@ -93,6 +98,9 @@ dashboards: $(VENV)/.dev ## write the dashboards from grafana/*.py
 
 alerts: ## write the alert rules from prometheus/alerts.py
 	$(PYTHON) prometheus/alerts.py
+
+deploy: $(VENV)/.deploy ## write what deploy/ repeats: rules, dashboards, the chart's schema, plain manifests
+	$(BIN)/python scripts/generate_deploy.py
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix
