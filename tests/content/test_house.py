@@ -54,7 +54,7 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "the two ways to read the time, and what is believed",
     ),
     "refresh/test_refresher.py": (
-        "reader.py schedule.py targets.py workers.py",
+        "reader.py targets.py workers.py",
         "who is read when, by which thread, and what a broken one costs",
     ),
     "refresh/test_scaling.py": ("fleet.py", "the exporter as probes and `/sd` see it"),
