@@ -138,7 +138,10 @@ _WEB_CONFIG: Final = _value(
     "--web.config.file",
     _FILE,
     "PATH",
-    "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
+    "TLS, users, headers and a rate limit, in the exporter-toolkit's format (default: none)",
+)
+_SYSTEMD: Final = _switch(
+    "--web.systemd-socket", "take the sockets of systemd, not --web.listen-address (Linux only)"
 )
 _PORT: Final = ":39327"
 _CHECK: Final = (
@@ -156,7 +159,9 @@ The first line that the demo prints has the address of its cloud.
 """
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "serve": Command("serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(_PORT), _WEB_CONFIG)),
+    "serve": Command(
+        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(_PORT), _SYSTEMD, _WEB_CONFIG)
+    ),
     "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
     "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
     "tasks": Command(

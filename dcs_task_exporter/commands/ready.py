@@ -40,9 +40,9 @@ READY: Final = {
 def ready(arguments: argparse.Namespace) -> bool:
     """Ask at each address; return whether all answer. Raises `ConfigError`."""
     path: Path | None = arguments.web_config_file
-    tls = load_web_config(path).tls_server_config if path is not None else None
+    tls = load_web_config(path).tls if path is not None else None
     scheme = "https" if tls else "http"
-    asks_client = tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"
+    asks_client = tls is not None and tls.client_auth_type != "NoClientCert"
     urls = [url_of(address, scheme) for address in arguments.web_listen_address]
     # A list, because each is asked.
     return all([_is_ready(url, asks_client=asks_client) for url in urls])  # noqa: C419 - see above

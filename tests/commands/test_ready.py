@@ -4,57 +4,39 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import bcrypt
 import pytest
 import trustme
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.web.basic_auth import BasicAuth
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.web_config import WebConfigFile
 from tests.support.clouds import world
 from tests.support.served import get, served
+from tests.support.web_config_files import TLS, USERS, put_certificates, start_server
 
-TLS = "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
-CLIENTS = (
-    "tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: ca.pem,\n"
-    "  client_auth_type: RequireAndVerifyClientCert, max_version: %s}\n"
-)
-USERS = f"basic_auth_users: {{prom: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n"
+CLIENTS = f"{TLS}  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
+RATE = "rate_limit: {interval: 1h}\n"
 
 Start = Callable[[str], list[str]]
 
 
 def answering(status: int, text: str = "Ready\n") -> ASGIApp:
     """Return an application that has one answer."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await PlainTextResponse(text, status)(scope, receive, send)
-
-    return app
+    return PlainTextResponse(text, status)
 
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Start]:
     """Start a server behind a web configuration; returns the flags with which to ask it."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("exporter.example.com")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    put_certificates(tmp_path, trustme.CA(), "exporter.example.com")
     with ExitStack() as stack:
 
         def start(text: str) -> list[str]:
-            path = tmp_path / "web.yml"
-            path.write_text(text)
-            file = WebConfigFile(path)
-            app = BasicAuth(answering(200), file.current)
-            server = WebServer(app, [("127.0.0.1", 0)], tls=file.server_context())
-            server.start()
+            server = start_server(tmp_path, text)
             stack.callback(server.stop)
+            path = tmp_path / "web.yml"
             return [f"--web.config.file={path}", f"--web.listen-address=127.0.0.1:{server.port}"]
 
         yield start
@@ -112,11 +94,9 @@ def test_every_address_is_asked(
     assert captured.out.endswith(": ready\n")
 
 
-def test_a_limited_client(
-    plain: Callable[[ASGIApp], str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_limited_client(guarded: Start, capsys: pytest.CaptureFixture[str]) -> None:
     """A server that limits its requests works."""
-    assert main(["ready", plain(answering(429))]) == 0
+    assert main(["ready", *guarded(RATE)]) == 0
 
     assert capsys.readouterr().out.endswith(": ready, and limits its requests\n")
 
@@ -141,7 +121,7 @@ def test_behind_client_certificates(
     guarded: Start, version: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It needs no client certificate: that one is asked for shows that the exporter answers."""
-    assert main(["ready", *guarded(CLIENTS % version)]) == 0
+    assert main(["ready", *guarded(f"{CLIENTS}  max_version: {version}\n")]) == 0
 
     assert capsys.readouterr().out.endswith(": ready, and asks for a certificate\n")
 
