@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
+from dcs_task_exporter.commands.output import table
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.tasks.statuses import StatusTable
+from dcs_task_exporter.text.times import format_time
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 
@@ -29,7 +30,7 @@ def tasks(arguments: argparse.Namespace) -> bool:
 
 def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
     """Return the latest tasks of each instance, newest first, and a note for each without any."""
-    rows: list[tuple[str, ...]] = [COLUMNS]
+    rows: list[tuple[str, ...]] = []
     notes = []
     for snapshot in snapshots:
         instance, failure = snapshot.instance, snapshot.failure
@@ -40,12 +41,7 @@ def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
         rows += [_row(instance.name, task, statuses) for task in snapshot.metrics.tasks]
         if not snapshot.metrics.tasks:
             notes.append(f"{instance.name} ({instance.id}) has no task in the look-back window")
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
-    lines = [
-        "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()
-        for row in (rows if len(rows) > 1 else [])
-    ]
-    return "".join(f"{_printable(line)}\n" for line in (*lines, *notes))
+    return table(COLUMNS, rows, notes)
 
 
 def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
@@ -61,8 +57,8 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
         name,
         task.name,
         f"{task.status} {task.error_code}".rstrip(),
-        _moment(task.created_at),
-        _moment(task.updated_at) if ended else "-",
+        format_time(task.created_at),
+        format_time(task.updated_at) if ended else "-",
         "-" if took is None else f"{took:.1f}s",
         task.summary(outcome) or "-",
     )
@@ -94,17 +90,3 @@ def _task(task: Task, statuses: StatusTable) -> dict[str, object]:
         "error_code": task.error_code,
         "summary": task.summary(outcome),
     }
-
-
-def _moment(timestamp: float | None) -> str:
-    if timestamp is None:
-        return "unknown"
-    try:
-        return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-    except (OverflowError, OSError, ValueError):
-        return "unknown"
-
-
-def _printable(line: str) -> str:
-    """Replace control characters, which a terminal would obey: names come from outside."""
-    return "".join(char if char.isprintable() else "?" for char in line)

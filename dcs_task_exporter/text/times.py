@@ -37,6 +37,16 @@ def parse_time(value: object) -> float | None:
     return None if match is None else _moment_of(match)
 
 
+def format_time(timestamp: float | None) -> str:
+    """Return a Unix time as ``2020-06-17T07:38:42Z``; ``unknown`` where there is none."""
+    if timestamp is None:
+        return "unknown"
+    try:
+        return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    except (OverflowError, OSError, ValueError):
+        return "unknown"
+
+
 def _moment_of(match: re.Match[str]) -> float | None:
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     try:
