@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.commands.configuration import configuration, exporter_options
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
+from dcs_task_exporter.commands.systemd import ServiceManager
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.web.basic_auth import BasicAuth
 from dcs_task_exporter.web.server import WebServer
@@ -52,8 +55,9 @@ def serve_until_signal(
 
     `sockets`, where given, already listen on the addresses.
     """
+    manager = ServiceManager(os.environ, Clock().monotonic, os.getpid())
     with _signals() as arriving:
-        server = _server(exporter, arguments, web_config, sockets)
+        server = _server(exporter, arguments, web_config, sockets, manager.beat)
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
@@ -63,6 +67,7 @@ def serve_until_signal(
             "instances": len(exporter.refresher.snapshots()),
         }
         logger.info("listening", extra={"fields": fields})
+        manager.ready()
         try:
             while next(arriving) == HANGUP and not hangup_ends:
                 logger.warning(
@@ -70,6 +75,7 @@ def serve_until_signal(
                 )
             logger.info("stopping")
         finally:
+            manager.stopping()
             server.stop()
 
 
@@ -78,12 +84,13 @@ def _server(
     arguments: argparse.Namespace,
     web_config: Path | None,
     sockets: Sequence[socket.socket],
+    beat: Callable[[], object],
 ) -> WebServer:
     app, tls = exporter.app(arguments.web_telemetry_path), None
     if web_config:
         config_file = WebConfigFile(web_config)
         app, tls = BasicAuth(app, config_file.current), config_file.server_context()
-    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
+    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets, beat=beat)
 
 
 @contextmanager
