@@ -37,10 +37,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[
     lines = [header, *rows] if rows else []
     widths = [max(len(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
     shown = ["  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in lines]
-    return "".join(f"{_printable(line)}\n" for line in (*shown, *notes))
+    return "".join(f"{printable(line)}\n" for line in (*shown, *notes))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """Return a line without control characters."""
     return "".join(char if char.isprintable() else "?" for char in line)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.commands.configuration import configuration
-from dcs_task_exporter.commands.output import say, table, warn, write
+from dcs_task_exporter.commands.output import printable, say, table, warn, write
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.state.inspection import Inspection, inspect
 from dcs_task_exporter.state.permissions import exposures
@@ -111,4 +111,4 @@ def _facts(found: Inspection) -> Iterator[str]:
 
 def _warn(path: Path, sentences: tuple[str, ...], before: str = "") -> None:
     for sentence in sentences:
-        warn(f"{before}{path}: {sentence}")
+        warn(printable(f"{before}{path}: {sentence}"))

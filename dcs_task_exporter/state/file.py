@@ -96,10 +96,9 @@ class StateFile(Journal):
         self._status = StateStatus(str(path))
         try:
             self._take(self._open())
+            self._warn_of_exposures()
         except (OSError, sqlite3.Error) as error:
             self._fail(_USE, "cannot be used", error)
-        else:
-            self._warn_of_exposures()
 
     @property
     def status(self) -> StateStatus:

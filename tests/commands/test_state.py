@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dcs_task_exporter.state.file import StateFile
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task
 from tests.support.clouds import NOW, SettableClock
+from tests.support.real_parts import ROOT
 
 SOME = InstanceState(
     baseline_at=NOW,
@@ -172,16 +174,89 @@ def test_verify_warns_of_an_open_file(
     )
 
 
+CONFIG = """
+projects:
+  - name: prod
+    region: cn-north-4
+    credentials: {type: access_key, access_key: key, secret_key: secret}
+    instances: [{id: i0}]
+"""
+
+
+def test_check_warns_of_an_open_file(
+    path: Path, used: StateFile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check` warns of a state file that every user may read; the configuration is valid."""
+    used.close()
+    path.chmod(0o644)
+    config = tmp_path / "config.yml"
+    config.write_text(f"{CONFIG}state: {{path: {path}}}\n")
+
+    assert main(["check", f"--config.file={config}"]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: state.path: every user of this machine may read it: chmod o-rw {path}\n"
+    )
+
+
 def test_the_path_of_the_configuration(path: Path, tmp_path: Path) -> None:
     """Without --state.file, the file is that of the configuration."""
-    config = tmp_path / "config.yml"
-    text = (
-        "projects: [{name: prod, region: cn-north-4, credentials: {type: environment}, "
-        "instances: [{id: i0}]}]\n"
-    )
+    config, text = tmp_path / "config.yml", CONFIG
     config.write_text(f"{text}state: {{path: {path}}}\n")
     assert state_path(argparse.Namespace(state_file=None, config_file=config)) == path
 
     config.write_text(text)
     with pytest.raises(UsageError, match=r"no state\.path: name the file with --state\.file"):
         state_path(argparse.Namespace(state_file=None, config_file=config))
+
+
+# Moving to another host: what docs/operations.md says.
+
+MOVE = re.search(
+    r"## Move to another host.*?```sh\n(.*?)```",
+    (ROOT / "docs" / "operations.md").read_text(),
+    re.DOTALL,
+)
+HOLD = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.state.file import StateFile
+from dcs_task_exporter.tasks.instance_state import InstanceState
+
+file = StateFile(Path(sys.argv[1]), Clock())
+for number in range(1, 8):
+    file.save("i0", InstanceState(baseline_at=1.0, counts={("EXTEND", "FAILED"): number}))
+print("saved", flush=True)
+sys.stdin.read()
+file.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+def test_the_documented_copy(path: Path, end: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands of the document bring all counts to the other host, also after a kill."""
+    assert MOVE
+    stop, copy = MOVE[1].splitlines()
+    assert stop == "systemctl stop dcs-task-exporter"
+    there = path.parent / "new-host"
+    there.mkdir(mode=0o700)
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"saved\n"
+    if end == "killed":
+        process.kill()
+    process.communicate(timeout=60)
+    was_killed = path.with_name("state.db-wal").exists()
+    copy = copy.replace("/var/lib/dcs-task-exporter/state.db", str(path))
+    copy = copy.replace("new-host:/var/lib/dcs-task-exporter", str(there))
+    subprocess.run(["bash", "-ec", f'scp() {{ cp "$@"; }}\n{copy}'], check=True)  # noqa: S603, S607 - likewise
+
+    moved = StateFile(there / "state.db", SettableClock().clock)
+    found = moved.load("i0").counts
+    moved.close()
+    assert (dict(found), was_killed) == ({("EXTEND", "FAILED"): 7}, end == "killed")
+    assert main(["state", "verify", f"--state.file={there}/state.db"]) == 0
+    assert "1 instance, 7 counted tasks" in capsys.readouterr().out
