@@ -28,7 +28,8 @@ import trustme
 from bench.hanging import PATIENCE, connected, fill
 from bench.measuring import memory_now
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.simulator import Quirks, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.quirks import Quirks
 from tests.support.clouds import SettableClock, world
 
 FILES: Final = 1024

@@ -37,7 +37,9 @@ from bench.chaos_counts import Result, failed_requests, increase, report, sum_of
 from bench.jumping_exporter import set_clock
 from bench.task_play import TaskPlay
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.quirks import Quirks
+from dcs_task_exporter.simulator.server import CloudServer
 from tests.support.real_prometheus import running
 
 PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")

@@ -19,7 +19,7 @@ from bench.task_play import TaskPlay
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import world
 

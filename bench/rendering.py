@@ -118,7 +118,7 @@ def _rendered(snapshots: list[Snapshot], accept: str) -> Mapping[str, float]:
     """Return the median processor time of the library's encoder, and of ours."""
     latest = snapshots
     encoder, _ = choose_format(accept)
-    renderer = Renderer(lambda _: latest, CollectorRegistry())
+    renderer = Renderer(TaskCollector(lambda _: latest), CollectorRegistry())
     plain, gzipped = ScrapeRequest(accept), ScrapeRequest(accept, "gzip")
     renderer.exposition(plain)
     found: dict[str, list[float]] = {LIBRARY: [], PLAIN: [], GZIP: []}
@@ -138,7 +138,7 @@ def _took(work: Callable[[], object]) -> float:
 
 
 def _samples(snapshots: Sequence[Snapshot]) -> list[object]:
-    families = TaskCollector(lambda: snapshots).collect()
+    families = TaskCollector(lambda _: snapshots).collect()
     return [sample for family in families for sample in family.samples]
 
 
@@ -147,7 +147,7 @@ class _Families(CollectorRegistry):
 
     def __init__(self, snapshots: Sequence[Snapshot]) -> None:
         super().__init__()
-        self._families = list(TaskCollector(lambda: snapshots).collect())
+        self._families = list(TaskCollector(lambda _: snapshots).collect())
 
     def collect(self) -> Iterator[Metric]:
         """Yield them."""

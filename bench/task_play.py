@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 
 NAMES = ("EXTEND", "masterStandbySwapJob", "UpdatePort", "DeleteAcl")
 ENDINGS = ("SUCCESS", "SUCCESS", "FAILED", "CANCELLED")

@@ -6,10 +6,8 @@ flag is wrong, and 130 after Ctrl-C.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Final
 
 from dcs_task_exporter import __version__
@@ -27,17 +25,15 @@ from dcs_task_exporter.state.database import StateLockedError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], bool]]] = MappingProxyType(
-    {
-        "serve": serve,
-        "check": check,
-        "scrape": scrape,
-        "tasks": tasks,
-        "state show": state_show,
-        "state verify": state_verify,
-        "demo": demo,
-    }
-)
+COMMANDS: Final = {
+    "serve": serve,
+    "check": check,
+    "scrape": scrape,
+    "tasks": tasks,
+    "state show": state_show,
+    "state verify": state_verify,
+    "demo": demo,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

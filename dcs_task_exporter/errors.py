@@ -29,7 +29,7 @@ Each module of commands, logs, state and web adds its own below `ExporterError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Final
 
 
@@ -62,6 +62,7 @@ class CredentialsError(ExporterError):
     """No usable key or token: the message names the missing one and where to put it."""
 
 
+@dataclass(eq=False, repr=False)
 class ApiError(ExporterError):
     """One call to the cloud failed.
 
@@ -72,21 +73,12 @@ class ApiError(ExporterError):
     reason: ClassVar[str]
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        error_code: str = "",
-        request_id: str = "",
-        retry_after: float | None = None,
-    ) -> None:
-        self.message = message
-        self.status = status
-        self.error_code = error_code
-        self.request_id = request_id
-        self.retry_after = retry_after
-        super().__init__(message)
+    message: str
+    _: KW_ONLY
+    status: int | None = None
+    error_code: str = ""
+    request_id: str = ""
+    retry_after: float | None = None
 
     def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
         """Replace the texts of the error: the message by `message`, the code and id by `word`."""

@@ -10,20 +10,25 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from starlette.types import ASGIApp
 
-from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.logs.queue import lines_lost
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.durations import TaskDurations
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ExporterTelemetry,
-    ProjectTelemetry,
-    register_process_metrics,
+    project_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.fleet import Fleet
@@ -32,7 +37,6 @@ from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.web.app import Sources, create_app
-from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     client_of,
@@ -92,9 +96,10 @@ class Exporter:
             hold=config.collector.first_value_hold,
             max_names=config.collector.max_task_names,
         )
-        self._targets = Targets(config.projects, self.clients, options.shard, journal.hand_over)
+        self._targets = Targets(config.projects, options.shard, journal.hand_over)
         self.refresher = Refresher(
             self._targets.current(),
+            self.clients,
             config.collector,
             rules,
             clock,
@@ -107,36 +112,36 @@ class Exporter:
         # With an interval no scrape joins another's refresh.
         interval = config.collector.refresh_interval
         self._own = ExporterTelemetry(
-            __version__,
             clock.now(),
             options.shard,
             self._state,
             lines_lost=lines_lost,
             coalesced=lambda: 0 if interval else self.refresher.coalesced,
         )
-        self.renderer = Renderer(
+        collector = TaskCollector(
             self.refresher.snapshots,
-            self._own_metrics(process_metrics=options.process_metrics),
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
             statuses=rules.statuses,
         )
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """All metrics."""
-        return self.renderer.registry
+        own_metrics = self._own_metrics(process_metrics=options.process_metrics)
+        self.renderer = Renderer(collector, own_metrics)
 
     @property
     def sources(self) -> Sources:
         """The parts that the web app shows."""
         return Sources(
-            self.fleet, self.refresher, self.renderer.exposition, self._own.scrape, self.status
+            self._config,
+            self.fleet,
+            self.refresher,
+            self.renderer.exposition,
+            self._own.scrape,
+            self.status,
         )
 
     def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
         """Return the web application."""
-        return create_app(self.sources, WebSettings.of(self._config, telemetry_path))
+        return create_app(self.sources, telemetry_path)
 
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""
@@ -180,15 +185,17 @@ class Exporter:
 
     def _own_metrics(self, *, process_metrics: bool) -> CollectorRegistry:
         """Return the metrics of the exporter itself."""
-        registry = CollectorRegistry(support_collectors_without_names=True)
-        projects = ProjectTelemetry(
+        # No dashboard or alert reads the `_created` series, one for each series of a counter.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry(auto_describe=True)
+        projects = project_metrics(
             lambda: [discovery.status for discovery in self.fleet.discoveries],
             lambda: {name: center.skipped for name, center in self._task_centers.items()},
             lambda: self._targets.numbers,
             self._doubts,
         )
-        for metrics in (self._api, self._own, self._durations, projects):
+        for metrics in (self._api, self._own, self._durations, *projects):
             registry.register(metrics)
-        if process_metrics:
-            register_process_metrics(registry)
+        for kind in (ProcessCollector, PlatformCollector, GCCollector) if process_metrics else ():
+            kind(registry=registry)
         return registry

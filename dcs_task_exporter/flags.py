@@ -11,14 +11,13 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
-from dcs_task_exporter.simulator import DEMO_KEY
+from dcs_task_exporter.simulator.story import DEMO_KEY
 from dcs_task_exporter.web.listen import parse_listen_address
-from dcs_task_exporter.web.settings import WebSettings
+from dcs_task_exporter.web.paths import parse_metrics_path
 
 PROGRAM: Final = "dcs-task-exporter"
 DEFAULT_CONFIG: Final = Path("dcs-task-exporter.yml")
@@ -66,12 +65,6 @@ def _checked(parse: Callable[[str], Value], hint: str = "") -> Callable[[str], V
     return parse_word
 
 
-def _path_of_metrics(word: str) -> str:
-    if word == "/":  # the status page
-        raise ValueError
-    return WebSettings(telemetry_path=word).telemetry_path
-
-
 def _path(word: str) -> Path:
     if not word:
         raise ValueError
@@ -81,9 +74,7 @@ def _path(word: str) -> Path:
 _FILE: Final = _checked(_path, "expected the name of a file, not an empty text")
 _NUMBER: Final = _checked(int, "expected a whole number, not {!r}")
 _ADDRESS: Final = _checked(parse_listen_address)
-_URL_PATH: Final = _checked(
-    _path_of_metrics, "not a path for metrics: {!r}; write it like /metrics"
-)
+_URL_PATH: Final = _checked(parse_metrics_path)
 
 
 def _choice(name: str, choices: Sequence[str], default: str, text: str) -> Flag:
@@ -165,31 +156,29 @@ The key of the simulated cloud, to try the other commands against it (see docs/d
 The first line that the demo prints has the address of its cloud.
 """
 
-COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
-    {
-        "serve": Command(
-            "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
-        ),
-        "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
-        "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
-        "tasks": Command(
-            "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
-        ),
-        "state show": Command("show the counts in the state file", (*_STATE, *_LOG, _JSON)),
-        "state verify": Command(
-            "check that an exporter would go on from the state file", (*_STATE, *_LOG)
-        ),
-        "demo": Command(
-            "run against a simulated cloud, without an account",
-            (*_LOG, *_web("127.0.0.1:39327")),
-            _DEMO_KEY,
-        ),
-    }
-)
+COMMANDS: Final[Mapping[str, Command]] = {
+    "serve": Command(
+        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
+    ),
+    "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
+    "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
+    "tasks": Command(
+        "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
+    ),
+    "state show": Command("show the counts in the state file", (*_STATE, *_LOG, _JSON)),
+    "state verify": Command(
+        "check that an exporter would go on from the state file", (*_STATE, *_LOG)
+    ),
+    "demo": Command(
+        "run against a simulated cloud, without an account",
+        (*_LOG, *_web("127.0.0.1:39327")),
+        _DEMO_KEY,
+    ),
+}
 
-FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
-    {flag.name: flag for command in COMMANDS.values() for flag in command.flags}
-)
+FLAGS: Final[Mapping[str, Flag]] = {
+    flag.name: flag for command in COMMANDS.values() for flag in command.flags
+}
 """The flags of all commands, by name."""
 
 _HELP: Final = ("-h", "--help")

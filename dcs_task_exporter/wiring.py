@@ -26,7 +26,7 @@ from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
-from dcs_task_exporter.refresh.progress import THREADS as PROGRESS_THREADS
+from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.text.redaction import proxy_secrets

@@ -38,6 +38,7 @@ from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
@@ -133,13 +134,6 @@ class _Silent:
     def credentials_expiry(self, project: str, timestamp: float | None) -> None: ...
 
 
-class _Fixed:
-    """A key that does not change."""
-
-    def current(self) -> AccessKey:
-        return KEY
-
-
 class _Canned(Transport):
     """Gives one answer after the other, as a cloud does that has these pages.
 
@@ -212,7 +206,7 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
     caller = ApiCaller(
         "p",
         transport,
-        _Fixed(),
+        lambda: KEY,
         RateLimit(1000.0, clock, time.wait),
         _Silent(),
         Retries(1, time.wait, lambda: 0.5),
@@ -237,9 +231,8 @@ def _deadline() -> float:
 
 def _page(snapshots: Sequence[Snapshot]) -> bytes:
     """Render snapshots as a scrape gets them."""
-    renderer = Renderer(
-        lambda _: snapshots, CollectorRegistry(), personal=True, tags=("key1", "key2")
-    )
+    collector = TaskCollector(lambda _: snapshots, personal=True, tags=("key1", "key2"))
+    renderer = Renderer(collector, CollectorRegistry())
     return renderer.exposition(ScrapeRequest("application/openmetrics-text;version=1.0.0")).body
 
 
@@ -292,7 +285,7 @@ def center_and_progress(data: bytes) -> Sequence[bytes]:
         for number in (progress.ratio, progress.remaining):
             _expect(number is None or math.isfinite(number), f"a progress of {number}")
     with _documented():
-        _client(_Canned(answers), project_id="").project_id(_deadline())
+        _client(_Canned(answers), project_id="").list_instances(_deadline())
     return ()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from prometheus_client.core import Metric
 
-from dcs_task_exporter.config.model import json_schema, parse_config
+from dcs_task_exporter.config.model import Config, parse_config
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.flags import COMMANDS
@@ -65,7 +65,7 @@ def metrics() -> Mapping[str, str]:
     exporter = Exporter(
         parse_config(CONFIGURATION, "generated", {}), Options(process_metrics=False)
     )
-    families = list(exporter.registry.collect())
+    families = list(exporter.renderer.registry.collect())
     exporter.stop()
     own = [family for family in families if set(INSTANCE_LABELS) <= set(labels(family))]
     others = [family for family in families if family not in own]
@@ -115,7 +115,8 @@ def flags() -> str:
 
 def keys() -> Mapping[str, str]:
     """Return a table of keys for each section of the configuration file."""
-    return dict(_sections(json_schema(), json_schema()["$defs"], ""))
+    schema = Config.model_json_schema()
+    return dict(_sections(schema, schema["$defs"], ""))
 
 
 def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterator[tuple[str, str]]:

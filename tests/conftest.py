@@ -41,9 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home folder: the official SDK writes to it."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what this machine's environment says of proxies, certificates and keys."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Take away what this machine says of proxies, certificates and keys, and the user's home."""
+    monkeypatch.setenv("HOME", str(home))
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(CLOUD_PREFIXES):
             monkeypatch.delenv(name)

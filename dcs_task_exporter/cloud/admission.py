@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dcs_task_exporter.cloud.credentials import Credential
 from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
@@ -90,22 +89,22 @@ NO_VERDICT: Final = Verdict({})
 
 
 class Admission:
-    """Decides which request may be sent; `now` is monotonic.
+    """Decides which request with one key may be sent; `now` is monotonic.
 
     A request enters, starts when the rate limit gives it a slot, and leaves with its result. One
     that must wait enters again when another has left: at least one is unanswered then.
     """
 
-    def __init__(self, pause: float = REFUSAL_PAUSE) -> None:
-        self._pause = pause
-        self._credential: Credential | None = None
-        self._forget()
-
-    def adopt(self, credential: Credential) -> None:
-        """Use `credential` from now on, and forget the refusals of another one."""
-        if credential != self._credential:
-            self._credential = credential
-            self._forget()
+    def __init__(self) -> None:
+        self._is_proven = self._is_accepted = False
+        self._admitted: set[Ticket] = set()
+        self._sent: set[Ticket] = set()
+        self._older: set[Ticket] = set()  # sent before the latest refusal: they prove nothing
+        self._undecided: dict[str, Refusal] = {}
+        self._own: dict[str, Refusal] = {}
+        self._common: Refusal | None = None
+        self._tried: set[str] = set()  # the first after a pause, and refused again
+        self._others_entered = False
 
     def enter(self, subject: str, now: float) -> Ticket | None:
         """Return a ticket, or None to wait; raise the `ApiError` of a refusal that stands."""
@@ -126,26 +125,16 @@ class Admission:
         return True
 
     def leave(self, ticket: Ticket, result: Result, now: float) -> Verdict:
-        """Take a ticket back, and learn from the result of its request."""
-        is_recent, is_older = ticket in self._sent, ticket in self._older
+        """Take a ticket back, and learn from the result of its request; ignore another key's."""
+        is_recent = ticket in self._sent
+        was_sent = is_recent or ticket in self._older
         for tickets in (self._admitted, self._sent, self._older):
             tickets.discard(ticket)
-        if isinstance(result, ApiError):
-            return self._learn(ticket.subject, result, now, is_recent=is_recent, is_older=is_older)
+        if isinstance(result, ApiError) and was_sent:
+            return self._learn(ticket.subject, result, now, is_recent=is_recent)
         if result == "accepted" and is_recent:
             return self._accept(ticket.subject)
         return NO_VERDICT
-
-    def _forget(self) -> None:
-        self._is_proven = self._is_accepted = False
-        self._admitted: set[Ticket] = set()
-        self._sent: set[Ticket] = set()
-        self._older: set[Ticket] = set()  # sent before the latest refusal: they prove nothing
-        self._undecided: dict[str, Refusal] = {}
-        self._own: dict[str, Refusal] = {}
-        self._common: Refusal | None = None
-        self._tried: set[str] = set()  # the first after a pause, and refused again
-        self._others_entered = False
 
     def _has_room(self) -> bool:
         unanswered = len(self._admitted) + len(self._sent) + len(self._older)
@@ -185,11 +174,7 @@ class Admission:
         self._is_proven = self._is_accepted = True
         return Verdict(found) if found else NO_VERDICT
 
-    def _learn(
-        self, subject: str, error: ApiError, now: float, *, is_recent: bool, is_older: bool
-    ) -> Verdict:
-        if not (is_recent or is_older):
-            return NO_VERDICT
+    def _learn(self, subject: str, error: ApiError, now: float, *, is_recent: bool) -> Verdict:
         refusal = self._next_refusal(subject, error, now)
         is_known = subject in self._own and not self._undecided and self._is_accepted
         self._is_accepted = False
@@ -205,7 +190,7 @@ class Admission:
     def _next_refusal(self, subject: str, error: ApiError, now: float) -> Refusal:
         before = self._known(subject)
         repeats = before.repeats + 1 if before else 0
-        pause = self._pause_after(error, repeats)
+        pause = _pause_after(error, repeats)
         found_at = before.found_at if before else now
         return Refusal(error, found_at, now + pause, pause, repeats)
 
@@ -225,7 +210,7 @@ class Admission:
         found = [
             one
             for one in self._own.values()
-            if _alike(one, refusal) and now - one.found_at < self._pause
+            if _alike(one, refusal) and now - one.found_at < REFUSAL_PAUSE
         ]
         before = self._common
         return (
@@ -238,7 +223,7 @@ class Admission:
     def _pause_all(self, refusal: Refusal, *, is_new: bool) -> Verdict:
         before = self._common
         repeats = before.repeats + is_new if before and _alike(before, refusal) else 0
-        pause = self._pause_after(refusal.error, repeats)
+        pause = _pause_after(refusal.error, repeats)
         asked_at = refusal.until - refusal.pause
         is_key = isinstance(refusal.error, AuthError)
         # A throttled project is held back by its rate limit; one request is sent first after that.
@@ -247,10 +232,11 @@ class Admission:
         self._is_proven = self._others_entered = False
         return Verdict({}, 0.0 if is_key else pause)
 
-    def _pause_after(self, error: ApiError, repeats: int) -> float:
-        if isinstance(error, AuthError):
-            return self._pause
-        return min(MAX_THROTTLE_BACKOFF, 2.0 ** min(repeats, 10))
+
+def _pause_after(error: ApiError, repeats: int) -> float:
+    if isinstance(error, AuthError):
+        return REFUSAL_PAUSE
+    return min(MAX_THROTTLE_BACKOFF, 2.0 ** min(repeats, 10))
 
 
 def _alike(one: Refusal, other: Refusal) -> bool:
@@ -263,8 +249,5 @@ def result_of(error: ApiError) -> Result:
         return error
     if isinstance(error, ThrottledError) and error.status is not None and not error.retry_after:
         return error
-    return (
-        "accepted"
-        if isinstance(error, ForbiddenError | NotFoundError | BadRequestError)
-        else "unknown"
-    )
+    is_of_request = isinstance(error, ForbiddenError | NotFoundError | BadRequestError)
+    return "accepted" if is_of_request else "unknown"

@@ -17,28 +17,35 @@ from dcs_task_exporter.cloud.signing import (
 )
 
 
-class AccessKeyAuth(AuthBase):
-    """Sign a request with an access key (SDK-HMAC-SHA256).
+class RequestAuth(AuthBase):
+    """Sign a request with an access key (SDK-HMAC-SHA256), or send a token.
 
     The signature covers the host, the date, and the project and security token where there are
     any; not the headers that a proxy may rewrite.
     """
 
-    def __init__(self, key: AccessKey, project_id: str, now: Callable[[], float]) -> None:
-        self._key = key
+    def __init__(self, credential: Credential, project_id: str, now: Callable[[], float]) -> None:
+        self._credential = credential
         self._project_id = project_id
         self._now = now
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the headers that prove the key, dated now."""
+        """Add the headers that prove the key, dated now, or the one that holds the token."""
+        if isinstance(self._credential, AccessKey):
+            self._sign(request, self._credential)
+        else:
+            request.headers["X-Auth-Token"] = self._credential.token
+        return request
+
+    def _sign(self, request: PreparedRequest, key: AccessKey) -> None:
         host, _, rest = str(request.url).partition("://")[2].partition("/")
         path, _, query = rest.partition("?")
         moment = datetime.fromtimestamp(self._now(), tz=timezone.utc)
         headers = {"Host": host, "X-Sdk-Date": moment.strftime(DATE_FORMAT)}
         if self._project_id:
             headers["X-Project-Id"] = self._project_id
-        if self._key.security_token:
-            headers["X-Security-Token"] = self._key.security_token
+        if key.security_token:
+            headers["X-Security-Token"] = key.security_token
         body = request.body or b""
         canonical = canonical_request(
             str(request.method),
@@ -47,26 +54,6 @@ class AccessKeyAuth(AuthBase):
             headers,
             body.encode() if isinstance(body, str) else bytes(body),  # type: ignore[arg-type]
         )
-        signed = signature(self._key.secret_key, headers["X-Sdk-Date"], canonical)
+        signed = signature(key.secret_key, headers["X-Sdk-Date"], canonical)
         request.headers.update(headers)
-        request.headers["Authorization"] = authorization(self._key.access_key, headers, signed)
-        return request
-
-
-class TokenAuth(AuthBase):
-    """Send a token of the identity service."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the token's header."""
-        request.headers["X-Auth-Token"] = self._token
-        return request
-
-
-def request_auth(credential: Credential, project_id: str, now: Callable[[], float]) -> AuthBase:
-    """Return the authentication of one request with `credential`."""
-    if isinstance(credential, AccessKey):
-        return AccessKeyAuth(credential, project_id, now)
-    return TokenAuth(credential.token)
+        request.headers["Authorization"] = authorization(key.access_key, headers, signed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -49,9 +48,6 @@ TASK_PROGRESS: Final = "task_progress"
 MAX_INSTANCES: Final = 50_000
 """Instances of a project above which its listing is taken for an endless one."""
 
-INSTANCE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}", re.ASCII)
-"""The form of an instance's id: any other could change the path of the URL."""
-
 logger = logging.getLogger(__name__)
 
 Parsed = TypeVar("Parsed")
@@ -88,10 +84,6 @@ class DcsClient:
         self._parser = TaskParser(personal=collector.personal_labels)
         self._warned: set[str] = set()
 
-    def project_id(self, deadline: float) -> str:
-        """Return the project's id, looked up if it is not configured. Raises `ApiError`."""
-        return self._project_id.get(deadline)
-
     def list_tasks(self, instance_id: str, start: float, deadline: float) -> Listing:
         """Return all tasks of an instance that started at `start` (Unix seconds) or later.
 
@@ -111,7 +103,8 @@ class DcsClient:
 
         is_exhaustive = memory.is_exhaustive(check_interval(len(self._memories)))
         whole = self._tasks.read(fetch, Window(start, memory.rows, is_exhaustive))
-        kept = [it for it in whole.rows if it.created_at is None or it.created_at >= start]
+        rows = whole.rows.values()
+        kept = [it for it in rows if it.created_at is None or it.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
         memory.keep(tuple(kept))
         return Listing(tuple(kept), start, whole.truncated, whole.answered_at)
@@ -127,7 +120,7 @@ class DcsClient:
         memory.begin()
         fetch = self._pages(LIST_CENTER_TASKS, "/tasks", start, deadline, parse_center_task, memory)
         whole = self._center_tasks.read(fetch, Window(start))
-        return tuple(whole.rows), whole.truncated
+        return tuple(whole.rows.values()), whole.truncated
 
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
         """Return the progress of an active task. Raises `ApiError`."""
@@ -193,15 +186,11 @@ class DcsClient:
 
         def fetch(place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Row]]:
             is_first = place.position == 0
-            asked = Call(
-                operation,
-                call.url,
-                deadline,
-                page if is_first else partial(page, is_first=False),
-                dict.fromkeys(names, since),
-                call.project_id,
-                subject,
-                memory.first_page if is_first else None,
+            asked = replace(
+                call,
+                parse=page if is_first else partial(page, is_first=False),
+                query=dict.fromkeys(names, since),
+                memory=memory.first_page if is_first else None,
             )
             return self._pager.fetch(asked, place, memory)
 
@@ -251,23 +240,17 @@ class DcsClient:
         raise InvalidResponseError(message)
 
     def _instances(self, project_id: str, data: object) -> InstancePage:
-        page = parse_instances(data, partial(self._instance, project_id))
+        project = self._project
+        parse = partial(
+            parse_instance, project=project.name, project_id=project_id, region=project.region
+        )
+        page = parse_instances(data, parse)
         if page.problem:
             self._warn_once(
                 "the listing of instances has a row that cannot be read: it is left out",
                 problem=page.problem,
             )
         return page
-
-    def _instance(self, project_id: str, row: object) -> Instance:
-        project = self._project
-        instance = parse_instance(
-            row, project=project.name, project_id=project_id, region=project.region
-        )
-        if not INSTANCE_ID.fullmatch(instance.id):
-            message = f"the id of an instance is invalid: {instance.id[:64]!r}"
-            raise InvalidResponseError(message)
-        return instance
 
     def _warn_once(self, message: str, **fields: object) -> None:
         if message not in self._warned:
@@ -276,12 +259,7 @@ class DcsClient:
 
     def _reader(self, operation: str) -> ListingReader[Any]:
         fields = {"project": self._project.name, "operation": operation}
-        start = StartParameter(
-            self._collector.start_parameter,
-            lambda message: logger.warning(message, extra={"fields": fields}),
-        )
-        return ListingReader(
-            start,
-            self._collector.max_pages,
-            lambda error: self._caller.count_error(operation, error),
-        )
+        warn = partial(logger.warning, extra={"fields": fields})
+        start = StartParameter(self._collector.start_parameter, warn)
+        failed = partial(self._caller.count_error, operation)
+        return ListingReader(start, self._collector.max_pages, failed)

@@ -27,19 +27,17 @@ class _TimedReader(io.RawIOBase):
         super().__init__()
         self._raw = raw
         self._sock = sock
-        limit = sock.gettimeout()
-        self._deadline = None if limit is None else time.monotonic() + limit
+        self._deadline = time.monotonic() + sock.gettimeout()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._deadline is not None:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                message = "timed out"
-                raise TimeoutError(message)
-            self._sock.settimeout(left)
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            message = "timed out"
+            raise TimeoutError(message)
+        self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from functools import partial
 
 from dcs_task_exporter.cloud.admission import (
     NO_VERDICT,
-    REFUSAL_PAUSE,
     Admission,
     Result,
     Ticket,
@@ -42,16 +41,11 @@ class Gate:
     `obey` is called with each verdict before another request may pass.
     """
 
-    def __init__(
-        self,
-        monotonic: Callable[[], float],
-        obey: Callable[[Verdict], None],
-        pause: float = REFUSAL_PAUSE,
-    ) -> None:
+    def __init__(self, monotonic: Callable[[], float], obey: Callable[[Verdict], None]) -> None:
         self._monotonic = monotonic
         self._obey = obey
         self._changed = threading.Condition()
-        self._admission = Admission(pause)
+        self._admission = Admission()
         self._credential: Credential | None = None
         self._is_closed = False
 
@@ -90,8 +84,10 @@ class Gate:
             with self._changed:
                 if credential != self._credential:
                     # Read again under the lock: of two that differ, this is the later one.
-                    credential = self._credential = read()
-                    self._admission.adopt(credential)
+                    credential = read()
+                if credential != self._credential:
+                    self._credential = credential
+                    self._admission = Admission()
                     self._changed.notify_all()
                 ticket = self._ticket(subject, deadline)
                 if ticket is not None:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, Generic
 
 from dcs_task_exporter.cloud.evidence import StartParameter, TotalEvidence
 from dcs_task_exporter.cloud.paging import Fetched, Place
-from dcs_task_exporter.cloud.parsing import Listed, Row, TaskPage
+from dcs_task_exporter.cloud.parsing import Row, TaskPage
 from dcs_task_exporter.cloud.reading import Reading
 from dcs_task_exporter.errors import (
     ApiError,
@@ -26,7 +25,7 @@ from dcs_task_exporter.errors import (
     IncompleteListingError,
     InvalidResponseError,
 )
-from dcs_task_exporter.tasks.models import EARLIEST_TIME
+from dcs_task_exporter.tasks.models import EARLIEST_TIME, CenterTask, Task
 
 READINGS: Final = 2
 """How often a listing is read that contradicts itself: a list may change while it is read."""
@@ -46,18 +45,6 @@ class Window(Generic[Row]):
     since: float
     known: tuple[Row, ...] | None = None
     exhaustive: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WholeListing(Generic[Row]):
-    """All rows of a listing; `truncated` says that the page cap cut it behind the newest rows.
-
-    `answered_at` is the cloud's time (Unix seconds) by its last page, or None.
-    """
-
-    rows: list[Row]
-    truncated: bool
-    answered_at: float | None
 
 
 Fetch = Callable[[Place, tuple[str, ...]], Fetched[TaskPage[Row]]]
@@ -80,29 +67,28 @@ class ListingReader(Generic[Row]):
         self._failed = failed
         self._overlap = True
 
-    def read(self, fetch: Fetch[Row], window: Window[Row]) -> WholeListing[Row]:
-        """Read all pages.
+    def read(self, fetch: Fetch[Row], window: Window[Row]) -> Reading[Row]:
+        """Read all pages, or up to the page cap if the rest is older.
 
         Raises `InvalidResponseError` when the listing contradicts itself twice, and
         `IncompleteListingError` when it was cut and may lack the newest rows.
         """
         problem, before = "", Reading[Row]()
         for _ in range(READINGS):
-            reading, truncated = self._read_once(fetch, window)
+            reading = self._read_once(fetch, window)
             if _has_nothing_behind(before, reading):
                 self._overlap = False
                 reading.trust_single_page()
-            problem, before = _problem(before, reading, truncated=truncated), reading
-            if reading.ended and not truncated and not reading.moved:
-                self._total.judge(reading.counts, len(reading.rows))
+            problem, before = _problem(before, reading), reading
+            if reading.ended and not reading.truncated and not reading.moved:
+                self._total.judge(reading.pages, len(reading.rows))
                 self._total.note_last(max(page.size for page in reading.pages))
             if not problem:
-                rows = list(reading.rows.values())
-                return WholeListing(rows, truncated, reading.answered_at)
+                return reading
         raise self._failure(InvalidResponseError(problem))
 
-    def _read_once(self, fetch: Fetch[Row], window: Window[Row]) -> tuple[Reading[Row], bool]:
-        """Read until the end or the page cap; also return whether the cap cut the listing."""
+    def _read_once(self, fetch: Fetch[Row], window: Window[Row]) -> Reading[Row]:
+        """Read until the end or the page cap."""
         names, reading = self._start.names, Reading[Row](self._overlap)
         while len(reading.pages) < self._max_pages:
             try:
@@ -117,21 +103,22 @@ class ListingReader(Generic[Row]):
                 continue
             reading.add(fetched)
             if reading.moved or reading.ended:
-                return reading, False
+                return reading
             if self._is_last(reading, window) and self._is_believed(reading, window):
                 self._total.note_last(reading.pages[-1].size)
-                return reading, False
+                return reading
             if len(reading.pages) == 1 and self._is_too_long(reading):
-                return self._read_newest(fetch, names, reading), True
-        if _is_descending(reading.rows.values()):
-            return reading, True
-        raise self._failure(_incomplete(self._max_pages))
+                return self._read_newest(fetch, names, reading)
+        if not _is_sorted(reading.rows.values(), newest_first=True):
+            raise self._incomplete()
+        reading.truncate()
+        return reading
 
     def _is_last(self, reading: Reading[Row], window: Window[Row]) -> bool:
         """Whether the latest `task_count` says that its page is the last one."""
         page, followed = reading.pages[-1], reading.largest_followed
         if followed is not None:
-            self._total.note_followed(followed.size, followed.limit)
+            self._total.note_followed(followed)
         if page.count is None:
             return False
         if page.count < reading.position:
@@ -141,9 +128,7 @@ class ListingReader(Generic[Row]):
         # A full page may be followed by others, if the count is that of the page.
         known = {row.id for row in window.known or ()}
         has_new = window.known is not None and not reading.rows.keys() <= known
-        return page.count > page.size or not self._total.may_be_cut(
-            page.size, page.limit, has_new=has_new
-        )
+        return page.count > page.size or not self._total.may_be_cut(page, has_new=has_new)
 
     def _is_believed(self, reading: Reading[Row], window: Window[Row]) -> bool:
         """Whether a total may end this listing: not where known rows are missing."""
@@ -161,7 +146,7 @@ class ListingReader(Generic[Row]):
         return (
             page.count is not None
             and page.count > capacity
-            and _is_ascending(reading.rows.values())
+            and _is_sorted(reading.rows.values(), newest_first=False)
         )
 
     def _read_newest(
@@ -173,13 +158,21 @@ class ListingReader(Generic[Row]):
         reading = Reading[Row](self._overlap, max(page.size, (page.count or 0) - room))
         while len(reading.pages) < self._max_pages - 1 and not (reading.ended or reading.moved):
             reading.add(fetch(reading.place, names))
+        reading.truncate()
         if reading.moved:
             return reading
         is_whole = reading.ended and bool(reading.rows)
         reading.prepend(first)
-        if not (is_whole and _is_ascending(reading.rows.values())):
-            raise self._failure(_incomplete(self._max_pages))
+        if not (is_whole and _is_sorted(reading.rows.values(), newest_first=False)):
+            raise self._incomplete()
         return reading
+
+    def _incomplete(self) -> ApiError:
+        message = (
+            f"the listing has more than {self._max_pages} pages and may lack the newest tasks: "
+            "raise collector.max_pages, or shorten collector.lookback"
+        )
+        return self._failure(IncompleteListingError(message))
 
     def _failure(self, error: ApiError) -> ApiError:
         self._failed(error)
@@ -196,24 +189,17 @@ def _has_nothing_behind(before: Reading[Row], reading: Reading[Row]) -> bool:
     )
 
 
-def _problem(before: Reading[Row], reading: Reading[Row], *, truncated: bool) -> str:
+def _problem(before: Reading[Row], reading: Reading[Row]) -> str:
     """Return how a reading contradicts itself, or the one before; or the empty text."""
     if reading.moved or (reading.is_unproven and reading.rows.keys() != before.rows.keys()):
         return "the listing changes while its pages are read: rows may be missing"
-    if reading.ended and not truncated and reading.unlisted_count is not None:
+    if reading.ended and not reading.truncated and reading.unlisted_count is not None:
         counted, listed = reading.unlisted_count, len(reading.rows)
         return f"the listing contradicts itself: it counts {counted}, and lists {listed}"
     return ""
 
 
-def _incomplete(pages: int) -> IncompleteListingError:
-    return IncompleteListingError(
-        f"the listing has more than {pages} pages and may lack the newest tasks: "
-        "raise collector.max_pages, or shorten collector.lookback"
-    )
-
-
-def _is_older(rows: Iterable[Listed], since: float) -> bool:
+def _is_older(rows: Iterable[Task | CenterTask], since: float) -> bool:
     """Whether a row began before the window: the cloud did not filter."""
     oldest = since - START_TOLERANCE
     return any(
@@ -221,15 +207,7 @@ def _is_older(rows: Iterable[Listed], since: float) -> bool:
     )
 
 
-def _is_descending(rows: Iterable[Listed]) -> bool:
-    return _is_sorted([-row.created_at for row in rows if row.created_at is not None])
-
-
-def _is_ascending(rows: Iterable[Listed]) -> bool:
-    return _is_sorted([row.created_at for row in rows if row.created_at is not None])
-
-
-def _is_sorted(values: list[float]) -> bool:
-    """Whether the values never fall, and rise at least once."""
-    pairs = list(pairwise(values))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+def _is_sorted(rows: Iterable[Task | CenterTask], *, newest_first: bool) -> bool:
+    """Whether the known starts are in order, and not all the same."""
+    starts = [row.created_at for row in rows if row.created_at is not None]
+    return len(set(starts)) > 1 and starts == sorted(starts, reverse=newest_first)

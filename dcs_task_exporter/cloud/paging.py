@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from dcs_task_exporter.cloud.calls import Call
 from dcs_task_exporter.cloud.parsing import Row, TaskPage
@@ -50,20 +50,16 @@ class Place:
 class ListingMemory(Generic[Row]):
     """The results of earlier listings of one instance; used by one thread at a time.
 
-    `rows` are those of the latest listing, also of one that was cut, or None. `count` begins
+    `rows` are those of the latest listing, also of one that was cut, or None before the first.
+    `count` begins
     anywhere, so that instances are checked at different times.
     """
 
     def __init__(self, count: int = 0) -> None:
         self.first_page: AnswerMemory[TaskPage[Row]] = AnswerMemory()
-        self._rows: tuple[Row, ...] | None = None
+        self.rows: tuple[Row, ...] | None = None
         self._count = count
         self._most: int | None = None
-
-    @property
-    def rows(self) -> tuple[Row, ...] | None:
-        """The rows of the latest listing, or None before the first."""
-        return self._rows
 
     def begin(self) -> None:
         """Count a listing; one in `CHECK_INTERVAL` is asked for full pages again."""
@@ -77,7 +73,7 @@ class ListingMemory(Generic[Row]):
 
     def keep(self, rows: tuple[Row, ...]) -> None:
         """Remember the rows of a listing."""
-        self._rows = rows
+        self.rows = rows
 
     def limit(self, full: int) -> int:
         """Return the number of rows to ask for: `full`, or fewer after an answer too large."""
@@ -120,22 +116,20 @@ class Pager:
                 # The largest page of older regions is not published.
                 self._page_size = SAFE_PAGE_SIZE
             except TooLargeError as error:
-                self._ask_for_fewer(error, call.operation, call.subject, limit)
+                self._ask_for_fewer(error, call, limit)
                 memory.halve(limit)
             else:
                 return Fetched(reply.value, limit, reply.answered_at)
 
-    def _ask_for_fewer(
-        self, error: TooLargeError, operation: str, subject: str, limit: int
-    ) -> None:
+    def _ask_for_fewer(self, error: TooLargeError, call: Call[Any], limit: int) -> None:
         """Log that a page is too large; raise `TooLargeError` if it has a single row."""
         if limit == 1:
             message = f"{error.message}, although it was asked for one row"
             raise TooLargeError(message, status=error.status, request_id=error.request_id) from None
         fields = {
             "project": self._project,
-            "operation": operation,
-            "dcs_instance_id": subject,
+            "operation": call.operation,
+            "dcs_instance_id": call.subject,
             "error": error.message,
         }
         logger.warning("an answer is too large: fewer rows are asked for", extra={"fields": fields})

@@ -6,10 +6,10 @@ Cloud SDK.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from dcs_task_exporter.cloud.values import (
     boolean_of,
@@ -39,22 +39,11 @@ from dcs_task_exporter.text.times import parse_time
 MAX_ROWS: Final = 1000
 """Most rows of a page: the largest page that can be asked for."""
 
-
-class Listed(Protocol):
-    """A row of a listing of tasks."""
-
-    @property
-    def id(self) -> str:
-        """The id."""
-        ...
-
-    @property
-    def created_at(self) -> float | None:
-        """The start (Unix seconds), or None where it is unknown."""
-        ...
+INSTANCE_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}", re.ASCII)
+"""The form of an instance's id: any other could change the path of the URL."""
 
 
-Row = TypeVar("Row", bound=Listed)
+Row = TypeVar("Row", bound=Task | CenterTask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +119,16 @@ def parse_task(
     )
 
 
-_DETAIL_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = MappingProxyType(
-    {
-        item.name: {
-            "float | None": number_of,
-            "int | None": integer_of,
-            "bool | None": boolean_of,
-            "tuple[str, ...]": texts_of,
-            "str": word_of,
-        }[str(item.type)]
-        for item in fields(TaskDetails)
-    }
-)
+_DETAIL_PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    item.name: {
+        "float | None": number_of,
+        "int | None": integer_of,
+        "bool | None": boolean_of,
+        "tuple[str, ...]": texts_of,
+        "str": word_of,
+    }[str(item.type)]
+    for item in fields(TaskDetails)
+}
 
 
 def parse_details(data: object) -> TaskDetails:
@@ -206,10 +193,17 @@ def parse_instances(data: object, parse: Callable[[object], Instance]) -> Instan
 
 
 def parse_instance(data: object, *, project: str, project_id: str, region: str) -> Instance:
-    """Parse one element of ``instances``; raise `InvalidResponseError` without ``instance_id``."""
+    """Parse one element of ``instances``.
+
+    Raises `InvalidResponseError` without an ``instance_id`` that is fit for a URL.
+    """
     row = object_of(data, "an instance")
+    instance_id = required(row, "instance_id", "an instance")
+    if not INSTANCE_ID.fullmatch(instance_id):
+        message = f"the id of an instance is invalid: {instance_id[:64]!r}"
+        raise InvalidResponseError(message)
     return Instance(
-        id=required(row, "instance_id", "an instance"),
+        id=instance_id,
         name=text_of(row.get("name")),
         project=project,
         project_id=project_id,

@@ -23,7 +23,9 @@ class Reading(Generic[Row]):
     """The pages so far; `rows` has each id once, in the order of the first page it was on.
 
     `position` is the offset behind the latest page; with `overlap`, the next one begins one before.
-    `ended` says that the latest page is the last one, `moved` that the list changed meanwhile.
+    `ended` says that the latest page is the last one, `moved` that the list changed meanwhile,
+    `truncated` that the page cap cut the listing behind the newest rows. `answered_at` is the
+    cloud's time (Unix seconds) by the latest page, or None.
     """
 
     overlap: bool = True
@@ -32,6 +34,7 @@ class Reading(Generic[Row]):
     pages: list[Page] = field(default_factory=list)
     ended: bool = False
     moved: bool = False
+    truncated: bool = False
     answered_at: float | None = None
 
     @property
@@ -63,6 +66,10 @@ class Reading(Generic[Row]):
         self.position = offset + len(rows)
         self.answered_at = fetched.answered_at
 
+    def truncate(self) -> None:
+        """Note that the page cap cut the listing."""
+        self.truncated = True
+
     def trust_single_page(self) -> None:
         """Take the reading for unchanged: this cloud has nothing behind its first page."""
         self.moved = False
@@ -85,11 +92,6 @@ class Reading(Generic[Row]):
     def is_full(self) -> bool:
         """Whether any page has as many rows as were asked for."""
         return any(page.size >= page.limit for page in self.pages)
-
-    @property
-    def counts(self) -> list[tuple[int, int | None]]:
-        """The size and `task_count` of each page."""
-        return [(page.size, page.count) for page in self.pages]
 
     @property
     def largest_followed(self) -> Page | None:

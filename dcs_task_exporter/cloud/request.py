@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.admission import Verdict
-from dcs_task_exporter.cloud.auth import request_auth
+from dcs_task_exporter.cloud.auth import RequestAuth
 from dcs_task_exporter.cloud.calls import Call, Reply
 from dcs_task_exporter.cloud.credentials import Credential, CredentialSource
 from dcs_task_exporter.cloud.gate import Gate
@@ -182,7 +182,7 @@ class ApiCaller:
 
     def _credential(self, operation: str) -> Credential:
         try:
-            credential = self._credentials.current()
+            credential = self._credentials()
         except CredentialsError as error:
             refusal = AuthError(str(error))
             self.count_error(operation, refusal)
@@ -209,7 +209,7 @@ class ApiCaller:
     def _send(self, call: Call[Parsed], credential: Credential) -> Reply[Parsed]:
         started, answer = time.perf_counter(), None
         try:
-            auth = request_auth(credential, call.project_id, self._clock.now)
+            auth = RequestAuth(credential, call.project_id, self._clock.now)
             answer = self._transport.get(call.full_url, auth)
             reply = Reply(
                 _parsed(answer, call, credential, self._clock.now()), date_of(answer.headers)

@@ -6,6 +6,7 @@ service's two, older nested ones, and pages of proxies that are no JSON at all.
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from collections.abc import Mapping
@@ -154,7 +155,7 @@ def _moment(text: str) -> float | None:
 
 def _explanation(status: int) -> str:
     if status < HTTPStatus.OK:
-        name = HTTPStatus(status).phrase if status in set(HTTPStatus) else "unknown"
+        name = http.client.responses.get(status, "unknown")
         return f"an informational answer ({status} {name}), which no API here sends: is it a proxy?"
     if status < HTTPStatus.BAD_REQUEST:
         return "a redirect, which a signed request cannot follow: check the endpoint"

@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 ALGORITHM: Final = "SDK-HMAC-SHA256"
-DATE_HEADER: Final = "x-sdk-date"
 DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*")
@@ -25,9 +24,7 @@ _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*")
 
 def canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
     """Return the query string that is signed and sent: encoded, sorted by key, then value."""
-    return "&".join(
-        f"{_encode(key)}={_encode(value)}" for key, value in sorted((k, v) for k, v in pairs)
-    )
+    return "&".join(f"{_encode(key)}={_encode(value)}" for key, value in sorted(pairs))
 
 
 def canonical_request(
@@ -74,7 +71,6 @@ def _encode(text: str) -> str:
 
 
 def _canonical_path(path: str) -> str:
-    if _PLAIN_PATH.fullmatch(path):
-        return path if path.endswith("/") else f"{path}/"
-    segments = "/".join(_encode(unquote(segment)) for segment in path.split("/"))
-    return segments if segments.endswith("/") else f"{segments}/"
+    if not _PLAIN_PATH.fullmatch(path):
+        path = "/".join(_encode(unquote(segment)) for segment in path.split("/"))
+    return path if path.endswith("/") else f"{path}/"

@@ -31,11 +31,6 @@ class TaskParser:
         """Parse one element of `tasks`; raise `InvalidResponseError` as `parse_task` does."""
         return parse_task(data, self._details, personal=self._personal)
 
-    @property
-    def remembered(self) -> int:
-        """The number of different details that are held."""
-        return len(self._known)
-
     def _details(self, data: object) -> TaskDetails:
         if not isinstance(data, dict):
             return TaskDetails()

@@ -53,24 +53,15 @@ class _SharedContext(ssl.SSLContext):
     handshake is a use after free in OpenSSL (cpython#141012).
     """
 
-    shared = False
-
     def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
-        """Set the protocols, or do nothing once the context is shared."""
-        if not self.shared:
-            super().set_alpn_protocols(alpn_protocols)
-
-    def share(self) -> None:
-        """Protect the context from changes by its connections."""
-        self.shared = True
+        """Leave the protocols as `tls_context` set them."""
 
 
 def tls_context(tls: TlsConfig) -> ssl.SSLContext:
     """Return a context for HTTP/1.1 that checks certificates as `tls` says."""
     context = _SharedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(str(tls.ca_file) if tls.ca_file else certifi.where())
-    context.set_alpn_protocols(["http/1.1"])
-    context.share()
+    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python does so from 3.13 on. It is stricter then in other ways too, which the certificates of
     # private clouds often do not stand.

@@ -14,6 +14,7 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 from requests.utils import select_proxy
+from urllib3.connection import port_by_scheme
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
@@ -37,9 +38,6 @@ _WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 _ERRNO: Final = re.compile(r"\[Errno -?[0-9]+\] ")
 """The number of an error, before the words that say the same."""
-
-_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The ports of URLs without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ def origin_of(url: str) -> str:
     except LocationParseError:
         return "an invalid URL"
     scheme = parts.scheme or "http"  # that of a proxy may be left out
-    port = parts.port or _PORTS.get(scheme)
+    port = parts.port or port_by_scheme.get(scheme)
     return f"{scheme}://{parts.host}:{port}" if port else f"{scheme}://{parts.host}"
 
 

@@ -73,7 +73,7 @@ def _problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a problem for each project without a usable key, and for an unusable state file."""
     for at, project in enumerate(config.projects):
         try:
-            credential_source(project.credentials, environ).current()
+            credential_source(project.credentials, environ)()
         except CredentialsError as error:
             yield Problem(f"projects[{at}].credentials", str(error))
     if config.state.path is not None and (reason := _state_problem(config.state.path)):

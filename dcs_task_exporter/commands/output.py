@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Final, TextIO
 
 from dcs_task_exporter.errors import ExporterError
+
+
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+"""How the tables write times, in UTC."""
 
 
 class ReaderGoneError(ExporterError):

@@ -12,5 +12,5 @@ from dcs_task_exporter.commands.one_pass import read_once
 def scrape(arguments: argparse.Namespace) -> bool:
     """Print the metrics of one pass."""
     return read_once(
-        arguments, lambda exporter, _config: generate_latest(exporter.registry).decode()
+        arguments, lambda exporter, _config: generate_latest(exporter.renderer.registry).decode()
     )

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.commands.configuration import configuration
-from dcs_task_exporter.commands.output import printable, say, table, warn, write
+from dcs_task_exporter.commands.output import TIME_FORMAT, printable, say, table, warn, write
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.state.inspection import Inspection, inspect
 from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.state.schema import VERSION
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.text.times import format_time
+from dcs_task_exporter.text.times import time_text
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "COUNTED", "SHOWN", "REFRESHED")
 
@@ -53,7 +53,7 @@ def state_table(states: Mapping[str, InstanceState]) -> str:
     """Return the counts of each instance, and a note for each without any."""
     rows, notes = [], []
     for instance_id, state in states.items():
-        refreshed = format_time(state.refreshed_at)
+        refreshed = time_text(state.refreshed_at, TIME_FORMAT)
         counts = [
             (instance_id, *series, str(number), str(state.shown.get(series, 0)), refreshed)
             for series, number in sorted(state.counts.items())
@@ -106,7 +106,7 @@ def _facts(found: Inspection) -> Iterator[str]:
     if found.version not in (0, VERSION):
         yield f"version {found.version}, which the next start migrates to {VERSION}"
     refreshes = [state.refreshed_at for state in states if state.refreshed_at is not None]
-    yield f"refreshed at {format_time(max(refreshes, default=None))}"
+    yield f"refreshed at {time_text(max(refreshes, default=None), TIME_FORMAT)}"
 
 
 def _warn(path: Path, sentences: tuple[str, ...], before: str = "") -> None:

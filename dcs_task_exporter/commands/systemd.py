@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
@@ -44,12 +45,17 @@ class ServiceManager:
         self._next_beat = monotonic()
 
     def ready(self) -> None:
-        """Say that scrapes are answered: at the start, and at the end of each reload."""
+        """Say that scrapes are answered."""
         self._send("READY=1")
 
-    def reloading(self) -> None:
-        """Say that a reload begins; `ready` ends it, also if it failed."""
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Say that a reload begins, and when the block ends that it has ended, also if it failed."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() * 1e6:.0f}")
+        try:
+            yield
+        finally:
+            self.ready()
 
     def stopping(self) -> None:
         """Say that the end begins."""

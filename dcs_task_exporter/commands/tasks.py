@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
-from dcs_task_exporter.commands.output import table
+from dcs_task_exporter.commands.output import TIME_FORMAT, table
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.tasks.statuses import StatusTable
-from dcs_task_exporter.text.times import format_time
+from dcs_task_exporter.text.times import time_text
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
 
@@ -57,8 +57,8 @@ def _row(name: str, task: Task, statuses: StatusTable) -> tuple[str, ...]:
         name,
         task.name,
         f"{task.status} {task.error_code}".rstrip(),
-        format_time(task.created_at),
-        format_time(task.updated_at) if ended else "-",
+        time_text(task.created_at, TIME_FORMAT),
+        time_text(task.updated_at, TIME_FORMAT) if ended else "-",
         "-" if took is None else f"{took:.1f}s",
         task.summary(outcome) or "-",
     )

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
-_UNITS: Final[Mapping[str, float]] = MappingProxyType(
-    {"y": 31_536_000, "w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
-)
+_UNITS: Final[Mapping[str, float]] = {
+    "y": 31_536_000,
+    "w": 604_800,
+    "d": 86_400,
+    "h": 3_600,
+    "m": 60,
+    "s": 1,
+    "ms": 0.001,
+}
 DURATION_PATTERN: Final = r"(?=\d)" + "".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNITS)
 """A regular expression for the durations of Prometheus, except the bare 0."""
 

@@ -10,7 +10,6 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -22,11 +21,10 @@ from dcs_task_exporter.errors import ConfigError, Problem
 _MISSING: Final = "is missing"
 """The beginning of each message about a key that is not there."""
 
+_UNSET: Final = object()
+"""A value whose variable is not set: of no type that a key takes."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-class _Unset:
-    """A value whose variable is not set: of no type that a key takes."""
 
 
 def read_text(path: Path) -> str:
@@ -87,7 +85,7 @@ _VARIABLE: Final = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*)
 
 
 def _expand(value: object, path: str, environ: Mapping[str, str], found: list[Problem]) -> object:
-    """Return `value` with its variables replaced, or `_Unset`; add the reason to `found`."""
+    """Return `value` with its variables replaced, or `_UNSET`; add the reason to `found`."""
     if isinstance(value, dict):
         return {
             key: _expand(item, join_path(path, key), environ, found) for key, item in value.items()
@@ -112,31 +110,29 @@ def _expand(value: object, path: str, environ: Mapping[str, str], found: list[Pr
 
     text = _VARIABLE.sub(replacement, value)
     found += [Problem(path, message) for message in wrong]
-    return _Unset() if wrong else text
+    return _UNSET if wrong else text
 
 
-_EXPECTED: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "bool": "true or false is expected",
-        "finite": "a number is expected",
-        "float": "a number is expected",
-        "greater_than": "must be more than {gt:g}",
-        "greater_than_equal": "must be at least {ge:g}",
-        "int": "a whole number is expected",
-        "less_than_equal": "must be at most {le:g}",
-        "dict": "a section of keys and values is expected",
-        "mapping": "a section of keys and values is expected",
-        "list": "a list is expected",
-        "literal": "must be {expected}",
-        "missing": _MISSING,
-        "model": "a section of keys and values is expected",
-        "string": "text is expected: put it in quotes",
-        "string_too_short": "must not be empty",
-        "string_unicode": "must be UTF-8 text",
-        "too_short": "must list at least one",
-        "tuple": "a list is expected",
-    }
-)
+_EXPECTED: Final[Mapping[str, str]] = {
+    "bool": "true or false is expected",
+    "finite": "a number is expected",
+    "float": "a number is expected",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int": "a whole number is expected",
+    "less_than_equal": "must be at most {le:g}",
+    "dict": "a section of keys and values is expected",
+    "mapping": "a section of keys and values is expected",
+    "list": "a list is expected",
+    "literal": "must be {expected}",
+    "missing": _MISSING,
+    "model": "a section of keys and values is expected",
+    "string": "text is expected: put it in quotes",
+    "string_too_short": "must not be empty",
+    "string_unicode": "must be UTF-8 text",
+    "too_short": "must list at least one",
+    "tuple": "a list is expected",
+}
 _UNKNOWN_KEY: Final = ("extra_forbidden", "invalid_key")
 _IN_CHECK: Final = ("union_tag_invalid", "union_tag_not_found")
 """Kinds of errors that the check reports, by the key that is wrong."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -233,8 +233,3 @@ def parse_config(text: str, source: str, environ: Mapping[str, str]) -> Config:
     `source` names the text in errors. Raises `ConfigError` with every mistake in it.
     """
     return parse(Config, text, source, environ, lambda data: cross_check(data, _DEFAULTS))
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the configuration file, for editors."""
-    return Config.model_json_schema()

@@ -59,18 +59,13 @@ def read_yaml(text: str) -> tuple[object, list[Problem]]:
 
 
 def _construct(text: str) -> tuple[object, list[Problem]]:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, []
-        problems: list[Problem] = []
-        if sum(1 for _ in islice(_nodes(node, problems), MOST_VALUES + 1)) > MOST_VALUES:
-            message = f"holds more than {MOST_VALUES} values"
-            return None, [Problem("", message)]
-        return loader.construct_document(node), problems
-    finally:
-        loader.dispose()
+    node = yaml.compose(text, _Loader)
+    if node is None:
+        return None, []
+    problems: list[Problem] = []
+    if sum(1 for _ in islice(_nodes(node, problems), MOST_VALUES + 1)) > MOST_VALUES:
+        return None, [Problem("", f"holds more than {MOST_VALUES} values")]
+    return _Loader("").construct_document(node), problems
 
 
 def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:

@@ -16,13 +16,9 @@ from dcs_task_exporter.commands.serve import serve_until_signal
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.demo.monitoring import monitoring
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import (
-    DEMO_KEY,
-    DEMO_PROJECT_ID,
-    CloudServer,
-    DemoStory,
-    SimulatedCloud,
-)
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.server import CloudServer
+from dcs_task_exporter.simulator.story import DEMO_KEY, DEMO_PROJECT_ID, DemoStory
 from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.web.listen import listen_on, url_of
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client.core import InfoMetricFamily, Metric
@@ -29,27 +30,17 @@ LATEST_LABELS: Final = ("task_name", "task_id", "status", "error_code", "summary
 FAILED_LABELS: Final = ("task_name", "task_id", "error_code", "reason", "summary")
 
 
+@dataclass(frozen=True, eq=False)
 class TaskCollector(Collector):
-    """The metrics of all instances, from their snapshots."""
+    """The metrics of all instances, or of the one whose id `snapshots` is given.
 
-    def __init__(
-        self,
-        snapshots: Callable[[], Iterable[Snapshot]],
-        *,
-        personal: bool = False,
-        tags: Sequence[str] = (),
-        statuses: StatusTable | None = None,
-    ) -> None:
-        self._snapshots = snapshots
-        self._personal = personal
-        self._tags = tuple(tags)
-        self._statuses = statuses or StatusTable()
+    `personal` adds the names of users, `tags` are those of instances that become labels.
+    """
 
-    def over(self, snapshots: Sequence[Snapshot]) -> TaskCollector:
-        """Return a collector of the same metrics from other snapshots."""
-        return TaskCollector(
-            lambda: snapshots, personal=self._personal, tags=self._tags, statuses=self._statuses
-        )
+    snapshots: Callable[[str | None], Sequence[Snapshot]]
+    personal: bool = False
+    tags: Sequence[str] = ()
+    statuses: StatusTable = field(default_factory=StatusTable)
 
     def describe(self) -> Iterator[Metric]:
         """Yield every family without samples."""
@@ -57,7 +48,7 @@ class TaskCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with its current samples."""
-        return self._families(one_each(self._snapshots()))
+        return self._families(one_each(self.snapshots(None)))
 
     def _families(self, snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         yield from self.task_families(snapshots)
@@ -76,15 +67,15 @@ class TaskCollector(Collector):
             "dcs_task_last",
             f"The latest task of each name in the look-back window, {AS_OF}; summary says what "
             "it changed or, where it failed, what it tried.",
-            labels=(*INSTANCE_LABELS, *LATEST_LABELS, *(("user_name",) if self._personal else ())),
+            labels=(*INSTANCE_LABELS, *LATEST_LABELS, *(("user_name",) if self.personal else ())),
         )
         for snapshot in snapshots:
             latest = snapshot.metrics.latest if snapshot.metrics else {}
             for name, task in latest.items():
-                outcome = self._statuses.outcome(task.status)
-                summary = task.summary(outcome, personal=self._personal)
+                outcome = self.statuses.outcome(task.status)
+                summary = task.summary(outcome, personal=self.personal)
                 own = (name, task.id, task.status, task.error_code, summary)
-                personal = (task.user_name,) if self._personal else ()
+                personal = (task.user_name,) if self.personal else ()
                 family.add_metric((*identity(snapshot.instance), *own, *personal), {})
         return family
 
@@ -99,20 +90,20 @@ class TaskCollector(Collector):
             failed = snapshot.metrics.failed if snapshot.metrics else {}
             for name, task in failed.items():
                 # No listing tells why a task failed: the reason is empty.
-                tried = task.details.summary(failed=True, personal=self._personal)
+                tried = task.details.summary(failed=True, personal=self.personal)
                 own = (name, task.id, task.error_code, "", tried)
                 family.add_metric((*identity(snapshot.instance), *own), {})
         return family
 
     def _info(self, snapshots: Iterable[Snapshot]) -> Metric:
-        tag_labels = tuple(f"tag_{label_name(tag)}" for tag in self._tags)
+        tag_labels = tuple(f"tag_{label_name(tag)}" for tag in self.tags)
         family = InfoMetricFamily(
             "dcs_instance",
             "What is known of a DCS instance; join it by dcs_instance_id.",
             labels=(*INSTANCE_LABELS, *facts(Instance("", "", "")), *tag_labels),
         )
         for instance in (snapshot.instance for snapshot in snapshots):
-            tags = (instance.tags.get(tag, "") for tag in self._tags)
+            tags = (instance.tags.get(tag, "") for tag in self.tags)
             family.add_metric((*identity(instance), *facts(instance).values(), *tags), {})
         return family
 

@@ -18,7 +18,6 @@ BUCKETS: Final = (
 )
 """Bounds in seconds: from 10 seconds to 4 hours."""
 
-
 LABELS: Final = ("project", "task_name", "status")
 
 
@@ -55,10 +54,6 @@ class TaskDurations(Collector):
         words = {known for other, _, known in self._born if other == project}
         name = name if name in names or len(names) < self._max_names else OTHER
         return project, name, status if status in words or len(words) < MAX_STATUSES else OTHER
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield the family without samples."""
-        yield from self._histogram.describe()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the family with all durations; a new series is 0 for `hold` seconds."""

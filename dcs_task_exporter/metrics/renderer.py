@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -34,7 +33,6 @@ from dcs_task_exporter.metrics.exposition import (
 from dcs_task_exporter.metrics.families import INSTANCE_LABELS, REFRESH_GAUGES, identity
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.tasks.snapshots import Snapshot
-from dcs_task_exporter.tasks.statuses import StatusTable
 
 END: Final = b"# EOF\n"
 """The end of an OpenMetrics exposition."""
@@ -75,37 +73,25 @@ class _Lines:
 class Renderer:
     """Renders scrapes; safe to use from threads.
 
-    `snapshots` returns the snapshot of every instance, or of the one whose id it is given; `own`
-    has the metrics of the exporter itself, `registry` all metrics.
+    `own` has the metrics of the exporter itself, `registry` all metrics.
     """
 
-    def __init__(
-        self,
-        snapshots: Callable[[str | None], Sequence[Snapshot]],
-        own: CollectorRegistry,
-        *,
-        personal: bool = False,
-        tags: Sequence[str] = (),
-        statuses: StatusTable | None = None,
-    ) -> None:
-        self._snapshots = snapshots
+    def __init__(self, collector: TaskCollector, own: CollectorRegistry) -> None:
+        self._collector = collector
         self._own = own
         self._numbers = itertools.count()
-        self._collector = TaskCollector(
-            partial(snapshots, None), personal=personal, tags=tags, statuses=statuses
-        )
         self._lines: dict[str, _Lines] = {}
-        self.registry = _registry(self._collector, own)
+        self.registry = _registry(collector, own)
 
     def exposition(self, request: ScrapeRequest) -> Exposition:
         """Render the metrics that a scrape asks for."""
         number = next(self._numbers)
         wanted = INSTANCES in request.parts
-        snapshots = one_each(self._snapshots(request.target)) if wanted else ()
+        snapshots = one_each(self._collector.snapshots(request.target)) if wanted else ()
         encoder, content_type = choose_format(request.accept)
         own = self._own if EXPORTER in request.parts else CollectorRegistry()
         if request.names or DOTS in content_type:
-            instances = [self._collector.over(snapshots)] if wanted else []
+            instances = [replace(self._collector, snapshots=lambda _: snapshots)] if wanted else []
             made = render(_registry(*instances, own), request)
         else:
             lines = self._lines_of(snapshots, keep=wanted and request.target is None)

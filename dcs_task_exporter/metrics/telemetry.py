@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Histogram,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dcs_task_exporter import __version__
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.refresh.discovery import DiscoveryStatus
 from dcs_task_exporter.refresh.sharding import Shard
@@ -34,27 +28,19 @@ Values = Mapping[str, float | None] | float | None
 """One value, or one by project; None where it is not known."""
 
 
+@dataclass(frozen=True, eq=False)
 class ReadAtScrape(Collector):
     """A metric whose values belong to another object: `read` returns them at each scrape."""
 
-    def __init__(
-        self,
-        kind: type[CounterMetricFamily | GaugeMetricFamily],
-        name: str,
-        text: str,
-        read: Callable[[], Values],
-        labels: Sequence[str] = (),
-    ) -> None:
-        self._family = partial(kind, name, text, labels=labels)
-        self._read = read
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield the family without samples."""
-        yield self._family()
+    kind: type[CounterMetricFamily | GaugeMetricFamily]
+    name: str
+    text: str
+    read: Callable[[], Values]
+    labels: Sequence[str] = ()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the family with its current values."""
-        family, values = self._family(), self._read()
+        family, values = self.kind(self.name, self.text, labels=self.labels), self.read()
         rows = values.items() if isinstance(values, Mapping) else [(None, values)]
         for project, value in rows:
             if value is not None:
@@ -63,31 +49,16 @@ class ReadAtScrape(Collector):
 
 
 _gauge = partial(ReadAtScrape, GaugeMetricFamily)
+_project_gauge = partial(ReadAtScrape, GaugeMetricFamily, labels=_BY_PROJECT)
 _counter = partial(ReadAtScrape, CounterMetricFamily)
 
 
-class Telemetry(Collector):
-    """Several metrics as one collector."""
-
-    def __init__(self, *metrics: Counter | Histogram | Info | ReadAtScrape) -> None:
-        self._metrics = metrics
-
-    def describe(self) -> Iterator[Metric]:
-        """Yield every family without samples."""
-        for metric in self._metrics:
-            yield from metric.describe()
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family with its current values."""
-        for metric in self._metrics:
-            yield from metric.collect()
-
-
-class ApiTelemetry(Telemetry):
+class ApiTelemetry(CollectorRegistry):
     """Counts the requests to the cloud, by project and operation; safe to use from threads."""
 
     def __init__(self) -> None:
-        counter = partial(Counter, registry=None)
+        super().__init__()
+        counter = partial(Counter, registry=self)
         self._requests = counter(
             "dcs_api_requests",
             "HTTP requests to the cloud; code is the HTTP status, or error if there was no answer.",
@@ -101,7 +72,7 @@ class ApiTelemetry(Telemetry):
             "Duration of requests to the cloud.",
             _BY_OPERATION,
             buckets=REQUEST_BUCKETS,
-            registry=None,
+            registry=self,
         )
         self._retries = counter("dcs_api_retries", "Retries of requests to the cloud.", _BY_PROJECT)
         self._waits = counter(
@@ -110,15 +81,12 @@ class ApiTelemetry(Telemetry):
             _BY_PROJECT,
         )
         self._expiry: dict[str, float | None] = {}
-        expiry = _gauge(
+        expiry = _project_gauge(
             "dcs_credentials_expiry_timestamp_seconds",
             "Unix time at which the temporary credentials in use expire.",
             self._expiry.copy,
-            _BY_PROJECT,
         )
-        super().__init__(
-            self._requests, self._errors, self._durations, self._retries, self._waits, expiry
-        )
+        self.register(expiry)
 
     def prepare(self, project: str, operations: Iterable[str]) -> None:
         """Start every known series of `project` at 0, so that no first increment is missed."""
@@ -152,12 +120,11 @@ class ApiTelemetry(Telemetry):
         self._expiry[project] = timestamp
 
 
-class ExporterTelemetry(Telemetry):
+class ExporterTelemetry(CollectorRegistry):
     """The exporter itself: its build, its configuration, its scrapes, its state file."""
 
     def __init__(
         self,
-        version: str,
         loaded_at: float,
         shard: Shard,
         state: StateFile | None,
@@ -165,15 +132,15 @@ class ExporterTelemetry(Telemetry):
         lines_lost: Callable[[], int],
         coalesced: Callable[[], int],
     ) -> None:
+        super().__init__()
         self._scrape_seconds: float | None = None
 
         def of_state(value: Callable[[StateStatus], float | None]) -> Callable[[], Values]:
             return lambda: None if state is None else value(state.status)
 
-        build = Info("dcs_task_exporter_build", "Versions of the exporter.", registry=None)
-        build.info({"version": version, "python": platform.python_version()})
-        super().__init__(
-            build,
+        build = Info("dcs_task_exporter_build", "Versions of the exporter.", registry=self)
+        build.info({"version": __version__, "python": platform.python_version()})
+        for metric in (
             _gauge(
                 "dcs_task_exporter_config_last_reload_successful",
                 "1 if the latest attempt to load the configuration succeeded.",
@@ -215,69 +182,55 @@ class ExporterTelemetry(Telemetry):
                 "Times that the state file could not be read or written.",
                 of_state(lambda status: status.errors),
             ),
-        )
+        ):
+            self.register(metric)
 
     def scrape(self, seconds: float) -> None:
         """Note the duration of the latest scrape."""
         self._scrape_seconds = seconds
 
 
-class ProjectTelemetry(Telemetry):
-    """Each project: its watched instances, its discovery, the reads saved, the clock's mistakes."""
+def project_metrics(
+    statuses: Callable[[], Iterable[DiscoveryStatus]],
+    skipped: Callable[[], Mapping[str, int]],
+    watched: Callable[[], Mapping[str, int]],
+    doubts: Callable[[], Mapping[str, str]],
+) -> Sequence[ReadAtScrape]:
+    """Return the metrics of each project: its instances, discovery, reads spared, and clock."""
 
-    def __init__(
-        self,
-        statuses: Callable[[], Iterable[DiscoveryStatus]],
-        skipped: Callable[[], Mapping[str, int]],
-        watched: Callable[[], Mapping[str, int]],
-        doubts: Callable[[], Mapping[str, str]],
-    ) -> None:
-        def of_each(value: Callable[[DiscoveryStatus], float | None]) -> Callable[[], Values]:
-            return lambda: {status.project: value(status) for status in statuses()}
+    def of_each(value: Callable[[DiscoveryStatus], float | None]) -> Callable[[], Values]:
+        return lambda: {status.project: value(status) for status in statuses()}
 
-        super().__init__(
-            _gauge(
-                "dcs_project_instances_watched",
-                "Watched instances of the project, configured or discovered, on all shards.",
-                watched,
-                _BY_PROJECT,
-            ),
-            _gauge(
-                "dcs_discovery_up",
-                "1 if the latest search for instances succeeded, 0 if it failed or there was none.",
-                of_each(lambda status: status.up),
-                _BY_PROJECT,
-            ),
-            _gauge(
-                "dcs_discovery_instances",
-                "Instances that discovery found and that its rules admit.",
-                of_each(lambda status: status.instances),
-                _BY_PROJECT,
-            ),
-            _gauge(
-                "dcs_discovery_last_success_timestamp_seconds",
-                "Unix time at which the instances of the project were last listed.",
-                of_each(lambda status: status.last_success),
-                _BY_PROJECT,
-            ),
-            _counter(
-                "dcs_instance_reads_spared",
-                "Reads of instances that the task center made unnecessary.",
-                skipped,
-                _BY_PROJECT,
-            ),
-            _gauge(
-                "dcs_clock_in_doubt",
-                "1 if the clock of this machine is more than 15 minutes off the cloud's, or "
-                "jumped.",
-                lambda: {project: bool(doubt) for project, doubt in doubts().items()},
-                _BY_PROJECT,
-            ),
-        )
-
-
-def register_process_metrics(registry: CollectorRegistry) -> None:
-    """Add the metrics of the process, the platform and the garbage collector."""
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+    return (
+        _project_gauge(
+            "dcs_project_instances_watched",
+            "Watched instances of the project, configured or discovered, on all shards.",
+            watched,
+        ),
+        _project_gauge(
+            "dcs_discovery_up",
+            "1 if the latest search for instances succeeded, 0 if it failed or there was none.",
+            of_each(lambda status: status.up),
+        ),
+        _project_gauge(
+            "dcs_discovery_instances",
+            "Instances that discovery found and that its rules admit.",
+            of_each(lambda status: status.instances),
+        ),
+        _project_gauge(
+            "dcs_discovery_last_success_timestamp_seconds",
+            "Unix time at which the instances of the project were last listed.",
+            of_each(lambda status: status.last_success),
+        ),
+        _counter(
+            "dcs_instance_reads_spared",
+            "Reads of instances that the task center made unnecessary.",
+            skipped,
+            _BY_PROJECT,
+        ),
+        _project_gauge(
+            "dcs_clock_in_doubt",
+            "1 if the clock of this machine is more than 15 minutes off the cloud's, or jumped.",
+            lambda: {project: bool(doubt) for project, doubt in doubts().items()},
+        ),
+    )

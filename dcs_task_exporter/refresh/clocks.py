@@ -45,7 +45,7 @@ class Timekeeper:
         self._clock = clock
         self._latest_refresh = latest_refresh
         self._started_at = clock.now()
-        self._started = clock.monotonic()
+        self._ahead = self._started_at - clock.monotonic()
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._doubted: frozenset[str] = frozenset()
@@ -62,14 +62,14 @@ class Timekeeper:
         """Return the time now, by the cloud of a project where it is known."""
         wall, steady, heard = self._clock.now(), self._clock.monotonic(), self._heard.get(project)
         if heard is None:
-            by_start = self._started_at + steady - self._started
+            by_start = steady + self._ahead
             return Moment(min(wall, by_start), self._own_doubt(wall, wall - by_start))
         by_cloud = steady + heard
         return Moment(by_cloud, _doubt(wall - by_cloud, "the cloud's"))
 
     def latest(self) -> float:
         """Return the latest time that it may be now: a task cannot be a day later still."""
-        by_start = self._started_at + self._clock.monotonic() - self._started
+        by_start = self._clock.monotonic() + self._ahead
         return max(self._clock.now(), by_start, self._latest_refresh or 0.0)
 
     def _own_doubt(self, wall: float, jump: float) -> str:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 
@@ -16,7 +16,7 @@ from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import ProjectSource, Targets
-from dcs_task_exporter.refresh.workers import all_of, and_then, wait_awake
+from dcs_task_exporter.refresh.workers import all_of, wait_awake
 from dcs_task_exporter.tasks.models import Instance
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,8 @@ class Fleet:
             discovery.status.instances is not None or discovery.status.problem
             for discovery in self.discoveries
         )
-        return searched and self._refresher.was_tried()
+        snapshots = self._refresher.snapshots()
+        return searched and all(snapshot.attempted_at is not None for snapshot in snapshots)
 
     def start(self) -> None:
         """Begin to refresh without scrapes, if there is an interval for it."""
@@ -123,11 +124,16 @@ class Fleet:
         searches = self._search()
         if target is not None:
             return self._refresher.refresh(target)
-        found = [
-            and_then(pending, partial(self._refresher.refresh, project=project))
-            for project, pending in searches.items()
-        ]
+        found = [all_of(self._search_and_read(*search)) for search in searches.items()]
         return all_of([self._refresher.refresh(), *found])
+
+    def _search_and_read(self, project: str, search: Future[None]) -> Iterator[Future[None]]:
+        """Yield the first search of a project, and then the reads of what it found."""
+        yield search
+        try:
+            yield self._refresher.refresh(project=project)
+        except Exception:
+            logger.exception("cannot start the refresh of discovered instances")
 
     def _search(self, project: str | None = None) -> Mapping[str, Future[None]]:
         """Search what is due, of one project or of all; return the first searches, by project."""
@@ -144,4 +150,4 @@ class Fleet:
         with self._retargeting:
             targets = self._targets.found(project, instances)
             self._refresher.retarget(targets)
-        self._sources[project].forget_all_but({target.instance.id for target in targets})
+        self._sources[project].forget_all_but({target.id for target in targets})

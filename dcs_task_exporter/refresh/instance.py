@@ -17,7 +17,6 @@ from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.delivered import DeliveredValues
 from dcs_task_exporter.refresh.schedule import ReadSchedule
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, refresh_time
 from dcs_task_exporter.tasks.instance_state import (
@@ -56,14 +55,14 @@ class Claim:
 class WatchedInstance:
     """One instance, from its first refresh to its last; safe to use from several threads.
 
-    `target` has its properties and the client that reads it; `state` has its counts. The read of
-    the data that it shows began at `refreshed_at`. Only the thread that reads it calls `publish`,
-    `fail` and `show_progress`. The times `refreshed_at` and `began` are monotonic seconds.
+    `instance` has its properties, `state` its counts. The read of the data that it shows began at
+    `refreshed_at`. Only the thread that reads it calls `publish`, `fail` and `show_progress`. The
+    times `refreshed_at` and `began` are monotonic seconds.
     """
 
     def __init__(
         self,
-        target: Target,
+        instance: Instance,
         collector: CollectorConfig,
         rules: CountingRules,
         clock: Clock,
@@ -75,22 +74,17 @@ class WatchedInstance:
         self._clock = clock
         self._journal = journal
         self._lock = threading.Lock()
-        self.target = target
+        self.instance = instance
         self._is_watched = True
-        self.state = journal.load(target.instance.id)
+        self.state = journal.load(instance.id)
         self._delivered = DeliveredValues()
-        self._snapshot = Snapshot(target.instance)
+        self._snapshot = Snapshot(instance)
         self.refreshed_at: float | None = None
         self._progress: Mapping[str, Progress] = {}
         # The listing that was counted last, with the start of its look-back window.
         self._listed: tuple[Task, ...] | None = None
         self._window = -math.inf
         self._was_in_doubt = False
-
-    @property
-    def instance(self) -> Instance:
-        """The properties of the instance."""
-        return self.target.instance
 
     @property
     def failure(self) -> Failure | None:
@@ -131,7 +125,7 @@ class WatchedInstance:
             self.refreshed_at = began
             wall = self._clock.now()  # Prometheus compares it with its own clock
             self._snapshot = Snapshot(
-                instance=self.target.instance,
+                instance=self.instance,
                 up=True,
                 # The same object where nothing changed: its rendered lines stay valid.
                 metrics=before if before == shown else shown,
@@ -193,7 +187,7 @@ class WatchedInstance:
         """
         shown = snapshot.metrics.finished if snapshot.metrics else {}
         with self._lock:
-            if not self.target.instance.shares_series(snapshot.instance):
+            if not self.instance.shares_series(snapshot.instance):
                 return
             own = self.state.shown
             is_more = shown is not own and any(own.get(key, 0) < shown[key] for key in shown)
@@ -208,18 +202,16 @@ class WatchedInstance:
         if is_more:
             self._save(state)
 
-    def rename(self, target: Target) -> None:
-        """Watch it as `target` from now on; another name or project makes other series."""
+    def rename(self, instance: Instance) -> None:
+        """Watch it as `instance` from now on; another name or project makes other series."""
         with self._lock:
             self._is_watched = True
-            before = self.target.instance
-            if target.instance == before:
-                # The same object: its rendered lines stay valid.
-                self.target = replace(target, instance=before)
-                return
-            self.target = target
-            self._snapshot = replace(self._snapshot, instance=target.instance)
-            if not target.instance.shares_series(before):
+            before = self.instance
+            if instance == before:
+                return  # the same object stays: its rendered lines are valid
+            self.instance = instance
+            self._snapshot = replace(self._snapshot, instance=instance)
+            if not instance.shares_series(before):
                 self._end_series()
                 self._snapshot = replace(self._snapshot, metrics=self._metrics())
 
@@ -228,7 +220,7 @@ class WatchedInstance:
         with self._lock:
             self._is_watched = False
             state = self._end_series()
-            self._snapshot = Snapshot(self.target.instance)
+            self._snapshot = Snapshot(self.instance)
             self.refreshed_at, self._listed, self._progress = None, None, {}
         self.reads.reset()
         self._save(state)

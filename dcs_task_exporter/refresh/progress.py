@@ -11,9 +11,9 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiConnectionError, ApiError, ApiTimeoutError
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import log_fields
-from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.targets import TaskSource
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
-from dcs_task_exporter.tasks.models import Progress
+from dcs_task_exporter.tasks.models import Instance, Progress
 from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 
 logger = logging.getLogger(__name__)
@@ -24,19 +24,20 @@ PATIENCE: Final = 2.0
 PAUSE: Final = 60.0
 """Seconds for which no progress is requested after a request without an answer."""
 
-THREADS: Final = 2
+PROGRESS_THREADS: Final = 2
 """Threads of each project that request progress."""
 
 
 class ProgressReader:
-    """Reads the progress of the tasks of one project that offer it."""
+    """Reads the progress of the tasks of one project that offer it, in the threads of `pool`."""
 
     def __init__(
-        self, project: str, statuses: StatusTable, clock: Clock, *, threads: int = THREADS
+        self, source: TaskSource, statuses: StatusTable, clock: Clock, pool: WorkerPool
     ) -> None:
+        self._source = source
         self._statuses = statuses
         self._clock = clock
-        self._pool = WorkerPool(f"{project}-progress", threads)
+        self._pool = pool
         self._silent_until = clock.monotonic()
 
     def read(self, watched: WatchedInstance, done: Callable[[], None]) -> None:
@@ -65,12 +66,12 @@ class ProgressReader:
         done: Callable[[], None],
     ) -> None:
         try:
-            watched.show_progress(self._found(watched.target, tasks, deadline))
+            watched.show_progress(self._found(watched.instance, tasks, deadline))
         finally:
             done()
 
     def _found(
-        self, target: Target, tasks: Sequence[str], deadline: float
+        self, instance: Instance, tasks: Sequence[str], deadline: float
     ) -> Mapping[str, Progress]:
         """Return the progress by task id; a task whose progress is unknown is not in there."""
         found: dict[str, Progress] = {}
@@ -79,10 +80,10 @@ class ProgressReader:
             if now > deadline or now < self._silent_until:
                 break
             try:
-                found[key] = target.source.task_progress(target.instance.id, key, deadline)
+                found[key] = self._source.task_progress(instance.id, key, deadline)
             except ApiError as error:
                 if isinstance(error, ApiTimeoutError | ApiConnectionError):
                     self._silent_until = self._clock.monotonic() + PAUSE
-                fields = {**log_fields(target.instance), "task_id": key, **error.fields}
+                fields = {**log_fields(instance), "task_id": key, **error.fields}
                 logger.debug("cannot read the progress of a task", extra={"fields": fields})
         return found

@@ -13,6 +13,7 @@ from dcs_task_exporter.errors import ApiError, AuthError, InternalError, Stopped
 from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
+from dcs_task_exporter.refresh.targets import TaskSource
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
 from dcs_task_exporter.tasks.instance_state import Series
 from dcs_task_exporter.tasks.models import Instance, Listing
@@ -29,16 +30,18 @@ MAX_REPORTED_WORDS: Final = 100
 
 
 class InstanceReader:
-    """Reads instances, each in one thread at a time, several at once."""
+    """Reads instances, each in one thread at a time, several at once; `sources` is by project."""
 
     def __init__(
         self,
+        sources: Mapping[str, TaskSource],
         collector: CollectorConfig,
         rules: CountingRules,
         clock: Clock,
         timekeeper: Timekeeper,
         observe: DurationObserver | None = None,
     ) -> None:
+        self._sources = sources
         self._rules = rules
         # Long enough for each try to time out, and for a listing of many pages.
         self._time_limit = max(60.0, 2 * collector.timeout * (collector.retries + 1))
@@ -87,7 +90,8 @@ class InstanceReader:
         A window that begins too late misses tasks. One that begins too early has tasks that were
         forgotten, which would be counted twice.
         """
-        instance, source = watched.instance, watched.target.source
+        instance = watched.instance
+        source = self._sources[instance.project]
 
         def listed(at: float) -> tuple[Listing, Moment]:
             start = listing_start(watched.state, at, self._rules.lookback)

@@ -19,9 +19,9 @@ from dcs_task_exporter.config.model import CollectorConfig
 from dcs_task_exporter.errors import InternalError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import Claim, WatchedInstance
-from dcs_task_exporter.refresh.progress import ProgressReader
+from dcs_task_exporter.refresh.progress import PROGRESS_THREADS, ProgressReader
 from dcs_task_exporter.refresh.reader import DurationObserver, InstanceReader
-from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.targets import TaskSource
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool, all_of
 from dcs_task_exporter.state.file import Journal
@@ -39,12 +39,14 @@ AT_ONCE: Final = float("-inf")
 class Refresher:
     """Keeps a snapshot of each instance, as fresh as the scrapes want it.
 
-    `coalesced` is the number of refreshes that only joined another's reads.
+    `sources` reads the instances of each project. `coalesced` is the number of refreshes that only
+    joined another's reads.
     """
 
     def __init__(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[Instance],
+        sources: Mapping[str, TaskSource],
         collector: CollectorConfig,
         rules: CountingRules,
         clock: Clock,
@@ -53,19 +55,21 @@ class Refresher:
         task_centers: Mapping[str, TaskCenter] | None = None,
         timekeeper: Timekeeper | None = None,
         observe: DurationObserver | None = None,
-        pool_of: Callable[[str, int], WorkerPool] | None = None,
+        pool_of: Callable[[str, int], WorkerPool] = WorkerPool,
     ) -> None:
         self._collector = collector
         self._rules = rules
         self._clock = clock
         self._journal = journal or Journal()
         self._task_centers = task_centers or {}
-        self._pool_of = pool_of or WorkerPool
         self._reader = InstanceReader(
-            collector, rules, clock, timekeeper or Timekeeper(clock), observe
+            sources, collector, rules, clock, timekeeper or Timekeeper(clock), observe
         )
-        self._pools: dict[str, WorkerPool] = {}
+        self._pools = {name: pool_of(name, collector.concurrency) for name in sources}
         self._progress: dict[str, ProgressReader] = {}
+        for name, source in sources.items() if collector.task_progress else ():
+            pool = pool_of(f"{name}-progress", PROGRESS_THREADS)
+            self._progress[name] = ProgressReader(source, rules.statuses, clock, pool)
         self._stopping = False
         self._claiming = threading.Lock()
         self.coalesced = 0
@@ -74,24 +78,20 @@ class Refresher:
         self._known: Mapping[str, WatchedInstance] = {}
         self.retarget(targets)
 
-    def retarget(self, targets: Sequence[Target]) -> None:
+    def retarget(self, targets: Sequence[Instance]) -> None:
         """Watch these instances from now on; the counts of the others are remembered.
 
         Called by one thread at a time.
         """
-        self._prepare(target.instance.project for target in targets)
         known = dict(self._known)
         watched: dict[str, WatchedInstance] = {}
         for target in targets:
-            key = target.instance.id
-            one = known.pop(key, None)
-            if one is None:
-                one = WatchedInstance(
-                    target, self._collector, self._rules, self._clock, self._journal
-                )
+            one = known.pop(target.id, None) or WatchedInstance(
+                target, self._collector, self._rules, self._clock, self._journal
+            )
             one.rename(target)
             # At the end of `known`: those that left come first, in the order in which they did.
-            known[key] = watched[key] = one
+            known[target.id] = watched[target.id] = one
         former = [key for key in known if key not in watched]
         resting = [key for key in former if not known[key].reads.is_claimed]
         for key in resting[: max(0, len(former) - MAX_FORMER)]:
@@ -149,26 +149,15 @@ class Refresher:
             if watched is not None:
                 watched.delivered(snapshot, number, now)
 
-    def was_tried(self) -> bool:
-        """Whether every instance was read, or could not be read, at least once."""
-        return all(snapshot.attempted_at is not None for snapshot in self.snapshots())
-
     def stop(self) -> None:
         """Start no more reads, and save what was delivered."""
         self._stopping = True
-        for progress in tuple(self._progress.values()):
+        for progress in self._progress.values():
             progress.stop()
-        for pool in tuple(self._pools.values()):
+        for pool in self._pools.values():
             pool.stop()
         for one in self._chosen():
             one.stop()
-
-    def _prepare(self, projects: Iterable[str]) -> None:
-        """Make the threads of projects that are new."""
-        for name in set(projects).difference(self._pools):
-            self._pools[name] = self._pool_of(name, self._collector.concurrency)
-            if self._collector.task_progress:
-                self._progress[name] = ProgressReader(name, self._rules.statuses, self._clock)
 
     def _chosen(
         self, target: str | None = None, project: str | None = None

@@ -30,8 +30,9 @@ class Shard:
 
     def has(self, instance_id: str) -> bool:
         """Whether an instance belongs to this shard."""
-        draws = range(self.total)
-        return self.index == max(draws, key=lambda shard: _draw(shard, instance_id))
+        keys = (f"{shard}/{instance_id}".encode() for shard in range(self.total))
+        draws = [hashlib.sha256(key).digest() for key in keys]
+        return draws[self.index] == max(draws)
 
 
 def choose_shard(index: int | None, total: int, environ: Mapping[str, str]) -> Shard:
@@ -62,7 +63,3 @@ def _ordinal(environ: Mapping[str, str]) -> int:
 
 def _wrong(flag: str, message: str) -> ConfigError:
     return ConfigError("command line", (Problem(flag, message),))
-
-
-def _draw(shard: int, instance_id: str) -> bytes:
-    return hashlib.sha256(f"{shard}/{instance_id}".encode()).digest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from dcs_task_exporter.config.model import ProjectConfig
@@ -36,14 +36,6 @@ class ProjectSource(TaskSource, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One instance, and the client that reads it."""
-
-    instance: Instance
-    source: TaskSource
-
-
 class Targets:
     """Joins the configured and the discovered instances; used by one thread at a time.
 
@@ -54,51 +46,42 @@ class Targets:
     def __init__(
         self,
         projects: Sequence[ProjectConfig],
-        sources: Mapping[str, TaskSource],
         shard: Shard,
         hand_over: Callable[[str], None],
     ) -> None:
         self._projects = projects
-        self._sources = sources
         self._shard = shard
         self._hand_over = hand_over
         self._discovered: dict[str, Sequence[Instance]] = {}
         self._others: Collection[str] = ()
         self.numbers: Mapping[str, int] = {}
 
-    def found(self, project: str, instances: Sequence[Instance]) -> list[Target]:
+    def found(self, project: str, instances: Sequence[Instance]) -> list[Instance]:
         """Return the targets now that these are the discovered instances of a project."""
         self._discovered[project] = instances
         return self.current()
 
-    def current(self) -> list[Target]:
+    def current(self) -> list[Instance]:
         """Return the targets of this shard; hand over those that have become another's."""
         targets = self._all()
         others = {key for key in targets if not self._shard.has(key)}
         for key in others.difference(self._others):
             self._hand_over(key)
         self._others = others
-        numbers = Counter(target.instance.project for target in targets.values())
+        numbers = Counter(target.project for target in targets.values())
         self.numbers = {project.name: numbers[project.name] for project in self._projects}
         return [target for key, target in targets.items() if key not in others]
 
-    def _all(self) -> Mapping[str, Target]:
+    def _all(self) -> Mapping[str, Instance]:
         """Return the targets of all shards; discovery adds what the configuration does not say."""
-        targets: dict[str, Target] = {}
+        targets: dict[str, Instance] = {}
         for project in self._projects:
-            found = {item.id: item for item in self._discovered.get(project.name, ())}
-            configured = [
-                (item.name, found.pop(item.id, _unknown(project, item.id)))
-                for item in project.instances
-            ]
-            for name, known in (*configured, *(("", item) for item in found.values())):
-                named = replace(known, name=name or known.name or known.id)
-                targets.setdefault(known.id, Target(named, self._sources[project.name]))
+            names = {item.id: item.name for item in project.instances}
+            bare = Instance(
+                "", "", project.name, project_id=project.project_id, region=project.region
+            )
+            known = {key: replace(bare, id=key) for key in names}
+            known.update((item.id, item) for item in self._discovered.get(project.name, ()))
+            for key, item in known.items():
+                targets.setdefault(key, replace(item, name=names.get(key) or item.name or key))
         return targets
-
-
-def _unknown(project: ProjectConfig, instance_id: str) -> Instance:
-    """Return an instance that only the configuration names."""
-    return Instance(
-        instance_id, "", project.name, project_id=project.project_id, region=project.region
-    )

@@ -99,8 +99,11 @@ class WorkerPool:
 
 
 def all_of(futures: Iterable[Future[None]]) -> Future[None]:
-    """Return a future that is done when all of these are; it cannot be cancelled."""
-    pending = iter(tuple(futures))
+    """Return a future that is done when all of these are; it cannot be cancelled.
+
+    Each is asked for when those before it are done: a generator may begin something then.
+    """
+    pending = iter(futures)
     whole: Future[None] = Future()
     whole.set_running_or_notify_cancel()
 
@@ -112,22 +115,6 @@ def all_of(futures: Iterable[Future[None]]) -> Future[None]:
         whole.set_result(None)
 
     wait_for_next()
-    return whole
-
-
-def and_then(first: Future[None], begin: Callable[[], Future[None]]) -> Future[None]:
-    """Call `begin` when the first future is done; return a future for its result."""
-    whole: Future[None] = Future()
-    whole.set_running_or_notify_cancel()
-
-    def begun(_: object) -> None:
-        try:
-            begin().add_done_callback(lambda _: whole.set_result(None))
-        except Exception:
-            logger.exception("cannot start the refresh of discovered instances")
-            whole.set_result(None)
-
-    first.add_done_callback(begun)
     return whole
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from dcs_task_exporter.simulator.access import AccessCheck
@@ -29,7 +29,7 @@ RATE_WINDOW: Final = 60.0
 class SimulatedCloud:
     """A cloud that a test or a story changes, and that answers requests; safe to use from threads.
 
-    `requests` are all that came, and `in_flight` is the number of those not answered yet.
+    `requests` are all that came.
     """
 
     def __init__(
@@ -40,15 +40,12 @@ class SimulatedCloud:
         self.faults = Faults(seed)
         self.access = AccessCheck(clock, self.quirks.max_skew)
         self.requests: list[Request] = []
-        self.in_flight = 0
         self._changed = threading.Condition(threading.RLock())
         self._random = random.Random(seed)
         self._projects: dict[str, str] = {}
         self._instances: dict[str, tuple[str, Row]] = {}
         self._tasks: dict[str, list[Row]] = {}
-        self._bodies: dict[str, bytes] = {}
         self._windows: Counter[int] = Counter()
-        self._hidden = False
 
     # Changing the cloud.
 
@@ -58,7 +55,10 @@ class SimulatedCloud:
             self._projects[project_id] = name
 
     def add_instance(self, project_id: str, instance_id: str, name: str, **more: Any) -> None:
-        """Create a DCS instance; `more` are fields of *Querying All DCS Instances*."""
+        """Create a DCS instance, or describe one anew.
+
+        `more` are fields of *Querying All DCS Instances*.
+        """
         row = {
             "instance_id": instance_id,
             "name": name,
@@ -71,22 +71,12 @@ class SimulatedCloud:
         }
         with self._changed:
             self._instances[instance_id] = (project_id, row)
-            self._tasks[instance_id] = []
+            self._tasks.setdefault(instance_id, [])
 
     def remove_instance(self, instance_id: str) -> None:
         """Delete a DCS instance with its tasks."""
         with self._changed:
             del self._instances[instance_id], self._tasks[instance_id]
-
-    def rename_instance(self, instance_id: str, name: str) -> None:
-        """Give an instance another name."""
-        with self._changed:
-            self._instances[instance_id][1]["name"] = name
-
-    def hide_instances(self, *, hidden: bool) -> None:
-        """List no instance while `hidden`, as an API in a bad moment does."""
-        with self._changed:
-            self._hidden = hidden
 
     def start_task(
         self,
@@ -95,7 +85,6 @@ class SimulatedCloud:
         status: str = "EXECUTING",
         *,
         created_at: float | None = None,
-        details: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> str:
         """Start a background task and return its id; `more` are further fields of the task."""
@@ -107,7 +96,7 @@ class SimulatedCloud:
                 "name": name,
                 "user_name": "dcs_000_02",
                 "user_id": "d53977d1adfb49c5b025ba7d33a13fd7",
-                "details": dict(details or {}),
+                "details": {},
                 "enable_show": False,
                 "status": status,
                 "created_at": timestamp(moment),
@@ -134,13 +123,6 @@ class SimulatedCloud:
             tasks = self._tasks[instance_id]
             tasks[:] = [task for task in tasks if task["id"] != task_id]
 
-    def serve_body(self, instance_id: str, body: bytes | None) -> None:
-        """Answer listings of an instance's tasks with exactly `body`; None ends that."""
-        with self._changed:
-            self._bodies.pop(instance_id, None)
-            if body is not None:
-                self._bodies[instance_id] = body
-
     # Watching the cloud.
 
     def instances(self) -> list[Row]:
@@ -157,29 +139,21 @@ class SimulatedCloud:
                 for request in self.requests
             )
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 10) -> bool:
+    def wait_for(self, condition: Callable[[], bool]) -> bool:
         """Wait until `condition` holds, checked at each request; return whether it does."""
         with self._changed:
-            return self._changed.wait_for(condition, timeout)
+            return self._changed.wait_for(condition, timeout=10)
 
     # Answering.
 
-    def begin(self, request: Request) -> Reply | None:
-        """Record a request, and return the failure that it gets, if any."""
+    def answer(self, request: Request) -> Reply:
+        """Record a request, and return its answer: a failure that is switched on goes first."""
         with self._changed:
             self.requests.append(request)
-            self.in_flight += 1
             self._changed.notify_all()
-        return self.faults.drawn(request.operation, request.instance_id)
-
-    def end(self) -> None:
-        """Record that a request was answered or given up."""
-        with self._changed:
-            self.in_flight -= 1
-            self._changed.notify_all()
-
-    def answer(self, request: Request) -> Reply:
-        """Return the answer of a healthy cloud."""
+        fault = self.faults.drawn(request.operation, request.instance_id)
+        if fault is not None:
+            return fault
         try:
             if not request.operation:
                 return FAULTS["no_such_api"]
@@ -197,27 +171,19 @@ class SimulatedCloud:
         if request.project_id not in self._projects:
             return dcs_error(400, "DCS.4002", "Invalid project ID format.")
         if operation == "list_instances":
-            rows = [row for _, row in self._instances_of(request) if not self._hidden]
-            return list_instances(request, rows, self.quirks)
+            return list_instances(request, self._instances_of(request), self.quirks)
         if operation == "list_center_tasks":
             return self._list_center_tasks(request)
         project_id, _ = self._instances.get(request.instance_id, ("", {}))
         if project_id != request.project_id:
             return FAULTS["no_such_instance"]
         if operation == "list_tasks":
-            body = self._bodies.get(request.instance_id)
-            if body is not None:
-                return Reply(200, body, {"Content-Type": "application/json"})
             return self._list_tasks(request, self._tasks[request.instance_id])
         return json_reply(200, {"progress": 30, "remain_time": 100, "step_details": []})
 
-    def _instances_of(self, request: Request) -> list[tuple[str, Row]]:
-        """Return the ids and rows of the instances in the request's project."""
-        return [
-            (instance_id, row)
-            for instance_id, (project_id, row) in self._instances.items()
-            if project_id == request.project_id
-        ]
+    def _instances_of(self, request: Request) -> list[Row]:
+        """Return the instances of the request's project."""
+        return [row for project, row in self._instances.values() if project == request.project_id]
 
     def _check_rate(self) -> None:
         limit, window = self.quirks.rate_limit, int(self.clock() // RATE_WINDOW)
@@ -239,21 +205,18 @@ class SimulatedCloud:
         return json_reply(200, {"projects": rows, "links": {}})
 
     def _list_tasks(self, request: Request, tasks: list[Row]) -> Reply:
-        return list_tasks(request, tasks, self.quirks, self.clock(), self._random.shuffle)
+        return list_tasks(request, tasks, self.quirks, self._random.shuffle)
 
     def _list_center_tasks(self, request: Request) -> Reply:
-        center = self.quirks.center
-        if center in ("404", "403"):
-            return FAULTS["no_such_api" if center == "404" else "forbidden"]
+        named = self.quirks.center_names_instances
         tasks = [
             {
                 "error_code": "",
                 "job_id": task["id"],
-                **({"instance_id": instance_id} if center == "named" else {}),
+                **({"instance_id": row["instance_id"]} if named else {}),
                 **task,
             }
-            for instance_id, _ in self._instances_of(request)
-            for task in self._tasks[instance_id]
-            if center != "blind"
+            for row in self._instances_of(request)
+            for task in self._tasks[row["instance_id"]]
         ]
         return self._list_tasks(request, tasks)

@@ -7,7 +7,6 @@ import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Literal
 
 Manner = Literal["whole", "silence", "drip_body", "drip_head", "cut", "reset", "close"]
@@ -57,67 +56,65 @@ _THROTTLED: Final = (
 )
 _INVALID: Final = "Incorrect IAM authentication information: "
 
-FAULTS: Final[Mapping[str, Reply]] = MappingProxyType(
-    {
-        "bad_signature": gateway_error(401, "APIGW.0301", f"{_INVALID}verify aksk signature fail"),
-        "no_such_key": gateway_error(401, "APIGW.0301", f"{_INVALID}ak {{ak}} not exist"),
-        "clock_skew": gateway_error(
-            401,
-            "APIGW.0301",
-            f"{_INVALID}calc aksk signature fail:signature expired, signature "
-            "time:20211217T064303Z,server time:20211217T065804Z",
-        ),
-        "locked_key": gateway_error(
-            401, "APIGW.0301", f"{_INVALID}AK access failed to reach the limit,forbidden"
-        ),
-        "bad_token": gateway_error(401, "APIGW.0301", f"{_INVALID}decrypt token fail"),
-        "old_token": gateway_error(401, "APIGW.0307", "The token must be updated."),
-        "keystone_401": json_reply(
-            401,
-            {"error": {"message": "Authentication failed", "code": 401, "title": "Unauthorized"}},
-        ),
-        "dcs_401": dcs_error(401, "DCS.1002", "The token expired."),
-        "forbidden": dcs_error(403, "DCS.2007", "Policy does not allow getBackgroundTask."),
-        "gateway_403": gateway_error(403, "APIGW.0302", "The IAM user is not authorized."),
-        "policy_403": gateway_error(403, "PAP5.0001", "access denied: no identity policy"),
-        "no_such_api": gateway_error(404, "APIGW.0101", "The API does not exist."),
-        "no_such_instance": dcs_error(404, "DCS.3022", "This DCS instance does not exist."),
-        "bad_offset": dcs_error(400, "DCS.4800", "Invalid offset in the request."),
-        "no_tasks_here": dcs_error(400, "DCS.4094", "the system is not support dcs job."),
-        "old_nested": json_reply(
-            400, {"error": {"code": "111400060", "message": "instance name exists."}}
-        ),
-        "old_flat": json_reply(
-            400, {"code": "111400086", "message": "a lack of quota", "ext_message": None}
-        ),
-        "camel_case": json_reply(400, {"errorCode": "CCE.01400001", "errorMsg": "Invalid request"}),
-        "throttled": gateway_error(429, "APIGW.0308", _THROTTLED),
-        "throttled_for_2s": gateway_error(429, "APIGW.0308", _THROTTLED, Retry_After="2"),
-        "iam_throttled": json_reply(
-            429,
-            {"error_code": "IAM.0012", "error_msg": "The throttling threshold has been reached"},
-        ),
-        "internal": dcs_error(500, "DCS.5000", "Internal service error."),
-        "no_backend": gateway_error(502, "APIGW.0610", "No backend is available."),
-        "unavailable": gateway_error(503, "APIGW.0613", "The IAM service is unavailable."),
-        "gateway_timeout": gateway_error(504, "APIGW.0201", "Backend timeout."),
-        "html_502": Reply(502, _HTML, {"Content-Type": "text/html"}),
-        "html_200": Reply(200, _HTML, {"Content-Type": "text/html"}),
-        "empty_200": Reply(200, b"", {"Content-Type": "application/json"}),
-        "redirect": Reply(302, b"", {"Location": "http://127.0.0.1:9/login"}),
-        "truncated_json": Reply(200, b'{"task_count": 1, "tasks": [{"id": "8abf6e1e'),
-        "cut": Reply(200, b'{"task_count": 1, "tasks": [{"id": "8abf6e1e', manner="cut"),
-        "a_list": json_reply(200, []),
-        "a_number": json_reply(200, 7),
-        "tasks_a_text": json_reply(200, {"task_count": 1, "tasks": "none"}),
-        "task_without_id": json_reply(200, {"task_count": 1, "tasks": [{"name": "EXTEND"}]}),
-        "silence": Reply(200, b"", manner="silence"),
-        "drip_body": Reply(200, b'{"task_count": 0, "tasks": []}' * 100, manner="drip_body"),
-        "drip_head": Reply(200, b'{"task_count": 0, "tasks": []}', manner="drip_head"),
-        "reset": Reply(200, b"", manner="reset"),
-        "close": Reply(200, b"", manner="close"),
-    }
-)
+FAULTS: Final[Mapping[str, Reply]] = {
+    "bad_signature": gateway_error(401, "APIGW.0301", f"{_INVALID}verify aksk signature fail"),
+    "no_such_key": gateway_error(401, "APIGW.0301", f"{_INVALID}ak {{ak}} not exist"),
+    "clock_skew": gateway_error(
+        401,
+        "APIGW.0301",
+        f"{_INVALID}calc aksk signature fail:signature expired, signature "
+        "time:20211217T064303Z,server time:20211217T065804Z",
+    ),
+    "locked_key": gateway_error(
+        401, "APIGW.0301", f"{_INVALID}AK access failed to reach the limit,forbidden"
+    ),
+    "bad_token": gateway_error(401, "APIGW.0301", f"{_INVALID}decrypt token fail"),
+    "old_token": gateway_error(401, "APIGW.0307", "The token must be updated."),
+    "keystone_401": json_reply(
+        401,
+        {"error": {"message": "Authentication failed", "code": 401, "title": "Unauthorized"}},
+    ),
+    "dcs_401": dcs_error(401, "DCS.1002", "The token expired."),
+    "forbidden": dcs_error(403, "DCS.2007", "Policy does not allow getBackgroundTask."),
+    "gateway_403": gateway_error(403, "APIGW.0302", "The IAM user is not authorized."),
+    "policy_403": gateway_error(403, "PAP5.0001", "access denied: no identity policy"),
+    "no_such_api": gateway_error(404, "APIGW.0101", "The API does not exist."),
+    "no_such_instance": dcs_error(404, "DCS.3022", "This DCS instance does not exist."),
+    "bad_offset": dcs_error(400, "DCS.4800", "Invalid offset in the request."),
+    "no_tasks_here": dcs_error(400, "DCS.4094", "the system is not support dcs job."),
+    "old_nested": json_reply(
+        400, {"error": {"code": "111400060", "message": "instance name exists."}}
+    ),
+    "old_flat": json_reply(
+        400, {"code": "111400086", "message": "a lack of quota", "ext_message": None}
+    ),
+    "camel_case": json_reply(400, {"errorCode": "CCE.01400001", "errorMsg": "Invalid request"}),
+    "throttled": gateway_error(429, "APIGW.0308", _THROTTLED),
+    "throttled_for_2s": gateway_error(429, "APIGW.0308", _THROTTLED, Retry_After="2"),
+    "iam_throttled": json_reply(
+        429,
+        {"error_code": "IAM.0012", "error_msg": "The throttling threshold has been reached"},
+    ),
+    "internal": dcs_error(500, "DCS.5000", "Internal service error."),
+    "no_backend": gateway_error(502, "APIGW.0610", "No backend is available."),
+    "unavailable": gateway_error(503, "APIGW.0613", "The IAM service is unavailable."),
+    "gateway_timeout": gateway_error(504, "APIGW.0201", "Backend timeout."),
+    "html_502": Reply(502, _HTML, {"Content-Type": "text/html"}),
+    "html_200": Reply(200, _HTML, {"Content-Type": "text/html"}),
+    "empty_200": Reply(200, b"", {"Content-Type": "application/json"}),
+    "redirect": Reply(302, b"", {"Location": "http://127.0.0.1:9/login"}),
+    "truncated_json": Reply(200, b'{"task_count": 1, "tasks": [{"id": "8abf6e1e'),
+    "cut": Reply(200, b'{"task_count": 1, "tasks": [{"id": "8abf6e1e', manner="cut"),
+    "a_list": json_reply(200, []),
+    "a_number": json_reply(200, 7),
+    "tasks_a_text": json_reply(200, {"task_count": 1, "tasks": "none"}),
+    "task_without_id": json_reply(200, {"task_count": 1, "tasks": [{"name": "EXTEND"}]}),
+    "silence": Reply(200, b"", manner="silence"),
+    "drip_body": Reply(200, b'{"task_count": 0, "tasks": []}' * 100, manner="drip_body"),
+    "drip_head": Reply(200, b'{"task_count": 0, "tasks": []}', manner="drip_head"),
+    "reset": Reply(200, b"", manner="reset"),
+    "close": Reply(200, b"", manner="close"),
+}
 """Every failure by name."""
 
 

@@ -1,9 +1,9 @@
-"""How the simulated cloud lists: pages, time windows, order, and the quirks of each row."""
+"""How the simulated cloud lists: pages, time windows, order and counts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from dcs_task_exporter.simulator.faults import FAULTS, RefusedError, Reply, dcs_
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.request import Request
 
-ACTIVE: Final = ("CREATED", "WAITING", "EXECUTING", "RUNNING", "INIT")
 DEFAULT_LIMIT: Final = "10"
 
 Row = dict[str, Any]
@@ -19,11 +18,7 @@ Row = dict[str, Any]
 
 
 def list_tasks(
-    request: Request,
-    tasks: Sequence[Row],
-    quirks: Quirks,
-    now: float,
-    shuffle: Callable[[list[Row]], None],
+    request: Request, tasks: Sequence[Row], quirks: Quirks, shuffle: Callable[[list[Row]], None]
 ) -> Reply:
     """Return one page of these tasks."""
     page = _page(request, quirks)
@@ -32,7 +27,7 @@ def list_tasks(
     found.sort(key=lambda task: (task["created_at"], task["id"]), reverse=quirks.order == "newest")
     if quirks.order == "shuffled":
         shuffle(found)
-    rows = [_as_listed(task, quirks, now) for task in found[page]]
+    rows = found[page]
     body: dict[str, object] = {}
     if quirks.task_count != "missing":
         number = len(found) if quirks.task_count == "total" else len(rows)
@@ -84,19 +79,3 @@ def _window(request: Request, quirks: Quirks) -> tuple[str, str]:
 def _sortable(text: str) -> str:
     """Turn yyyyMMddHHmmss into a text that sorts with the API's times."""
     return f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{text[12:14]}"
-
-
-def _as_listed(task: Mapping[str, Any], quirks: Quirks, now: float) -> Row:
-    row, details = dict(task), dict(task["details"])
-    if row["status"] in ACTIVE and quirks.updated_at_while_active != "absent":
-        values = {"null": None, "empty": "", "created": row["created_at"], "now": timestamp(now)}
-        row.setdefault("updated_at", values[quirks.updated_at_while_active])
-    if quirks.extra_fields:
-        row.setdefault("error_code", "")
-        row.setdefault("job_id", row["id"])
-    if quirks.numeric_capacities:
-        for key in details.keys() & {"old_capacity", "new_capacity"}:
-            details[key] = float(details[key])
-    if quirks.misspelt_cache_mode and "new_cache_mode" in details:
-        details["new_cahce_mode"] = details.pop("new_cache_mode")
-    return {**row, "details": details}

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.listing import timestamp
+from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES
 
 DEMO_PROJECT_ID: Final = "a4d31cb63d724fdc8ec96e3a41e47f71"
 DEMO_KEY: Final = ("DEMOAK7Q2N5X8R4T6V9B", "demo-sk-Zk3Vn8Qw5Rt7Yp1Lm4Xc6Bd9Fg2Hj0Ks")
@@ -18,18 +19,6 @@ DEMO_INSTANCES: Final = (
     ("c3b8f1de-77a0-4d2c-9d9a-2e8f5a6b7c04", "search-suggestions"),
     ("e1d2c3b4-a596-4788-8796-a5b4c3d2e105", "rate-limiter"),
     ("27b6a4f0-3c5d-4e7f-8a9b-0c1d2e3f4a06", "leaderboard"),
-)
-DOCUMENTED_NAMES: Final = (
-    "EXTEND",
-    "BindEip",
-    "UnBindEip",
-    "AddReplica",
-    "DelReplica",
-    "AddWhitelist",
-    "UpdatePort",
-    "RemoveIpFromDns",
-    "masterStandbySwapJob",
-    "modify",
 )
 DETAILS: Final[Mapping[str, Mapping[str, Any]]] = {
     "AddReplica": {"old_replica_num": 1, "new_replica_num": 2},
@@ -56,7 +45,7 @@ class DemoStory:
         self._random = random.Random(seed)
         self._running: list[tuple[float, str, str]] = []
         self._sizes = {instance_id: 3 for instance_id, _ in DEMO_INSTANCES}
-        self._names = list(DOCUMENTED_NAMES)
+        self._names = list(KNOWN_TASK_NAMES)
 
     def begin(self) -> None:
         """Create the project, its key, its instances, and the tasks of the last days."""
@@ -67,7 +56,7 @@ class DemoStory:
             cloud.add_instance(DEMO_PROJECT_ID, instance_id, name)
         for number in range(24):
             instance_id, _ = DEMO_INSTANCES[number % len(DEMO_INSTANCES)]
-            name = DOCUMENTED_NAMES[number % len(DOCUMENTED_NAMES)]
+            name = KNOWN_TASK_NAMES[number % len(KNOWN_TASK_NAMES)]
             began = cloud.clock() - DAY * self._random.uniform(0.1, 6)
             ended = began + self._random.uniform(4, 400)
             failed = number % 11 == 7  # noqa: PLR2004 - two of the history failed
@@ -93,7 +82,7 @@ class DemoStory:
 
     def _start(self, now: float) -> None:
         if not self._names:
-            self._names = [*DOCUMENTED_NAMES, "DeleteAcl"]
+            self._names = [*KNOWN_TASK_NAMES, "DeleteAcl"]
             self._random.shuffle(self._names)
         name = self._names.pop()
         instance_id, _ = self._random.choice(DEMO_INSTANCES)

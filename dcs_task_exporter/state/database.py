@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -70,7 +69,8 @@ def prepare(connection: sqlite3.Connection) -> None:
         version = _checked_version(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        with _transaction(connection, "EXCLUSIVE"):
+        with connection:
+            connection.execute("BEGIN EXCLUSIVE")
             _migrate(connection, version)
             _forget_instances(connection)
     except (sqlite3.OperationalError, UnusableStateError):
@@ -121,7 +121,8 @@ def write_changes(
     connection: sqlite3.Connection, changes: Mapping[str, Change], age: float
 ) -> None:
     """Commit the states of instances in one transaction; `age` is that of the file, in seconds."""
-    with _transaction(connection, "IMMEDIATE"):
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         for instance_id, (before, state) in changes.items():
             connection.execute(_SAVE, (instance_id, age, state.refreshed_at, encode(state)))
             if before is None:
@@ -170,15 +171,3 @@ def _forget_instances(connection: sqlite3.Connection) -> None:
     connection.execute(
         "DELETE FROM counted WHERE instance_id NOT IN (SELECT instance_id FROM instance_state)"
     )
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -39,7 +39,6 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
     Raises `LookupError`, `TypeError` or `ValueError` for any other text.
     """
     row = json.loads(text)
-    active, missing = ([Task(*item) for item in row[key]] for key in ("active", "missing"))
     return InstanceState(
         baseline_at=row["baseline_at"],
         baseline_partial=bool(row["baseline_partial"]),
@@ -52,8 +51,8 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
         shown={(name, status): number for name, status, number in row["shown"]},
         counted=counted,
         unlisted=frozenset(row["unlisted"]),
-        active={task.id: task for task in active},
-        missing={task.id: task for task in missing},
+        active={item[0]: Task(*item) for item in row["active"]},
+        missing={item[0]: Task(*item) for item in row["missing"]},
         last_success={name: float(at) for name, at in row["last_success"].items()},
         last_failure={name: float(at) for name, at in row["last_failure"].items()},
         failed={label: _failed_task(item) for label, item in row["failed"].items()},

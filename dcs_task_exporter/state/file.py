@@ -93,18 +93,12 @@ class StateFile(Journal):
         self._saved_at: dict[str, float] = {}
         self._born = clock.monotonic()
         self._retry_at = clock.monotonic() + RETRY_INTERVAL
-        self._status = StateStatus(str(path))
+        self.status = StateStatus(str(path))
         try:
             self._take(self._open())
             self._warn_of_exposures()
         except (OSError, sqlite3.Error) as error:
             self._fail(_USE, "cannot be used", error)
-
-    @property
-    def status(self) -> StateStatus:
-        """Whether counts are saved."""
-        with self._lock:
-            return self._status
 
     def latest_refresh(self) -> float | None:
         """Return the time of the latest refresh in the file (Unix seconds), or None."""
@@ -119,12 +113,10 @@ class StateFile(Journal):
         """Return the saved state of an instance, or an empty one."""
         with self._lock:
             try:
-                state = read_state(self._connection, instance_id) if self._connection else None
+                if self._connection and (state := read_state(self._connection, instance_id)):
+                    self._known[instance_id] = state
             except sqlite3.Error as error:
                 self._replace_damaged(error)
-                state = None
-            if state is not None:
-                self._known[instance_id] = state
             return self._known.get(instance_id, InstanceState())
 
     def save(self, instance_id: str, state: InstanceState) -> None:
@@ -251,10 +243,10 @@ class StateFile(Journal):
             return
         self._files.note()
         self._saved_at.update(dict.fromkeys(changes, now))
-        if self._status.problem:
+        if self.status.problem:
             fields = {"state": self._files.path}
             logger.info("counts are saved to the state file again", extra={"fields": fields})
-        self._status = replace(self._status, problem="", last_save=self._clock.now())
+        self.status = replace(self.status, problem="", last_save=self._clock.now())
 
     def _give_up(self, connection: sqlite3.Connection, error: Exception) -> None:
         """Go on in memory, and leave no file behind that is older than the exposed counts."""
@@ -279,7 +271,7 @@ class StateFile(Journal):
 
     def _note(self, message: str, problem: str) -> None:
         """Count a problem with the file, and log it unless it is the one before."""
-        if problem != self._status.problem:
+        if problem != self.status.problem:
             fields = {"state": self._files.path, "problem": problem}
             logger.error(message, extra={"fields": fields})
-        self._status = replace(self._status, problem=problem, errors=self._status.errors + 1)
+        self.status = replace(self.status, problem=problem, errors=self.status.errors + 1)

@@ -19,7 +19,7 @@ def create(path: Path) -> None:
     """
     # Closing a file that exists would release the locks that this process has on it.
     if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))
 
 
 def exposures(path: Path) -> tuple[str, ...]:

@@ -231,9 +231,7 @@ def _forget(
     if not dropped:
         return remembered, state.forgotten_until
     kept = {key: at for key, at in remembered.items() if at >= limit or key in listed}
-    return kept, max(
-        dropped if state.forgotten_until is None else [*dropped, state.forgotten_until]
-    )
+    return kept, max(*dropped, state.forgotten_until or -math.inf)
 
 
 def _followed(

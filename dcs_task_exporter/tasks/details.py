@@ -62,13 +62,12 @@ class TaskDetails:
 
     def to_json(self) -> dict[str, object]:
         """Return the details that are set, without the personal ones."""
-        kept = {
+        return {
             item.name: value
             for item in fields(self)
             if item.name not in PERSONAL_DETAILS
             and (value := getattr(self, item.name)) != item.default
         }
-        return {name: list(it) if isinstance(it, tuple) else it for name, it in kept.items()}
 
     def summary(self, *, failed: bool = False, personal: bool = False) -> str:
         """Return the change in a few words, or what a failed task tried, or the empty text.

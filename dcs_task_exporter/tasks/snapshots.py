@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,6 +106,7 @@ def task_metrics(
     last = {series_of(state, task): task for task in recent}
     last_ended = {series_of(state, task): task for task in ended if task.updated_at is not None}
     active = Counter(label_of(state, task) for task in state.active.values())
+    oldest_last = sorted(state.active.values(), key=lambda task: -(task.created_at or math.inf))
     latest = {label_of(state, task): task for task in recent}
     names = {**names_had(state), **dict.fromkeys(latest)}
     return TaskMetrics(
@@ -114,7 +116,9 @@ def task_metrics(
             **Counter(series_of(state, task) for task in recent),
         },
         active={**dict.fromkeys(names, 0), **active},
-        oldest_active_start=_oldest_starts(state),
+        oldest_active_start=_known(
+            {label_of(state, task): task.created_at for task in oldest_last}
+        ),
         last_start=_known({key: task.created_at for key, task in last.items()}),
         last_end=_known({key: task.updated_at for key, task in last_ended.items()}),
         last_duration=_known({key: task.duration for key, task in last_ended.items()}),
@@ -149,15 +153,6 @@ def least_progress(
     ]
     known.sort(key=lambda item: -(item[1].ratio or 0.0))
     return dict(known)
-
-
-def _oldest_starts(state: InstanceState) -> Mapping[str, float]:
-    starts: dict[str, float] = {}
-    for task in state.active.values():
-        if task.created_at is not None:
-            name = label_of(state, task)
-            starts[name] = min(task.created_at, starts.get(name, task.created_at))
-    return starts
 
 
 def _known(values: Mapping[Key, float | None]) -> dict[Key, float]:

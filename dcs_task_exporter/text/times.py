@@ -1,4 +1,4 @@
-"""Times as text, in the formats that the API and the configuration have."""
+"""Times as text: read in the formats of the API and the configuration, written for people."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def parse_time(value: object) -> float | None:
     return None if match is None else _moment_of(match)
 
 
-def format_time(timestamp: float | None) -> str:
-    """Return a Unix time as ``2020-06-17T07:38:42Z``; ``unknown`` where there is none."""
+def time_text(timestamp: float | None, form: str) -> str:
+    """Write a Unix time in UTC, in a format of `strftime`; "unknown" if none is possible."""
     if timestamp is None:
         return "unknown"
     try:
-        return f"{datetime.fromtimestamp(timestamp, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+        return datetime.fromtimestamp(timestamp, timezone.utc).strftime(form)
     except (OverflowError, OSError, ValueError):
         return "unknown"
 

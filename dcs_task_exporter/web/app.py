@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.metrics.collector import facts, label_name
 from dcs_task_exporter.metrics.exposition import (
     INSTANCES,
@@ -34,14 +35,14 @@ from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH, Instance
 from dcs_task_exporter.web.delivery import DeliveredResponse
-from dcs_task_exporter.web.renderings import Renderings
-from dcs_task_exporter.web.settings import (
+from dcs_task_exporter.web.paths import (
     DISCOVERY_PATH,
     HEALTHY_PATH,
     PROBE_PATH,
     READY_PATH,
-    WebSettings,
+    STATUS_PATH,
 )
+from dcs_task_exporter.web.renderings import Renderings
 from dcs_task_exporter.web.status_page import ExporterStatus, StatusPage
 
 TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -65,6 +66,7 @@ logger = logging.getLogger(__name__)
 class Sources:
     """Where the web app gets its answers; `render` is called in threads, the others are quick."""
 
+    config: Config
     fleet: Fleet
     refresher: Refresher
     render: Callable[[ScrapeRequest], Exposition]
@@ -73,18 +75,21 @@ class Sources:
 
 
 def create_app(
-    sources: Sources, settings: WebSettings, *, timer: Callable[[], float] = time.perf_counter
+    sources: Sources,
+    telemetry_path: str = "/metrics",
+    *,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> Starlette:
     """Return the ASGI application over `sources`; `timer` measures how long scrapes take."""
-    site = _Site(sources, settings, timer)
+    site = _Site(sources, telemetry_path, timer)
     app = Starlette(
         routes=[
-            Route(settings.telemetry_path, site.metrics),
+            Route(telemetry_path, site.metrics),
             Route(PROBE_PATH, site.probe),
             Route(DISCOVERY_PATH, site.targets),
             Route(HEALTHY_PATH, site.healthy),
             Route(READY_PATH, site.ready),
-            Route("/", site.status),
+            Route(STATUS_PATH, site.status),
         ],
         exception_handlers={HTTPException: site.refuse},
     )
@@ -95,14 +100,16 @@ def create_app(
 class _Site:
     """The answers to each path; its thread pools end with it."""
 
-    def __init__(self, sources: Sources, settings: WebSettings, timer: Callable[[], float]) -> None:
+    def __init__(self, sources: Sources, telemetry_path: str, timer: Callable[[], float]) -> None:
         self._sources = sources
         self._fleet = sources.fleet
         self._refresher = sources.refresher
-        self._settings = settings
+        self._collector = sources.config.collector
+        self._projects = [project.name for project in sources.config.projects]
+        self._telemetry_path = telemetry_path
         self._timer = timer
         self._renderings = Renderings(sources.render, timer)
-        self._page = StatusPage(settings)
+        self._page = StatusPage(sources.config.status_words.table(), telemetry_path)
         self._page_pool = ThreadPoolExecutor(1, "web-page")
 
     async def metrics(self, request: Request) -> Response:
@@ -138,8 +145,8 @@ class _Site:
     async def targets(self, request: Request) -> Response:
         """List the instances, of one project or of all, for Prometheus' ``http_sd_configs``."""
         project = request.query_params.get("project")
-        if project not in (None, *self._settings.projects):
-            known = ", ".join(self._settings.projects)
+        if project not in (None, *self._projects):
+            known = ", ".join(self._projects)
             return _text(f"No project {project!r:.{MAX_LABEL_LENGTH}}: there are {known}\n", 400)
         if not await self._discover(self._budget(request), project):
             # On an error Prometheus keeps the targets that it has; an empty list drops them.
@@ -179,15 +186,15 @@ class _Site:
         if error.status_code == 405:  # noqa: PLR2004 - the number is the name
             allowed = ", ".join(sorted(headers.pop("Allow", "GET, HEAD").split(", ")))
             return _text(f"Method not allowed: use {allowed}\n", 405, {"Allow": allowed})
-        where = f"metrics are at {self._settings.telemetry_path}, the status page is at /"
+        where = f"metrics are at {self._telemetry_path}, the status page is at {STATUS_PATH}"
         return _text(f"Not found: {where}\n", error.status_code, headers)
 
     def _budget(self, request: Request, reserved: float = 0.0) -> float:
         """Return the seconds that the scraper waits, less those `reserved` for the answer."""
         return scrape_budget(
             request.headers.get(TIMEOUT_HEADER),
-            self._settings.default_scrape_timeout,
-            self._settings.scrape_timeout_offset + reserved,
+            self._collector.default_scrape_timeout,
+            self._collector.scrape_timeout_offset + reserved,
         )
 
     async def _refresh(self, seconds: float, target: str | None = None) -> None:

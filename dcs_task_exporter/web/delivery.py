@@ -46,18 +46,8 @@ class Piece:
         self.data = data
 
 
-class Pieces:
-    """The pieces that slow clients wait for: one for all clients that wait for the same bytes."""
-
-    def __init__(self) -> None:
-        self._known: WeakValueDictionary[bytes, Piece] = WeakValueDictionary()
-
-    def of(self, data: bytes) -> Piece:
-        """Return the piece with these bytes."""
-        known = self._known.get(data)
-        if known is None:
-            known = self._known[data] = Piece(data)
-        return known
+Pieces = WeakValueDictionary[bytes, Piece]
+"""The pieces that slow clients wait for: one for all clients that wait for the same bytes."""
 
 
 class Wire(asyncio.Transport):
@@ -123,9 +113,9 @@ class Wire(asyncio.Transport):
             at += PIECE
         if not self._broken:
             for start in range(at, len(data), PIECE):
-                piece = self._pieces.of(bytes(data[start : start + PIECE]))
-                self._waiting.append(piece)
-                self._held += len(piece.data)
+                part = bytes(data[start : start + PIECE])
+                self._waiting.append(self._pieces.setdefault(part, Piece(part)))
+                self._held += len(part)
 
     def go_on(self) -> None:
         """Send more of the held bytes; after the last one call back, and close if that is due."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from functools import partial
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dcs_task_exporter import __version__
 from dcs_task_exporter.state.file import StateStatus
-from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.text.display import shown
-from dcs_task_exporter.web.settings import HEALTHY_PATH, READY_PATH, WebSettings
+from dcs_task_exporter.text.times import time_text
+from dcs_task_exporter.web.paths import HEALTHY_PATH, READY_PATH
 
 FEW_INSTANCES: Final = 6
 """Up to this many instances, the page shows each of them unfolded."""
@@ -37,25 +39,27 @@ class ExporterStatus:
 class StatusPage:
     """Renders the page from memory."""
 
-    def __init__(self, settings: WebSettings) -> None:
-        self._settings = settings
+    def __init__(self, statuses: StatusTable, telemetry_path: str) -> None:
+        self._statuses = statuses
+        self._telemetry_path = telemetry_path
         self._template = _environment().get_template("status.html")
 
     def render(self, snapshots: Iterable[Snapshot], status: ExporterStatus, nonce: str) -> str:
         """Return the page; `nonce` allows its one style sheet."""
-        statuses = self._settings.statuses
-        views = [InstanceView.of(snapshot, statuses) for snapshot in snapshots]
+        views = [InstanceView.of(snapshot, self._statuses) for snapshot in snapshots]
+        kinds = Counter(view.kind for view in views)
         return self._template.render(
             nonce=nonce,
             now=status.now,
             state=status.state,
             problems=status.problems,
-            overview=Overview.of(views, len(status.problems)),
+            kinds=kinds,
+            headline=_headline(kinds, len(status.problems)),
             instances=sorted(views, key=lambda view: view.order),
+            known=[view for view in views if view.snapshot.metrics is not None],
             unfolded=len(views) <= FEW_INSTANCES,
-            settings=self._settings,
-            healthy_path=HEALTHY_PATH,
-            ready_path=READY_PATH,
+            statuses=self._statuses,
+            telemetry_path=self._telemetry_path,
         )
 
 
@@ -90,59 +94,18 @@ class InstanceView:
         return self.kind != "failing", self.kind != "waiting", not self.failed, name
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The state of all instances together; sums are over the instances that have data.
-
-    `problems` counts those of no single instance, such as a project that is not watched.
-    """
-
-    total: int
-    up: int
-    failing: int
-    waiting: int
-    unknown: int
-    failed: int
-    active: int
-    oldest: float | None
-    problems: int = 0
-
-    @classmethod
-    def of(cls, views: Sequence[InstanceView], problems: int = 0) -> Overview:
-        """Sum up the views."""
-        kinds = [view.kind for view in views]
-        known = [view for view in views if view.snapshot.metrics is not None]
-        return cls(
-            total=len(views),
-            up=kinds.count("up"),
-            failing=kinds.count("failing"),
-            waiting=kinds.count("waiting"),
-            unknown=len(views) - len(known),
-            failed=sum(view.failed or 0 for view in known),
-            active=sum(view.active or 0 for view in known),
-            oldest=min((view.snapshot.refreshed_at or 0.0 for view in known), default=None),
-            problems=problems,
-        )
-
-    @property
-    def kind(self) -> str:
-        """The worst state of any instance, or "failing" with any problem."""
-        if self.failing or self.problems:
-            return "failing"
-        return "up" if self.total and not self.waiting else "waiting"
-
-    @property
-    def headline(self) -> str:
-        """The overall state in words."""
-        if not self.total:
-            return "No instance is watched"
-        parts = [f"{self.up} of {_plural(self.total, 'instance')} read"]
-        if self.up == self.total > 1:
-            parts = [f"All {self.total} instances read"]
-        parts += [f"{self.failing} failing"] if self.failing else []
-        parts += [f"{self.waiting} not read yet"] if self.waiting else []
-        parts += [_plural(self.problems, "problem")] if self.problems else []
-        return ", ".join(parts)
+def _headline(kinds: Counter[str], problems: int) -> str:
+    """Say how many instances are read; `problems` are those of no single instance."""
+    total = kinds.total()
+    if not total:
+        return "No instance is watched"
+    parts = [f"{kinds['up']} of {_plural(total, 'instance')} read"]
+    if kinds["up"] == total > 1:
+        parts = [f"All {total} instances read"]
+    parts += [f"{kinds['failing']} failing"] if kinds["failing"] else []
+    parts += [f"{kinds['waiting']} not read yet"] if kinds["waiting"] else []
+    parts += [_plural(problems, "problem")] if problems else []
+    return ", ".join(parts)
 
 
 def _environment() -> Environment:
@@ -154,8 +117,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(utc=_utc, span=_span, age=_age, plural=_plural)
-    environment.globals.update(counted=_counted, outcome=_outcome)
+    utc = partial(time_text, form="%Y-%m-%d %H:%M:%S UTC")
+    environment.filters.update(utc=utc, span=_span, age=_age, plural=_plural)
+    environment.globals.update(
+        counted=_counted, healthy_path=HEALTHY_PATH, ready_path=READY_PATH, version=__version__
+    )
     return environment
 
 
@@ -170,21 +136,6 @@ def _counted(
     """Return the name, status and both counts of each series that is not all zero."""
     rows = ((*key, finished.get(key, 0), recent.get(key, 0)) for key in {**finished, **recent})
     return sorted(row for row in rows if row[2] or row[3])
-
-
-def _outcome(statuses: StatusTable, task: Task | str) -> str:
-    status = task if isinstance(task, str) else task.status
-    return statuses.outcome(status).value
-
-
-def _utc(moment: float | None) -> str:
-    """Write a Unix time for people."""
-    if moment is None:
-        return "unknown"
-    try:
-        return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, OSError, ValueError):
-        return "unknown"
 
 
 def _span(seconds: float | None) -> str:

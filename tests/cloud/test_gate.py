@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -42,9 +43,6 @@ class Project:
     flying: list[Ticket] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.admission.adopt(KEY)
 
     def wish(self, subject: str) -> str:
         """Let a request go if it may; return what became of it."""
@@ -270,27 +268,6 @@ def test_throttled_together() -> None:
     assert [project.wish(name) for name in "yz"] == ["sent", "sent"]
 
 
-def test_another_key_is_tried_at_once() -> None:
-    """A changed key forgets every refusal, also those of single instances."""
-    project = Project().proven()
-    project.ask("a", REFUSED)
-    project.ask("x", "accepted")
-    project.ask("b", REFUSED)
-    project.admission.adopt(NEW_KEY)
-
-    assert [project.wish(name) for name in "abc"] == ["sent", "sent", "waits"]
-
-
-def test_the_answers_to_an_old_key_are_nothing() -> None:
-    """What the old key is told after the change does not touch the new one."""
-    project = Project()
-    project.wish("a")
-    project.admission.adopt(NEW_KEY)
-    project.answer(REFUSED)
-
-    assert project.wish("a") == "sent"
-
-
 NAMES = [*"abcdefghijkl", ""]
 THREADS = 8
 
@@ -449,7 +426,7 @@ class Threads:
         self.changed = threading.Condition()
         self.sent: list[str] = []
 
-    def passage(self, subject: str, patience: float = 30) -> object:
+    def passage(self, subject: str, patience: float = 30) -> AbstractContextManager[Passage]:
         return self.gate.passage(lambda: self.key, subject, self.now + patience)
 
     def ask(self, subject: str, end: Exception | None = None, patience: float = 30) -> None:
@@ -569,6 +546,36 @@ def test_who_waits_takes_the_new_key(threads: Threads) -> None:
         threads.key = NEW_KEY
         with threads.gate.passage(lambda: NEW_KEY, "a", 30):
             assert result() == "sent"
+
+
+def test_another_key_is_tried_at_once(threads: Threads) -> None:
+    """A changed key forgets every refusal, also those of single instances, and is not proven."""
+    threads.ask("x")
+    with pytest.raises(AuthError):
+        threads.ask("b", REFUSED)
+    threads.key = NEW_KEY
+
+    with threads.passage("a"), threads.passage("b"), pytest.raises(ApiTimeoutError):
+        threads.ask("c", patience=0)
+
+
+def test_the_answers_to_an_old_key_are_nothing() -> None:
+    """What the old key is told after the change does not touch the new one."""
+    threads = Threads()
+
+    def refused_late() -> None:
+        with threads.passage("a") as passage:
+            assert passage.start()
+            threads.key = NEW_KEY
+            threads.ask("b")
+            raise REFUSED
+
+    with pytest.raises(AuthError):
+        refused_late()
+    threads.ask("a")
+
+    assert threads.sent == ["b", "a"]
+    assert threads.verdicts == []
 
 
 def test_a_late_reader_does_not_bring_the_old_key_back() -> None:

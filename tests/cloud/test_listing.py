@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential
+from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.paging import check_interval
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
@@ -39,11 +39,7 @@ Query = dict[str, str]
 Body = dict[str, Any]
 
 
-class Key:
-    """A key that never changes."""
-
-    def current(self) -> Credential:
-        return AccessKey("AK", "SK")
+KEY = AccessKey("AK", "SK")
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Scripted:
         clock = Clock(lambda: NOW, lambda: 0.0)
         limit = RateLimit(1e9, clock, lambda _: False)
         retries = Retries(0, lambda _: False, lambda: 0.5)
-        caller = ApiCaller("prod", self, Key(), limit, telemetry, retries, clock)  # type: ignore[arg-type]
+        caller = ApiCaller("prod", self, lambda: KEY, limit, telemetry, retries, clock)  # type: ignore[arg-type]
         settings = collector(page_size=self.page_size, max_pages=self.max_pages)
         self.client = DcsClient(project(project_id="p"), settings, caller, clock, lambda: NOW)
 

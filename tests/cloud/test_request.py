@@ -17,7 +17,7 @@ import pytest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import transport
 from dcs_task_exporter.cloud.calls import Call
-from dcs_task_exporter.cloud.credentials import AccessKey, EnvironmentKey
+from dcs_task_exporter.cloud.credentials import AccessKey, environment_key
 from dcs_task_exporter.cloud.parsing import parse_page, parse_task
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
@@ -232,7 +232,7 @@ def test_terraforms_names_have_a_token_of_their_own() -> None:
     pair = {"HW_ACCESS_KEY": "ak", "HW_SECRET_KEY": "sk", "HW_SECURITY_TOKEN": "mine"}
     other = {"HUAWEICLOUD_SDK_SECURITY_TOKEN": "another"}
 
-    assert EnvironmentKey({**pair, **other}).current() == AccessKey("ak", "sk", "mine")
+    assert environment_key({**pair, **other}) == AccessKey("ak", "sk", "mine")
 
 
 def test_a_cut_answer_is_not_quoted() -> None:
@@ -296,7 +296,7 @@ def test_a_secret_that_no_header_carries(tmp_path: Path, content: str) -> None:
     with pytest.raises(CredentialsError, match="printable ASCII") as from_file:
         read_secret(file)
     with pytest.raises(CredentialsError, match="CLOUD_SDK_SK must hold") as from_environment:
-        EnvironmentKey({"CLOUD_SDK_AK": "a", "CLOUD_SDK_SK": content}).current()
+        environment_key({"CLOUD_SDK_AK": "a", "CLOUD_SDK_SK": content})
 
     for caught in (from_file, from_environment):
         assert content not in "".join(traceback.format_exception(caught.value))
@@ -319,15 +319,20 @@ class Calls:
         limit, retries = RateLimit(10, clock, self.wait), Retries(1, self.wait, lambda: 0.5)
         observer = ApiTelemetry()
         observer.prepare("prod", ["list_tasks"])
-        self.caller = ApiCaller("prod", self, self, limit, observer, retries, clock)  # type: ignore[arg-type]
-
-    def current(self) -> AccessKey:
-        return self.key
+        self.caller = ApiCaller(
+            "prod",
+            self,  # type: ignore[arg-type] # it stands in for the transport
+            lambda: self.key,
+            limit,
+            observer,
+            retries,
+            clock,
+        )
 
     def get(self, url: str, auth: Any) -> Answer:
         """Answer a request, as the transport does."""
         self.sent.append(url)
-        self.signed.append(auth._key.secret_key)  # noqa: SLF001 - what it is signed with
+        self.signed.append(auth._credential.secret_key)  # noqa: SLF001 - what it is signed with
         answers = self.script.get(url)
         return answers.pop(0) if answers else Answer(200, {}, b"{}")
 

@@ -30,7 +30,7 @@ def test_only_the_latest() -> None:
 def test_a_bad_answer_is_not_kept() -> None:
     """An answer that cannot be parsed is an error each time that it comes."""
     with world(1) as here, here.exporter() as exporter:
-        here.cloud.serve_body("i0", b'{"task_count": 1, "tasks": [{"name": "EXTEND"}]}')
+        here.cloud.faults.add("task_without_id")
         for _ in range(3):
             found = scrape(exporter, here.clock)
             assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0

@@ -13,8 +13,8 @@ from huaweicloudsdkcore.signer.signer import Signer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.cloud.auth import AccessKeyAuth, TokenAuth
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.auth import RequestAuth
+from dcs_task_exporter.cloud.credentials import AccessKey, Token
 from dcs_task_exporter.cloud.signing import (
     DATE_FORMAT,
     authorization,
@@ -66,7 +66,7 @@ def test_vector_of_the_sdk() -> None:
         f"5560df16-cebf-4473-95c4-d1b573c16e79/tasks?{query}",
     ).prepare()
 
-    signed = AccessKeyAuth(AccessKey("AKEXAMPLE", "SKEXAMPLE"), project, lambda: moment)(request)
+    signed = RequestAuth(AccessKey("AKEXAMPLE", "SKEXAMPLE"), project, lambda: moment)(request)
 
     assert (
         signed.headers["Authorization"]
@@ -123,7 +123,7 @@ def test_security_token_is_sent_and_signed() -> None:
     """A temporary key sends its security token, and signs it."""
     request = requests.Request("GET", "https://127.0.0.1/v2/p/instances").prepare()
 
-    signed = AccessKeyAuth(AccessKey("a", "b", "temporary"), "", lambda: 0.0)(request)
+    signed = RequestAuth(AccessKey("a", "b", "temporary"), "", lambda: 0.0)(request)
 
     assert signed.headers["X-Security-Token"] == "temporary"
     assert "SignedHeaders=host;x-sdk-date;x-security-token" in signed.headers["Authorization"]
@@ -133,7 +133,7 @@ def test_token() -> None:
     """A token is sent as X-Auth-Token, without a signature."""
     request = requests.Request("GET", "https://127.0.0.1/v2/p/instances").prepare()
 
-    sent = TokenAuth("a-token")(request)
+    sent = RequestAuth(Token("a-token"), "", lambda: 0.0)(request)
 
     assert sent.headers["X-Auth-Token"] == "a-token"
     assert "Authorization" not in sent.headers

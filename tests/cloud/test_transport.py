@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import trustme
-from requests.auth import AuthBase
 
-from dcs_task_exporter.cloud.auth import TokenAuth
+from dcs_task_exporter.cloud.auth import RequestAuth
+from dcs_task_exporter.cloud.credentials import Token
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import TlsConfig
 from dcs_task_exporter.errors import ApiConnectionError
 from tests.support.clouds import exporter_of, scrape, world
 
-AUTH: AuthBase = TokenAuth("token")
+AUTH = RequestAuth(Token("token"), "", lambda: 0.0)
 HOST = "127.0.0.1"
 
 

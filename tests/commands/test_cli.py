@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import bcrypt
 import pytest
@@ -19,20 +18,19 @@ import requests
 
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
-from dcs_task_exporter.simulator import DEMO_KEY, Quirks
+from dcs_task_exporter.simulator.story import DEMO_KEY
 from tests.support.clouds import (
     ACCESS_KEY,
     PROJECT,
     SECRET_KEY,
     World,
+    hide_instances,
     samples,
     value,
     world_of_today,
 )
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus
-
-Center = Literal["served", "403", "404"]
 
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 PYTHON = ["/usr/bin/env", "--default-signal", sys.executable]
@@ -578,7 +576,7 @@ def test_a_start_with_an_unknown_region(config: Path, started: list[subprocess.P
 def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
     """`check --online` says so when there is nothing to watch."""
     config.write_text(discovering(here))
-    here.cloud.hide_instances(hidden=True)
+    hide_instances(here)
 
     done = run("check", "--online", f"--config.file={config}")
 
@@ -639,18 +637,23 @@ def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("center", "told", "status"),
+    ("faults", "told", "status"),
     [
-        ("served", "works; 1 task in the last hour\n", 0),
-        ("403", "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007", 1),
-        ("404", "does not work: The API does not exist. (HTTP 404", 1),
+        ([], "works; 1 task in the last hour\n", 0),
+        (
+            ["forbidden"],
+            "does not work: Policy does not allow getBackgroundTask. (HTTP 403, DCS.2007",
+            1,
+        ),
+        (["no_such_api"], "does not work: The API does not exist. (HTTP 404", 1),
     ],
 )
 def test_check_online_tries_the_task_center(
-    config: Path, here: World, center: Center, told: str, status: int
+    config: Path, here: World, faults: list[str], told: str, status: int
 ) -> None:
     """`check --online` says whether the task center works; a refusal makes it fail."""
-    here.cloud.quirks = Quirks(center=center)
+    for fault in faults:
+        here.cloud.faults.add(fault, operation="list_center_tasks")
     here.cloud.start_task("i0", "EXTEND")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
@@ -662,7 +665,7 @@ def test_check_online_tries_the_task_center(
 
 def test_the_verdict_on_the_task_center(config: Path, here: World) -> None:
     """A task center that refuses is in the verdict."""
-    here.cloud.quirks = Quirks(center="403")
+    here.cloud.faults.add("forbidden", operation="list_center_tasks")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
     done = run("check", "--online", f"--config.file={config}")

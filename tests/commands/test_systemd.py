@@ -63,16 +63,21 @@ def test_messages(receiver: socket.socket, address: str) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": address}, clock.clock.monotonic, OWN)
 
     manager.ready()
-    manager.reloading()
-    manager.ready()
+    with manager.reloading():
+        assert told(receiver) == ["READY=1", "RELOADING=1\nMONOTONIC_USEC=12345678"]
     manager.stopping()
 
-    assert told(receiver) == [
-        "READY=1",
-        "RELOADING=1\nMONOTONIC_USEC=12345678",
-        "READY=1",
-        "STOPPING=1",
-    ]
+    assert told(receiver) == ["READY=1", "STOPPING=1"]
+
+
+def test_a_reload_that_fails(receiver: socket.socket, address: str) -> None:
+    """A reload that fails has ended all the same: the old configuration goes on."""
+    manager = ServiceManager({"NOTIFY_SOCKET": address}, SettableClock().clock.monotonic, OWN)
+    with pytest.raises(ValueError, match="broken"), manager.reloading():
+        message = "broken"
+        raise ValueError(message)
+
+    assert told(receiver)[-1] == "READY=1"
 
 
 def beats(receiver: socket.socket, address: str, **environ: str) -> int:

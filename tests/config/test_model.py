@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from dcs_task_exporter.config.durations import parse_duration
 from dcs_task_exporter.config.model import (
     Config,
-    json_schema,
     load_config,
     parse_config,
 )
@@ -244,7 +243,7 @@ def test_unreadable_file(tmp_path: Path, make: object, expected: str) -> None:
 
 def test_schema_names_every_section() -> None:
     """The JSON Schema for editors knows the sections of the file."""
-    assert set(json_schema()["properties"]) == set(Config.model_fields)
+    assert set(Config.model_json_schema()["properties"]) == set(Config.model_fields)
 
 
 def test_error_as_text() -> None:

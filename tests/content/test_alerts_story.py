@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dcs_task_exporter.simulator import CloudServer, DemoStory, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.server import CloudServer
+from dcs_task_exporter.simulator.story import DemoStory
 from tests.support.clouds import ACCESS_KEY, NOW, SECRET_KEY, Samples, SettableClock, World, scrape
 from tests.support.promtool import accepts
 from tests.support.real_parts import ROOT

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.listing import timestamp
 from dcs_task_exporter.tasks.statuses import STATUS_WORDS, Outcome
 from tests.support import promql

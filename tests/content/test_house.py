@@ -64,8 +64,9 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
     "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
+    "web/test_app.py": ("paths.py", "where the metrics can be served"),
     "web/test_server.py": (
-        "connection_limits.py listen.py renderings.py settings.py",
+        "connection_limits.py listen.py renderings.py",
         "the server on a port, with its limits",
     ),
     "web/test_web_config.py": ("basic_auth.py", "the users of the web configuration file"),

@@ -5,20 +5,21 @@ from __future__ import annotations
 import pytest
 from prometheus_client import generate_latest
 
-from tests.support.clouds import DAY, SettableClock, samples, value, world
+from dcs_task_exporter.simulator.faults import Reply
+from tests.support.clouds import DAY, SettableClock, answer_with, samples, value, world
 from tests.support.real_parts import TESTDATA
 
-SEED = (TESTDATA / "seed_example.json").read_bytes()
+SEED = Reply(200, (TESTDATA / "seed_example.json").read_bytes())
 NINE_O_CLOCK = 1592384400.0  # 2020-06-17T09:00:00Z
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, float | None]:
     with world(clock=SettableClock(wall=NINE_O_CLOCK)) as here:
-        here.cloud.serve_body("i0", SEED)
+        answer_with(here, SEED)
         with here.exporter() as exporter:
             exporter.fleet.refresh_and_wait(10)
-            text = generate_latest(exporter.registry).decode()
+            text = generate_latest(exporter.renderer.registry).decode()
     assert 'summary="capacity 0.125 -> 0.25 GB' in text
     parsed = samples(text)
     by_status = {"task_name": "EXTEND", "status": "SUCCESS"}
@@ -55,10 +56,10 @@ def test_seed_example(found: dict[str, float | None], what: str, expected: float
 def test_window() -> None:
     """A clock eight days later shows the task no more: it is outside the look-back window."""
     with world(clock=SettableClock(wall=NINE_O_CLOCK + 8 * DAY)) as here:
-        here.cloud.serve_body("i0", SEED)
+        answer_with(here, SEED)
         with here.exporter() as exporter:
             exporter.fleet.refresh_and_wait(10)
-            found = samples(generate_latest(exporter.registry).decode())
+            found = samples(generate_latest(exporter.renderer.registry).decode())
 
     assert value(found, "dcs_instance_tasks_listed") == 0
     assert value(found, "dcs_tasks_recent", task_name="EXTEND", status="SUCCESS") is None

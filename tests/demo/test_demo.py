@@ -22,7 +22,7 @@ import pytest
 import requests
 
 from dcs_task_exporter.demo.monitoring import INHERITED, free_port, monitoring
-from dcs_task_exporter.simulator import DEMO_KEY
+from dcs_task_exporter.simulator.story import DEMO_KEY
 from tests.support.clouds import samples, value
 from tests.support.real_parts import ROOT
 

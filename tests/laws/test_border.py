@@ -57,7 +57,7 @@ def failure_of(here: World, exporter: Exporter) -> ApiError:
 
 def metric(exporter: Exporter, reason: str) -> float | None:
     """Return how many listings failed for a reason."""
-    found = samples(generate_latest(exporter.registry).decode())
+    found = samples(generate_latest(exporter.renderer.registry).decode())
     return value(found, "dcs_api_errors_total", operation="list_tasks", reason=reason)
 
 
@@ -105,11 +105,11 @@ def test_odd_numbers_are_unknown(value: str) -> None:
     outer = ", ".join(f'"{name}": {value}' for name in fields)
     body = f'{{"tasks": [{{"id": "a", {outer}, "details": {{{inner}}}}}], "task_count": 1}}'
     with world(1) as here, here.exporter() as exporter:
-        here.cloud.serve_body("i0", body.encode())
+        here.cloud.faults.add(Reply(200, body.encode()), operation="list_tasks")
         exporter.fleet.refresh_and_wait(10)
         snapshot = exporter.refresher.snapshots()[0]
         assert metric(exporter, "internal") == 0
-        assert generate_latest(exporter.registry)
+        assert generate_latest(exporter.renderer.registry)
 
     assert snapshot.failure is None or snapshot.failure.reason != "internal"
 
@@ -332,7 +332,7 @@ def test_a_secret_in_every_position(secret: str, caplog: pytest.LogCaptureFixtur
                 told = "".join(traceback.format_exception(error)) if error else ""
                 told += f"{error!s}{error!r}{exporter.refresher.snapshots()}"
                 assert secret not in told, name
-            told = generate_latest(exporter.registry).decode()
+            told = generate_latest(exporter.renderer.registry).decode()
     assert secret not in told + logged(caplog)
 
 
@@ -365,7 +365,8 @@ def test_a_secret_in_every_field(
         text = here.config_text(collector=settings)
         config.write_text(f"{text}state: {{path: {state}}}\n")
         rows = tasks_with(secret, here.clock.wall)
-        here.cloud.serve_body("i0", json.dumps({"tasks": rows, "task_count": len(rows)}).encode())
+        listing = json_reply(200, {"tasks": rows, "task_count": len(rows)})
+        here.cloud.faults.add(listing, operation="list_tasks")
         for command in (["scrape"], ["tasks"], ["tasks", "--json"], ["check", "--online"]):
             assert main([*command, "--config.file", str(config)]) == 0
         options = Options(clock=here.clock.clock, process_metrics=False)
@@ -374,7 +375,7 @@ def test_a_secret_in_every_field(
             stack.callback(exporter.stop)
             exporter.fleet.refresh_and_wait(10)
             page = exporter.refresher.snapshots()
-            told = generate_latest(exporter.registry).decode() + repr(page)
+            told = generate_latest(exporter.renderer.registry).decode() + repr(page)
         assert REDACTED in told
         assert secret not in told
         saved = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))

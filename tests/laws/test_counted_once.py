@@ -24,7 +24,6 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState
@@ -173,7 +172,8 @@ class InstanceLife(RuleBasedStateMachine):
         file = StateFile(path, clock)
         self.journal = DyingJournal(file)
         self.refresher = Refresher(
-            [Target(Instance("i0", self.name, "prod"), self.cloud)],
+            [Instance("i0", self.name, "prod")],
+            {"prod": self.cloud},
             collector(),
             CountingRules(self.lookback),
             clock,

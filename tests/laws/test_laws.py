@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from dcs_task_exporter.errors import API_ERRORS
-from dcs_task_exporter.simulator import FAULTS, Quirks
+from dcs_task_exporter.simulator.faults import FAULTS
+from dcs_task_exporter.simulator.quirks import Quirks
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, scrape, value, world
 
 FINISHED = "dcs_tasks_finished_total"
@@ -249,7 +250,7 @@ def test_secrets_stay_secret(caplog: pytest.LogCaptureFixture) -> None:
         here.cloud.access.revoke(ACCESS_KEY)
         exporter.fleet.refresh_and_wait(10)
         failure = exporter.refresher.snapshots()[0].failure
-        text = generate_latest(exporter.registry).decode()
+        text = generate_latest(exporter.renderer.registry).decode()
 
     assert failure is not None
     assert "[redacted] not exist" in failure.message
@@ -266,7 +267,7 @@ def test_silence_does_not_hang_a_scrape() -> None:
         here.cloud.faults.add("silence")
         here.clock.advance(15)
         exporter.fleet.refresh_and_wait(0.05)
-        during = samples(generate_latest(exporter.registry).decode())
+        during = samples(generate_latest(exporter.renderer.registry).decode())
         here.cloud.faults.clear()
         exporter.fleet.refresh_and_wait(10)
         after = scrape(exporter, here.clock)

@@ -46,7 +46,7 @@ def shown(snapshot: Snapshot) -> list[tuple[str, frozenset[tuple[str, str]]]]:
     """Return the series of an instance."""
     return [
         (sample.name, frozenset(sample.labels.items()))
-        for family in TaskCollector(lambda: [snapshot]).collect()
+        for family in TaskCollector(lambda _: [snapshot]).collect()
         for sample in family.samples
     ]
 

@@ -88,9 +88,9 @@ class Source:
         self.snapshots = snapshots
         own = CollectorRegistry()
         Gauge("dcs_own", "Own.", registry=own).set(1)
-        self.renderer = Renderer(
-            lambda _: self.snapshots, own, personal=True, tags=("a-b", "\u00e9")
-        )
+        tags = ("a-b", "\u00e9")
+        collector = TaskCollector(lambda _: self.snapshots, personal=True, tags=tags)
+        self.renderer = Renderer(collector, own)
 
     def scrape(self, accept: str, encoding: str = "") -> bytes:
         """Return the body of an answer."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from tests.support.clouds import ACCESS_KEY, PROJECT
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_pager import FOLDER, Alertmanager, Pager, alerting, hurried, paging

@@ -11,7 +11,7 @@ import pytest
 import requests
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_prometheus import running
 

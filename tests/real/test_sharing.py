@@ -12,7 +12,7 @@ import requests
 import yaml
 
 from dcs_task_exporter.demo.monitoring import free_port
-from dcs_task_exporter.simulator import SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from tests.support.clouds import PROJECT, samples
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_parts import ROOT

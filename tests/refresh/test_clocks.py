@@ -17,10 +17,10 @@ from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.simulator import Quirks, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from tests.support.clouds import (
     ACCESS_KEY,
     DAY,
@@ -32,6 +32,7 @@ from tests.support.clouds import (
     value,
     world,
 )
+from tests.support.held_source import NoProgress
 from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import RULES, collector
 
@@ -298,7 +299,7 @@ def test_the_latest_is_never_early(jump: float, known: float | None) -> None:
     assert clocks.latest() >= true
 
 
-class Undated:
+class Undated(NoProgress):
     """A cloud of two tasks, the first of which tells no times; its answers do."""
 
     def __init__(self) -> None:
@@ -316,10 +317,6 @@ class Undated:
         tasks += [later] if start <= began <= self.time else []
         return Listing(tuple(tasks), start, answered_at=self.time)
 
-    def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
-        """Nobody asks for it."""
-        raise NotImplementedError
-
 
 def test_a_clock_behind_brings_nothing_back() -> None:
     """What tells no times, and was forgotten, is not listed again by a start with a slow clock."""
@@ -331,7 +328,8 @@ def test_a_clock_behind_brings_nothing_back() -> None:
             cloud.task = replace(cloud.task, status="FAILED")
         journal = KeptJournal(state)
         refresher = Refresher(
-            [Target(Instance("i0", "n0", "prod"), cloud)],
+            [Instance("i0", "n0", "prod")],
+            {"prod": cloud},
             collector(),
             RULES,
             Clock(lambda: cloud.time + ahead[0], lambda: cloud.time),

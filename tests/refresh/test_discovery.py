@@ -13,9 +13,18 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import DiscoveryConfig
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.discovery import Discovery, is_admitted
-from dcs_task_exporter.simulator import Quirks
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.models import Instance
-from tests.support.clouds import PROJECT, Samples, World, exporter_of, scrape, value, world
+from tests.support.clouds import (
+    PROJECT,
+    Samples,
+    World,
+    exporter_of,
+    hide_instances,
+    scrape,
+    value,
+    world,
+)
 
 
 @contextmanager
@@ -133,11 +142,11 @@ def test_an_empty_answer_is_a_failure() -> None:
     """A list without any instance changes nothing, however often it comes, and is not success."""
     with world(2) as here, discovering(here) as exporter:
         scrape(exporter)
-        here.cloud.hide_instances(hidden=True)
+        hide_instances(here)
         found = [search_again(here, exporter) for _ in range(3)][-1]
         during = watched(exporter)
         (problem,) = exporter.problems()
-        here.cloud.hide_instances(hidden=False)
+        here.cloud.faults.clear()
         after = search_again(here, exporter)
 
         assert during == watched(exporter) == {"i0", "i1"}
@@ -151,7 +160,9 @@ def test_an_hour_of_empty_answers_is_believed() -> None:
     with world(2) as here, discovering(here) as exporter:
         scrape(exporter)
         for hidden in (True, False, True):
-            here.cloud.hide_instances(hidden=hidden)
+            here.cloud.faults.clear()
+            if hidden:
+                hide_instances(here)
             search_again(here, exporter)
             here.clock.advance(1800)
         before = watched(exporter)
@@ -247,12 +258,12 @@ def test_counts_survive_leaving_and_returning() -> None:
         scrape(exporter)
         here.cloud.start_task("i0", "EXTEND", "FAILED")
         scrape(exporter, here.clock)
-        here.cloud.hide_instances(hidden=True)
+        hide_instances(here)
         search_again(here, exporter)
         here.clock.advance(3600)
         search_again(here, exporter)
         gone = search_again(here, exporter)
-        here.cloud.hide_instances(hidden=False)
+        here.cloud.faults.clear()
         here.cloud.start_task("i0", "EXTEND", "FAILED")
         search_again(here, exporter)
         found = [scrape(exporter, here.clock) for _ in range(3)][-1]
@@ -268,7 +279,7 @@ def test_a_renamed_instance() -> None:
         scrape(exporter)
         here.cloud.start_task("i0", "EXTEND", "FAILED")
         scrape(exporter, here.clock)
-        here.cloud.rename_instance("i0", "renamed")
+        here.cloud.add_instance(PROJECT, "i0", "renamed")
         search_again(here, exporter)
         found = scrape(exporter, here.clock)
 
@@ -281,12 +292,11 @@ def test_a_renamed_instance() -> None:
 @pytest.mark.parametrize("instance_count", ["total", "page"])
 def test_more_than_a_page(instance_count: Literal["total", "page"]) -> None:
     """All pages are read, whatever instance_num means."""
-    with world(25, Quirks(instance_count=instance_count)) as here:
-        here_more = "  page_size: 10\n"
-        with discovering(here, more=here_more) as exporter:
-            scrape(exporter)
+    quirks = Quirks(instance_count=instance_count)
+    with world(25, quirks) as here, discovering(here, more="  page_size: 10\n") as exporter:
+        scrape(exporter)
 
-            assert len(watched(exporter)) == 25
+        assert len(watched(exporter)) == 25
 
 
 ORDERS = Instance(

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
-from dcs_task_exporter.refresh.targets import Target
-from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from tests.support.counting import count
-from tests.support.held_source import Source
 from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import RULES, WEEK, collector
 
@@ -37,16 +34,10 @@ TASKS = st.lists(
 )
 
 
-def instance(
-    name: str, journal: Journal | None = None, clock: Clock | None = None
-) -> WatchedInstance:
-    target = Target(Instance(name, name, "prod"), Source())
-    return WatchedInstance(target, collector(), RULES, clock or Clock(), journal or Journal())
-
-
 def watched(state: InstanceState, listing: Listing, now: float, doubt: str = "") -> WatchedInstance:
     """Return an instance after a listing was published."""
-    made = instance("i", KeptJournal(state))
+    instance = Instance("i", "i", "prod")
+    made = WatchedInstance(instance, collector(), RULES, Clock(), KeptJournal(state))
     made.publish(listing, Moment(now, doubt), began=1.0)
     return made
 

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.progress import ProgressReader
-from dcs_task_exporter.refresh.targets import Target
+from dcs_task_exporter.refresh.workers import WorkerPool
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Instance, Progress, Task
 from dcs_task_exporter.tasks.statuses import StatusTable
@@ -82,7 +82,7 @@ def test_a_silence_is_not_at_the_cost_of_the_listings() -> None:
         reading = threading.Thread(target=exporter.fleet.refresh_and_wait, args=(30,))
         reading.start()
         assert here.cloud.wait_for(lambda: here.cloud.count("task_progress") == 2)
-        found = samples(generate_latest(exporter.registry).decode())
+        found = samples(generate_latest(exporter.renderer.registry).decode())
         here.cloud.faults.released.set()
         reading.join()
         scrape(exporter, here.clock)
@@ -117,14 +117,14 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
         ended.release()
 
     clock = Clock(monotonic=lambda: steady)
-    reader = ProgressReader("prod", StatusTable(), clock, threads=1)
+    reader = ProgressReader(Slow(), StatusTable(), clock, WorkerPool("progress", 1))
     if stopped:
         reader.stop()
     task = Task("t", "EXTEND", "EXECUTING", 1.0, enable_show=True)
     journal = KeptJournal(InstanceState(active={"t": task}))
     for name in ("i0", "i1"):
-        target = Target(Instance(name, name, "prod"), Slow())
-        watched = WatchedInstance(target, collector(), RULES, clock, journal)
+        instance = Instance(name, name, "prod")
+        watched = WatchedInstance(instance, collector(), RULES, clock, journal)
         reader.read(watched, partial(end, name))
     both.set()
     for _ in range(2):

@@ -12,7 +12,6 @@ import pytest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
@@ -20,6 +19,8 @@ from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from tests.support.held_source import NOW, PATIENCE, Source
 from tests.support.refresh_settings import RULES, collector
+
+FAILED = ("EXTEND", "FAILED")
 
 
 class Scene:
@@ -38,7 +39,8 @@ class Scene:
         self.steady = 1000.0
         known = [Instance(f"i{number}", f"n{number}", "prod") for number in range(instances)]
         self.refresher = Refresher(
-            [Target(instance, self.source) for instance in known],
+            known,
+            {"prod": self.source, "moved": self.source},
             collector(concurrency=concurrency, **more),
             RULES,
             Clock(lambda: NOW + self.steady, lambda: self.steady),
@@ -46,18 +48,26 @@ class Scene:
             task_centers=task_centers,
         )
 
-    def scrape(self) -> dict[tuple[str, str], int] | None:
-        """Refresh after a scrape interval; return the counters of the first instance."""
+    def refresh(self) -> None:
+        """Refresh after a scrape interval."""
         self.steady += 15
         self.refresher.refresh().result(PATIENCE)
+
+    def scrape(self) -> dict[tuple[str, str], int]:
+        """Refresh, and return the counters of the first instance, if any."""
+        self.refresh()
         return self.look()
 
-    def look(self) -> dict[tuple[str, str], int] | None:
+    def look(self) -> dict[tuple[str, str], int]:
         """Scrape without a refresh."""
         snapshots = self.refresher.snapshots()
         self.refresher.delivered(snapshots)
         metrics = snapshots[0].metrics
-        return dict(metrics.finished) if metrics else None
+        return dict(metrics.finished) if metrics else {}
+
+    def failures(self, scrapes: int) -> list[int]:
+        """Return how often EXTEND failed by each of several scrapes, -1 where that is not shown."""
+        return [self.scrape().get(FAILED, -1) for _ in range(scrapes)]
 
 
 @pytest.fixture
@@ -103,12 +113,10 @@ def test_a_rename_while_data_are_old(scene: Callable[..., Scene], other: Instanc
     here.steady += 61
     here.source.error = ApiTimeoutError("silence")
     here.scrape()
-    here.refresher.retarget([Target(other, here.source)])
+    here.refresher.retarget([other])
     here.source.error = None
 
-    shown = [here.scrape() for _ in range(2)]
-
-    assert [counts and counts["EXTEND", "FAILED"] for counts in shown] == [0, 1]
+    assert here.failures(2) == [0, 1]
 
 
 def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
@@ -133,7 +141,7 @@ def test_two_scrapers_see_the_first_increment(scene: Callable[..., Scene]) -> No
     here.source.tasks = [unforeseen()]
     series = ("DeleteAcl", "CANCELLED")
 
-    seen = [(found := here.scrape()) and found[series] for _ in range(8)]
+    seen = [here.scrape()[series] for _ in range(8)]
 
     assert seen[:4] == [0, 0, 0, 0]
     assert seen[-1] == 1
@@ -145,12 +153,10 @@ def test_a_look_is_no_scrape(scene: Callable[..., Scene]) -> None:
     here.scrape()
     here.source.tasks = [unforeseen()]
     for _ in range(3):
-        here.steady += 15
-        here.refresher.refresh().result(PATIENCE)
+        here.refresh()
 
     found = here.look()
 
-    assert found is not None
     assert found["DeleteAcl", "CANCELLED"] == 0
 
 
@@ -159,10 +165,10 @@ def test_a_bug_costs_one_refresh(scene: Callable[..., Scene], broken: Exception)
     """An error that nobody foresaw makes the instance fail once, and is read again."""
     here = scene()
     here.source.error = broken
-    assert here.scrape() is None
+    assert not here.scrape()
     here.source.error = None
 
-    assert here.scrape() is not None
+    assert here.scrape()
 
 
 def test_no_thread(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +203,7 @@ def test_failure_keeps_the_data(scene: Callable[..., Scene]) -> None:
     here.scrape()
     here.source.error = ApiTimeoutError("silence")
 
-    assert here.scrape() is not None
+    assert here.scrape()
     (snapshot,) = here.refresher.snapshots()
     assert (snapshot.up, snapshot.failure and snapshot.failure.reason) == (False, "timeout")
     assert snapshot.refreshed_at == NOW + 1015
@@ -227,10 +233,6 @@ def test_one_project_only(scene: Callable[..., Scene]) -> None:
     assert here.source.read == []
 
 
-def series() -> tuple[str, str]:
-    return ("EXTEND", "FAILED")
-
-
 def failed(number: int) -> Task:
     return Task(f"f{number}", "EXTEND", "FAILED", NOW + 1020, NOW + 1021)
 
@@ -239,7 +241,7 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     """A read that ends after its instance left and came back neither loses nor repeats a count."""
     here = scene()
     here.scrape()
-    target = Target(Instance("i0", "n0", "prod"), here.source)
+    target = Instance("i0", "n0", "prod")
     here.source.permits = threading.Semaphore(0)
     here.source.tasks = [failed(1)]
     here.steady += 15
@@ -250,21 +252,20 @@ def test_a_late_read_of_an_instance_that_left(scene: Callable[..., Scene]) -> No
     here.source.permits.release(10)
     for future in (reading, again):
         future.result(PATIENCE)
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    seen = here.failures(3)
 
     assert seen == sorted(seen)
     assert seen[-1] == 1
 
 
-def left_with_an_answer_on_its_way(here: Scene) -> tuple[Target, Sequence[Snapshot]]:
+def left_with_an_answer_on_its_way(here: Scene) -> tuple[Instance, Sequence[Snapshot]]:
     """Count a failed task, and stop watching its instance before that answer is delivered."""
     here.scrape()
     here.source.tasks = [failed(1)]
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     on_its_way = here.refresher.snapshots()
     here.refresher.retarget([])
-    return Target(Instance("i0", "n0", "prod"), here.source), on_its_way
+    return Instance("i0", "n0", "prod"), on_its_way
 
 
 def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene]) -> None:
@@ -273,10 +274,10 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.delivered(on_its_way, 7)
     here.refresher.retarget([target])
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    seen = here.failures(3)
 
     assert on_its_way[0].metrics is not None
-    assert on_its_way[0].metrics.finished[series()] == 1
+    assert on_its_way[0].metrics.finished[FAILED] == 1
     assert seen == [1, 1, 1]
 
 
@@ -288,17 +289,14 @@ def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
     here.source.tasks = [failed(1)]
     here.steady += 15
     reading = here.refresher.refresh()
-    here.refresher.retarget([Target(Instance("i0", "new", "prod"), here.source)])
+    here.refresher.retarget([Instance("i0", "new", "prod")])
     here.source.permits.release(10)
     reading.result(PATIENCE)
     (snapshot,) = here.refresher.snapshots()
     found = here.look()
 
     assert snapshot.instance.name == "new"
-    assert found is not None
-    assert found[series()] == 0
-    assert (found := here.scrape()) is not None
-    assert found[series()] == 1
+    assert (found[FAILED], here.failures(1)) == (0, [1])
 
 
 def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
@@ -308,7 +306,7 @@ def test_the_same_is_the_same_object(scene: Callable[..., Scene]) -> None:
     before = [here.refresher.snapshots()[0] for _ in range(1)]
     here.scrape()
     before += here.refresher.snapshots()
-    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
+    here.refresher.retarget([Instance("i0", "n0", "prod")])
     before += here.refresher.snapshots()
     here.source.error = ApiTimeoutError("silence")
     here.scrape()
@@ -339,15 +337,13 @@ def test_a_name_that_changes_while_counts_are_saved(scene: Callable[..., Scene])
     here = scene(journal=journal)
     here.scrape()
     here.source.tasks = [failed(1)]
-    new = [Target(Instance("i0", "new", "prod"), here.source)]
+    new = [Instance("i0", "new", "prod")]
     journal.meanwhile = lambda: here.refresher.retarget(new)
     found = here.scrape()
 
-    assert found is not None
-    assert found[series()] == 0
+    assert found[FAILED] == 0
     assert here.refresher.snapshots()[0].instance.name == "new"
-    assert (found := here.scrape()) is not None
-    assert found[series()] == 1
+    assert here.failures(1) == [1]
 
 
 def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
@@ -355,11 +351,10 @@ def test_an_instance_that_returns(scene: Callable[..., Scene]) -> None:
     here = scene()
     here.scrape()
     here.source.tasks = [failed(1)]
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     here.refresher.retarget([])
-    here.refresher.retarget([Target(Instance("i0", "n0", "prod"), here.source)])
-    seen = [found[series()] if (found := here.scrape()) else -1 for _ in range(2)]
+    here.refresher.retarget([Instance("i0", "n0", "prod")])
+    seen = here.failures(2)
 
     assert seen == [0, 1]
 
@@ -481,10 +476,8 @@ def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[...,
     here = scene()
     target, on_its_way = left_with_an_answer_on_its_way(here)
     here.refresher.retarget([target])
-    here.steady += 15
-    here.refresher.refresh().result(PATIENCE)
+    here.refresh()
     here.refresher.delivered(on_its_way, 7)
-    seen = [found[series()] if (found := here.look()) else -1]
-    seen += [found[series()] if (found := here.scrape()) else -1 for _ in range(3)]
+    first = here.look()[FAILED]
 
-    assert seen == [1, 1, 1, 1]
+    assert [first, *here.failures(3)] == [1, 1, 1, 1]

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from dcs_task_exporter.config.environment import config_of_environment
-from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.config.model import Config, parse_config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.refresh.sharding import Shard
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, World, samples, value, world
@@ -124,10 +124,7 @@ def test_targets_that_are_not_known() -> None:
             answer = get(f"{url}/sd")
             page = requests.get(url, timeout=10).text
 
-    assert (answer.status_code, answer.text) == (
-        503,
-        "The instances are not known yet\n",
-    )
+    assert (answer.status_code, answer.text) == (503, "The instances are not known yet\n")
     assert "The instances of project prod cannot be listed: forbidden" in page
 
 
@@ -175,17 +172,22 @@ def test_shards_share() -> None:
     assert all(shown)
 
 
+def with_bad_project(text: str, other: str) -> Config:
+    """Return a configuration with the project of another beside its own, under the name `bad`."""
+    start, end = other.index("  - name: prod"), other.index("collector:")
+    bad = other[start:end].replace("name: prod", "name: bad")
+    return parse_config(text.replace("collector:", f"{bad}collector:"), "test", {})
+
+
 def test_hanging_project() -> None:
     """A project that hangs does not slow another: that one is whole, and both are told apart."""
     with world(5) as good, world(5) as bad:
         bad.cloud.faults.add("silence")
         text = good.config_text(collector={"timeout": "30s"})
-        other = bad.config_text().replace("name: prod", "name: bad").replace("{id: i", "{id: b")
-        start, end = other.index("  - name: bad"), other.index("collector:")
-        text = text.replace("collector:", f"{other[start:end]}collector:")
-        with served(good, parse_config(text, "test", {})) as url:
+        other = bad.config_text().replace("{id: i", "{id: b")
+        with served(good, with_bad_project(text, other)) as url:
             found = samples(get(f"{url}/metrics", timeout=2).text)
-            assert bad.cloud.in_flight  # nobody waited for those
+            assert bad.cloud.requests  # nobody waited for those
     up = {
         dict(labels)["dcs_instance_id"]: number
         for (name, labels), number in found.items()
@@ -200,10 +202,7 @@ def beside_a_silent_project(instances: int, *, search: bool = False) -> Iterator
     with world(instances) as good, world(0) as bad:
         bad.cloud.faults.add("silence")
         text = discovering(good) if search else good.config_text(collector={"timeout": "30s"})
-        other = discovering(bad).replace("name: prod", "name: bad")
-        start, end = other.index("  - name: bad"), other.index("collector:")
-        text = text.replace("collector:", f"{other[start:end]}collector:")
-        with served(good, parse_config(text, "test", {})) as url:
+        with served(good, with_bad_project(text, discovering(bad))) as url:
             yield good, url
 
 

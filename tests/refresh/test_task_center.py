@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -16,10 +15,10 @@ from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.reader import InstanceReader
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.task_center import TaskCenter, full_pass_is_due
-from dcs_task_exporter.simulator import Quirks
+from dcs_task_exporter.simulator.faults import json_reply
 from dcs_task_exporter.simulator.listing import timestamp
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing
@@ -30,11 +29,13 @@ from tests.support.refresh_settings import collector
 FULL_PASS = 1800
 """Seconds; no instance of these scenes has its own moment for a full pass while they last."""
 
+NO_TASKS = {"task_count": 0, "tasks": []}
+
 
 @contextmanager
-def detecting(here: World) -> Iterator[Exporter]:
+def detecting(here: World, **settings: int) -> Iterator[Exporter]:
     """Run an exporter that asks the task center first."""
-    text = here.config_text()
+    text = here.config_text(collector=settings)
     center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
     text = text.replace("    instances:\n", f"{center}    instances:\n")
     with exporter_of(here, text) as exporter:
@@ -94,7 +95,7 @@ def test_new_task_is_seen() -> None:
 
 def test_named_instance() -> None:
     """Where the center says whose task it is, only that instance is read."""
-    with world(3, Quirks(center="named")) as here, detecting(here) as exporter:
+    with world(3, Quirks(center_names_instances=True)) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         ended = timestamp(here.clock.wall)
@@ -107,7 +108,7 @@ def test_named_instance() -> None:
 
 def test_task_of_an_instance_that_is_not_watched() -> None:
     """A named instance that is not watched makes nobody be read."""
-    with world(2, Quirks(center="named")) as here, detecting(here) as exporter:
+    with world(2, Quirks(center_names_instances=True)) as here, detecting(here) as exporter:
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         here.cloud.add_instance(PROJECT, "other", "other")
@@ -164,9 +165,9 @@ def test_a_task_that_no_instance_shows_yet() -> None:
         for _ in range(2):
             scrape(exporter, here.clock)
         here.cloud.start_task("i0", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
-        here.cloud.serve_body("i0", b'{"task_count": 0, "tasks": []}')
+        here.cloud.faults.add(json_reply(200, NO_TASKS), instance_id="i0")
         before = [read_by(here, exporter)[0] for _ in range(2)]
-        here.cloud.serve_body("i0", None)
+        here.cloud.faults.clear()
         read, found = read_by(here, exporter)
         after, _ = read_by(here, exporter)
 
@@ -189,7 +190,8 @@ def test_a_task_that_nobody_shows() -> None:
 
 def test_full_pass_finds_the_rest() -> None:
     """A task that only the instance's own list shows is found by the full pass."""
-    with world(3, Quirks(center="blind")) as here, detecting(here) as exporter:
+    with world(3) as here, detecting(here) as exporter:
+        here.cloud.faults.add(json_reply(200, NO_TASKS), operation="list_center_tasks")
         scrape(exporter, here.clock)
         scrape(exporter, here.clock)
         here.cloud.start_task("i1", "EXTEND", "FAILED", updated_at=timestamp(here.clock.wall))
@@ -201,10 +203,11 @@ def test_full_pass_finds_the_rest() -> None:
     assert (later, failed(after, "i1")) == ({"i0", "i1", "i2"}, 1)
 
 
-@pytest.mark.parametrize("center", ["404", "403"])
-def test_no_task_centre(center: Literal["404", "403"], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fault", ["no_such_api", "forbidden"])
+def test_no_task_centre(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     """Where the center is missing or forbidden, all are read, and that is said once."""
-    with world(3, Quirks(center=center)) as here, detecting(here) as exporter:
+    with world(3) as here, detecting(here) as exporter:
+        here.cloud.faults.add(fault, operation="list_center_tasks")
         for _ in range(4):
             read, _ = read_by(here, exporter)
             assert read == {"i0", "i1", "i2"}
@@ -283,7 +286,7 @@ def test_a_change_during_a_read() -> None:
     source = Source()
     clock = Clock(lambda: steady, lambda: steady)
     rules = CountingRules(FULL_PASS)
-    target = Target(Instance("i0", "n0", "prod"), source)
+    target = Instance("i0", "n0", "prod")
     instance = WatchedInstance(target, collector(), rules, clock, Journal())
 
     def change(instance_id: str, start: float, deadline: float) -> Listing:
@@ -292,7 +295,7 @@ def test_a_change_during_a_read() -> None:
         instance.reads.expect_change()
         return Source.list_tasks(source, instance_id, start, deadline)
 
-    reader = InstanceReader(collector(), rules, clock, Timekeeper(clock))
+    reader = InstanceReader({"prod": source}, collector(), rules, clock, Timekeeper(clock))
     source.list_tasks = change  # type: ignore[method-assign]
     reader.read(instance)
     during = instance.reads.expects_change
@@ -304,16 +307,12 @@ def test_a_change_during_a_read() -> None:
 
 def test_a_centre_that_is_cut() -> None:
     """A listing of the center that the page cap cuts makes all be read."""
-    with world(2) as here:
-        text = here.config_text(collector={"page_size": 1, "max_pages": 2})
-        center = f"    task_center: {{enabled: true, full_pass_interval: {FULL_PASS}s}}\n"
-        text = text.replace("    instances:\n", f"{center}    instances:\n")
-        with exporter_of(here, text) as exporter:
-            for _ in range(3):
-                ended = timestamp(here.clock.wall)
-                here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
-            scrape(exporter, here.clock)
-            read, _ = read_by(here, exporter)
+    with world(2) as here, detecting(here, page_size=1, max_pages=2) as exporter:
+        for _ in range(3):
+            ended = timestamp(here.clock.wall)
+            here.cloud.start_task("i0", "EXTEND", "SUCCESS", updated_at=ended)
+        scrape(exporter, here.clock)
+        read, _ = read_by(here, exporter)
 
     assert read == {"i0", "i1"}
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dcs_task_exporter.cloud.signing import ALGORITHM
-from dcs_task_exporter.simulator import FAULTS, Quirks, SimulatedCloud
 from dcs_task_exporter.simulator.access import LOCK_SECONDS, MAX_BAD_SIGNATURES
-from dcs_task_exporter.simulator.faults import Reply
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.faults import FAULTS, Reply
+from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.request import received
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, SettableClock
 

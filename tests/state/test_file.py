@@ -21,8 +21,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.config.model import parse_config
-from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
@@ -112,6 +110,12 @@ class Disk:
         self.opened.append(made)
         return made
 
+    def keep(self, instance_id: str, state: InstanceState) -> None:
+        """Save a state in a process that ends after that."""
+        file = self.open()
+        file.save(instance_id, state)
+        file.close()
+
     def close(self) -> None:
         """End all processes: SQLite's files are closed by hand, not by chance."""
         for file in self.opened:
@@ -120,6 +124,12 @@ class Disk:
     def aside(self) -> list[str]:
         """Return what was set aside."""
         return sorted(path.name for path in self.path.parent.glob("*.set-aside-*"))
+
+
+def execute(path: Path, statement: str, *values: str | bytes) -> list[tuple[object, ...]]:
+    """Run a statement in the database at a path, and return its rows."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
 
 
 @pytest.fixture
@@ -240,9 +250,7 @@ def test_an_instance_that_cannot_be_read_is_not_forgotten(disk: Disk) -> None:
 @pytest.mark.parametrize("days", [-400, 100, 400])
 def test_no_clock_makes_an_instance_old(disk: Disk, days: int) -> None:
     """A start by a clock that is far ahead, or behind, forgets nothing."""
-    file = disk.open()
-    file.save("i0", SOME)
-    file.close()
+    disk.keep("i0", SOME)
     disk.clock.wall += days * 86_400
 
     assert disk.open().load("i0").counts == SOME.counts
@@ -307,11 +315,10 @@ def test_a_migrated_file_is_of_this_version(disk: Disk) -> None:
     """A file is migrated once: the next start finds this version, and the same states."""
     shutil.copy(VERSION_3, disk.path)
     disk.open().close()
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert {name for (name,) in tables} == {"instance_state", "counted"}
-        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    tables = execute(disk.path, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
+    assert set(tables) == {("instance_state",), ("counted",)}
+    assert execute(disk.path, "PRAGMA user_version") == [(VERSION,)]
     assert disk.open().load("full") == FULL
 
 
@@ -353,23 +360,19 @@ def test_killed_in_a_migration(disk: Disk, statement: str) -> None:
     done = subprocess.run(command, check=False)  # noqa: S603 - a test's own
 
     assert done.returncode == 9
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert execute(disk.path, "PRAGMA user_version") == [(3,)]
     assert disk.open().load("full") == FULL
 
 
 def test_a_file_that_cannot_be_migrated(disk: Disk) -> None:
     """A file of the third version whose rows make no sense is set aside, as it was."""
     shutil.copy(VERSION_3, disk.path)
-    with contextlib.closing(sqlite3.connect(disk.path)) as connection:
-        connection.execute("UPDATE instance SET labels = '[' WHERE id = 'small'")
-        connection.commit()
+    execute(disk.path, "UPDATE instance SET labels = '[' WHERE id = 'small'")
     file = disk.open()
 
     assert file.load("full") == InstanceState()
     (aside,) = [name for name in disk.aside() if not name.endswith(("-wal", "-shm"))]
-    with contextlib.closing(sqlite3.connect(disk.path.with_name(aside))) as connection:
-        assert connection.execute("SELECT count(*) FROM instance").fetchone() == (2,)
+    assert execute(disk.path.with_name(aside), "SELECT count(*) FROM instance") == [(2,)]
 
 
 def test_text_of_a_state() -> None:
@@ -382,17 +385,11 @@ def test_no_address_is_saved(disk: Disk) -> None:
     details = TaskDetails(source_ip="192.0.2.7", account_name="alice", old_port=1, new_port=2)
     failed = Task("a", "modify", "FAILED", NOW, NOW, details, user_name="bob")
     state = count(InstanceState(), Listing((failed,), NOW - 60), NOW, CountingRules(3600))
-    file = disk.open()
-    file.save("i0", state)
-    file.close()
+    disk.keep("i0", state)
     written = disk.path.read_bytes()
 
-    assert [word in written for word in (b"new_port", b"192.0.2.7", b"alice", b"bob")] == [
-        True,
-        False,
-        False,
-        False,
-    ]
+    words = (b"new_port", b"192.0.2.7", b"alice", b"bob")
+    assert [word for word in words if word in written] == [b"new_port"]
 
 
 def test_one_process_only(disk: Disk) -> None:
@@ -446,16 +443,12 @@ def text(disk: Disk) -> None:
 def later(disk: Disk) -> None:
     """Put a file of a later version in its place."""
     disk.open().close()
-    with sqlite3.connect(disk.path) as connection:
-        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
-    connection.close()
+    execute(disk.path, f"PRAGMA user_version = {VERSION + 1}")
 
 
 def foreign(disk: Disk) -> None:
     """Put another program's database in its place."""
-    with sqlite3.connect(disk.path) as connection:
-        connection.execute("CREATE TABLE dashboards (id INTEGER)")
-    connection.close()
+    execute(disk.path, "CREATE TABLE dashboards (id INTEGER)")
 
 
 @pytest.mark.parametrize(
@@ -493,13 +486,8 @@ def test_unusable_file(
 )
 def test_rows_without_sense(disk: Disk, text: str | bytes) -> None:
     """A file that SQLite can read, but whose rows make no sense, is set aside as well."""
-    file = disk.open()
-    file.save("i0", SOME)
-    file.close()
-    connection = sqlite3.connect(disk.path)
-    connection.execute("UPDATE instance_state SET state = ?", (text,))
-    connection.commit()
-    connection.close()
+    disk.keep("i0", SOME)
+    execute(disk.path, "UPDATE instance_state SET state = ?", text)
 
     again = disk.open()
     found = again.load("i0")
@@ -559,15 +547,11 @@ def scraped_errors(path: Path) -> tuple[float | None, float | None, str]:
     """Run an exporter with this state file; return a count, the errors and the problem."""
     with world(1) as here:
         text = f"{here.config_text()}state: {{path: {path}}}\n"
-        exporter = Exporter(
-            parse_config(text, "test", {}),
-            Options(clock=here.clock.clock, process_metrics=False),
-        )
-        scrape(exporter, here.clock)
-        here.cloud.start_task("i0", "EXTEND", "FAILED")
-        found = scrape(exporter, here.clock)
-        status = exporter.status().state
-        exporter.stop()
+        with exporter_of(here, text) as exporter:
+            scrape(exporter, here.clock)
+            here.cloud.start_task("i0", "EXTEND", "FAILED")
+            found = scrape(exporter, here.clock)
+            status = exporter.status().state
     assert status is not None
     return (
         value(found, "dcs_tasks_finished_total", task_name="EXTEND", status="FAILED"),
@@ -656,9 +640,7 @@ def deleted_beside(disk: Disk) -> None:
 def replaced(disk: Disk) -> None:
     """Put an earlier copy in its place, as a restored backup does."""
     earlier = Disk(disk.path.with_name("earlier.db"), disk.clock)
-    file = earlier.open()
-    file.save("i0", replace(SOME, counts={("EXTEND", "FAILED"): 1}))
-    file.close()
+    earlier.keep("i0", replace(SOME, counts={("EXTEND", "FAILED"): 1}))
     earlier.path.rename(disk.path)
 
 
@@ -773,9 +755,7 @@ def test_a_lost_file_is_written_at_the_end(disk: Disk, fate: object) -> None:
 @pytest.mark.parametrize("fate", [deleted, deleted_alone, replaced])
 def test_instances_that_nobody_asked_for_are_not_lost(disk: Disk, fate: object) -> None:
     """Counts of an instance that is not watched in this life come back with the others."""
-    file = disk.open()
-    file.save("gone", SOME)
-    file.close()
+    disk.keep("gone", SOME)
     file = disk.open()
     file.save("i0", SOME)
     fate(disk)  # type: ignore[operator]
@@ -966,9 +946,7 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
     process.wait()
     process.stdout.close()
 
-    connection = sqlite3.connect(disk.path)
-    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
+    assert execute(disk.path, "PRAGMA integrity_check") == [("ok",)]
     state = disk.open().load("i0")
     number = state.counts["EXTEND", "FAILED"]
     assert number in (told[-1], told[-1] + 1)
@@ -977,10 +955,8 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
 
 def test_bytes_of_a_save(disk: Disk) -> None:
     """One new task among 5,000 takes a few pages of the file, not all of them."""
-    file = disk.open()
     ids = {f"{number:032x}": NOW for number in range(5000)}
-    file.save("i0", replace(SOME, counted=ids))
-    file.close()
+    disk.keep("i0", replace(SOME, counted=ids))
     file = disk.open()
     before = file.load("i0")
     file.save("i0", replace(before, counted={**ids, "new": NOW}))
@@ -991,9 +967,6 @@ def test_bytes_of_a_save(disk: Disk) -> None:
 def test_header(disk: Disk) -> None:
     """The file says what it is, for `file` and for the next version."""
     disk.open().close()
-    connection = sqlite3.connect(disk.path)
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
-    intact = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    connection.close()
 
-    assert (found, intact) == (APPLICATION_ID, "ok")
+    assert execute(disk.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+    assert execute(disk.path, "PRAGMA integrity_check") == [("ok",)]

@@ -14,8 +14,10 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from dcs_task_exporter.simulator import CloudServer, Quirks, SimulatedCloud
-from dcs_task_exporter.simulator.faults import Reply
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.faults import Reply, json_reply
+from dcs_task_exporter.simulator.quirks import Quirks
+from dcs_task_exporter.simulator.server import CloudServer
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
 ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
@@ -119,6 +121,12 @@ def exporter_of(
 def answer_with(here: World, reply: Reply) -> None:
     """Answer every request to the cloud with this."""
     here.cloud.faults.add(reply)
+
+
+def hide_instances(here: World) -> None:
+    """List no instance, as an API in a bad moment does, until the faults are cleared."""
+    reply = json_reply(200, {"instance_num": 0, "instances": []})
+    here.cloud.faults.add(reply, operation="list_instances")
 
 
 def world_of_today(instances: int) -> AbstractContextManager[World]:

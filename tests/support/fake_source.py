@@ -7,6 +7,7 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
+from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, render
 from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
@@ -20,12 +21,14 @@ class QuietSource:
     """No instance, no problem; a test overrides the part that it is about."""
 
     def __init__(self) -> None:
+        self.config = Config.model_construct(projects=())
         self.registry = CollectorRegistry()
 
     @property
     def sources(self) -> Sources:
         """All of it, as the web app takes it."""
         return Sources(
+            self.config,
             cast("Fleet", self),
             cast("Refresher", self),
             self.exposition,

@@ -39,7 +39,7 @@ def described() -> Mapping[str, set[str]]:
         exporter.fleet.refresh_and_wait(20)
         exporter.sources.observe_scrape(0.1)
         found: dict[str, set[str]] = {}
-        for family in exporter.registry.collect():
+        for family in exporter.renderer.registry.collect():
             suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
             found[family.name + suffix] = set(getattr(family, "_labelnames", ()))
             for sample in family.samples:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.simulator import CloudServer, SimulatedCloud
+from dcs_task_exporter.simulator.cloud import SimulatedCloud
+from dcs_task_exporter.simulator.server import CloudServer
 from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY
 from tests.support.served import serving
 

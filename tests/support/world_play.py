@@ -20,15 +20,15 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential
+from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
-from dcs_task_exporter.refresh.targets import Target
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.tasks.counting import CountingRules
@@ -191,14 +191,6 @@ def parsed(text: str) -> Shown:
     return Shown(found)
 
 
-class Key:
-    """A key that never changes."""
-
-    def current(self) -> Credential:
-        """Return it."""
-        return AccessKey("AK", "SK")
-
-
 class DyingFile(Journal):
     """The state file of a process that can be killed right before, or right after, it commits."""
 
@@ -279,7 +271,7 @@ class World:
         caller = ApiCaller(
             "prod",
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
-            Key(),
+            lambda: AccessKey("AK", "SK"),
             RateLimit(1000.0, clock, self.wait),
             self.telemetry,
             Retries(1, self.wait, lambda: 0.5),
@@ -298,10 +290,8 @@ class World:
             timekeeper.latest,
         )
         self.refresher = Refresher(
-            [
-                Target(Instance(instance, f"name-{instance}", "prod"), self.client)
-                for instance in self.instances
-            ],
+            [Instance(instance, f"name-{instance}", "prod") for instance in self.instances],
+            {"prod": self.client},
             collector(
                 min_refresh_interval=10.0,
                 max_staleness=STALENESS,
@@ -313,9 +303,7 @@ class World:
             pool_of=lambda *_: SerialPool(chance),
             timekeeper=timekeeper,
         )
-        self.rendering = Renderer(
-            self.refresher.snapshots, CollectorRegistry(), personal=False, tags=()
-        )
+        self.rendering = Renderer(TaskCollector(self.refresher.snapshots), CollectorRegistry())
         for truth in self.truths.values():
             truth.stamp = truth.claimed_steady = None
             truth.reads = 0

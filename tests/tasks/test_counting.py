@@ -39,6 +39,10 @@ def shown(state: InstanceState, tasks: list[Task]) -> dict[tuple[str, str], int]
     return dict(task_metrics(state, listing(tasks), NOW, RULES).finished)
 
 
+SEEN = count(InstanceState(), listing([]), NOW, RULES)
+"""The state of an instance that was read once, and had no task."""
+
+
 @given(TASKS)
 def test_first_listing_is_baseline(tasks: list[Task]) -> None:
     """What was finished when the instance is first seen is not counted."""
@@ -83,8 +87,7 @@ def test_counters_never_fall(before: list[Task], tasks: list[Task]) -> None:
 def test_unseen_value_is_shown_first() -> None:
     """A count whose earlier value no scrape has seen is held back for one scrape."""
     task = Task("a", "EXTEND", "FAILED", NOW, NOW)
-    empty = count(InstanceState(), listing([]), NOW, RULES)
-    ended = count(empty, listing([task]), NOW, RULES)
+    ended = count(SEEN, listing([task]), NOW, RULES)
 
     held, told = reveal(ended, {}), reveal(ended, {("EXTEND", "FAILED"): 0})
 
@@ -134,16 +137,13 @@ def test_long_task_is_followed() -> None:
 
 def test_look_back_reaches_the_latest_refresh() -> None:
     """After a long outage, what is listed reaches back to the latest refresh."""
-    state = count(InstanceState(), listing([]), NOW, RULES)
-
-    assert listing_start(state, NOW + 30 * DAY, RULES.lookback) < NOW
+    assert listing_start(SEEN, NOW + 30 * DAY, RULES.lookback) < NOW
 
 
 def test_forgotten_ids_do_not_return() -> None:
     """An id forgotten at the end of the window is not counted when the window grows."""
     task = Task("a", "EXTEND", "FAILED", NOW, NOW)
-    state = count(InstanceState(), listing([]), NOW, RULES)
-    state = count(state, listing([task]), NOW, RULES)
+    state = count(SEEN, listing([task]), NOW, RULES)
     later = NOW + 9 * DAY
     state = count(state, Listing((), later - 7 * DAY), later, RULES)
     assert "a" not in state.counted
@@ -201,9 +201,7 @@ def test_deleted_task_is_let_go() -> None:
 def test_raised_look_back_finds_baseline() -> None:
     """What was over before the first listing began is not counted when the window grows."""
     old = Task("a", "EXTEND", "FAILED", NOW - 20 * DAY, NOW - 20 * DAY)
-    state = count(InstanceState(), listing([]), NOW, RULES)
-
-    state = count(state, Listing((old,), NOW - 30 * DAY), NOW, RULES)
+    state = count(SEEN, Listing((old,), NOW - 30 * DAY), NOW, RULES)
 
     assert not state.counts
 
@@ -213,9 +211,7 @@ def test_pages_that_show_a_task_twice(order: list[int]) -> None:
     """A task that ended while its pages were read counts as ended, whichever form comes first."""
     running = Task("a", "EXTEND", "EXECUTING", NOW)
     forms = [running, replace(running, status="FAILED", updated_at=NOW)]
-    state = count(InstanceState(), listing([]), NOW, RULES)
-
-    state = count(state, listing([forms[at] for at in order]), NOW, RULES)
+    state = count(SEEN, listing([forms[at] for at in order]), NOW, RULES)
 
     assert (dict(state.counts), dict(state.active)) == ({("EXTEND", "FAILED"): 1}, {})
 
@@ -223,9 +219,8 @@ def test_pages_that_show_a_task_twice(order: list[int]) -> None:
 def test_torn_baseline() -> None:
     """What a torn first listing hid is baseline too, if it was over long before."""
     old = Task("a", "EXTEND", "FAILED", NOW - DAY, NOW - DAY)
-    state = count(InstanceState(), listing([]), NOW, RULES)
 
-    assert not count(state, listing([old]), NOW + 60, RULES).counts
+    assert not count(SEEN, listing([old]), NOW + 60, RULES).counts
 
 
 def test_wrong_clock_at_the_first_listing() -> None:
@@ -239,7 +234,7 @@ def test_wrong_clock_at_the_first_listing() -> None:
 def test_task_without_a_start_is_counted_once() -> None:
     """A task that does not say when it began is counted once, however often it comes and goes."""
     task = Task("a", "EXTEND", "FAILED", None, NOW)
-    state = count(InstanceState(), listing([]), NOW, RULES)
+    state = SEEN
     for found in ([task], [], [task], [], [task]):
         later = NOW + 9 * DAY
         state = count(state, Listing(tuple(found), later - 7 * DAY), later, RULES)
@@ -258,9 +253,7 @@ def test_waiting_since_an_unknown_time() -> None:
 @pytest.mark.parametrize("began", [None, NOW + 60])
 def test_failed_at_an_unknown_time(began: float | None) -> None:
     """A failure that does not say when it ended is counted."""
-    state = count(InstanceState(), listing([]), NOW, RULES)
-
-    state = count(state, listing([Task("a", "EXTEND", "FAILED", began)]), NOW + 9999, RULES)
+    state = count(SEEN, listing([Task("a", "EXTEND", "FAILED", began)]), NOW + 9999, RULES)
 
     assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
 
@@ -394,19 +387,16 @@ def test_first_listing_by_a_clock_ahead() -> None:
 def test_a_clock_that_goes_back_makes_nothing_new() -> None:
     """A window that reaches far back, by a clock in doubt, finds baseline, not news."""
     old = Task("a", "EXTEND", "FAILED", NOW - 20 * DAY, NOW - 20 * DAY)
-    state = count(InstanceState(), listing([]), NOW, RULES)
     back = NOW - 100 * DAY
 
-    state = count(state, Listing((old,), back - 7 * DAY), back, RULES, in_doubt=True)
+    state = count(SEEN, Listing((old,), back - 7 * DAY), back, RULES, in_doubt=True)
 
     assert not state.counts
 
 
 def test_a_refresh_in_doubt_takes_no_time_back() -> None:
     """The latest refresh that is remembered is never made an earlier one by a clock in doubt."""
-    state = count(InstanceState(), listing([]), NOW, RULES)
-
-    state = count(state, listing([]), NOW - DAY, RULES, in_doubt=True)
+    state = count(SEEN, listing([]), NOW - DAY, RULES, in_doubt=True)
 
     assert state.refreshed_at == NOW
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dcs_task_exporter.text.times import parse_time
+from dcs_task_exporter.text.times import parse_time, time_text
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", [], {}, "2020-13-45T99:99:99Z", True])
@@ -25,3 +25,12 @@ def test_odd_times(value: object) -> None:
 def test_times(value: str, expected: float) -> None:
     """Times are read with any fraction, any offset, or as milliseconds."""
     assert parse_time(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "text"),
+    [(1592381886.597, "2020-06-17 08:18"), (None, "unknown"), (1e18, "unknown")],
+)
+def test_written_times(timestamp: float | None, text: str) -> None:
+    """A time is written in UTC; none, or one outside the calendar, is unknown."""
+    assert time_text(timestamp, "%Y-%m-%d %H:%M") == text

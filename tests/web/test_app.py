@@ -16,8 +16,8 @@ from prometheus_client import Counter, Gauge
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, scrape_budget
 from dcs_task_exporter.tasks.models import Instance
 from dcs_task_exporter.web.app import create_app
+from dcs_task_exporter.web.paths import parse_metrics_path
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
 
@@ -103,11 +103,11 @@ class Client:
 @contextmanager
 def serving(
     source: FakeSource,
-    settings: WebSettings | None = None,
+    telemetry_path: str = "/metrics",
     timer: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Client]:
     """Serve a source on loopback."""
-    app = create_app(source.sources, settings or WebSettings(), timer=timer)
+    app = create_app(source.sources, telemetry_path, timer=timer)
     server = WebServer(app, [("127.0.0.1", 0)])
     server.start()
     try:
@@ -119,7 +119,7 @@ def serving(
 @pytest.fixture
 def client(source: FakeSource) -> Iterator[Client]:
     """Return a client of an application over the fake source."""
-    with serving(source, WebSettings(version="1.2.3")) as client:
+    with serving(source) as client:
         yield client
 
 
@@ -336,15 +336,17 @@ def test_wrong_method(client: Client, method: str) -> None:
 
 def test_other_telemetry_path(source: FakeSource) -> None:
     """The path of the metrics can be chosen."""
-    with serving(source, WebSettings(telemetry_path="/m")) as client:
+    with serving(source, "/m") as client:
         assert (client.get("/m").status_code, client.get("/metrics").status_code) == (200, 404)
 
 
-@pytest.mark.parametrize("path", ["metrics", "", "/a b", "/{x}", "/m?x", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize(
+    "path", ["metrics", "", "/", "/a b", "/{x}", "/m?x", "/m\n", "/-/healthy", "/-/ready", "/sd"]
+)
 def test_bad_telemetry_path(path: str) -> None:
-    """A path that cannot be served is refused."""
-    with pytest.raises(ValueError, match="telemetry path"):
-        WebSettings(telemetry_path=path)
+    """A path that cannot be served, or at which something else is, is refused."""
+    with pytest.raises(ValueError, match="not a path for metrics"):
+        parse_metrics_path(path)
 
 
 def test_health_while_rendering(client: Client, source: FakeSource) -> None:

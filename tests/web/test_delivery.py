@@ -14,7 +14,6 @@ from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest
 from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
 from tests.support.clouds import World, samples, value, world
 
@@ -77,7 +76,7 @@ def padded(sources: Sources) -> Sources:
 @contextmanager
 def scene(certificates: Certificates | None) -> Iterator[Scene]:
     with world(1) as here, here.exporter() as exporter:
-        app = create_app(padded(exporter.sources), WebSettings())
+        app = create_app(padded(exporter.sources))
         tls = certificates.server if certificates else None
         server = WebServer(app, [("127.0.0.1", 0)], tls=tls)
         server.start()

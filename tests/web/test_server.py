@@ -22,7 +22,6 @@ from dcs_task_exporter.web.app import create_app
 from dcs_task_exporter.web.connection_limits import ConnectionLimits, most_connections
 from dcs_task_exporter.web.listen import Address, listen_on, parse_listen_address
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.settings import WebSettings
 from tests.support.certificates import Certificates
 from tests.support.fake_source import QuietSource
 
@@ -31,6 +30,7 @@ SILENT = 500
 HALF = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "
 
 Serve = Callable[..., WebServer]
+Connect = Callable[..., socket.socket]
 
 
 class FakeSource(QuietSource):
@@ -64,7 +64,7 @@ def serve(source: FakeSource) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(app: ASGIApp | None = None, **more: object) -> WebServer:
-            chosen = app or create_app(source.sources, WebSettings())
+            chosen = app or create_app(source.sources)
             given = {"addresses": [("127.0.0.1", 0)], **more}
             server = WebServer(chosen, **given)  # type: ignore[arg-type]
             server.start()
@@ -74,11 +74,18 @@ def serve(source: FakeSource) -> Iterator[Serve]:
         yield start
 
 
-def connect(server: WebServer, stack: ExitStack, data: bytes = b"") -> socket.socket:
-    """Open a connection that sends `data` and no more."""
-    made = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE))
-    made.sendall(data)
-    return made
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Return a function that opens a connection to a server, and sends `data` and no more."""
+    with ExitStack() as stack:
+
+        def begin(server: WebServer, data: bytes = b"") -> socket.socket:
+            address = ("127.0.0.1", server.port)
+            made = stack.enter_context(socket.create_connection(address, PATIENCE))
+            made.sendall(data)
+            return made
+
+        yield begin
 
 
 def is_closed(sock: socket.socket) -> bool:
@@ -124,124 +131,117 @@ def test_date_header(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", HALF])
-def test_silent_clients(serve: Serve, data: bytes) -> None:
+def test_silent_clients(serve: Serve, connect: Connect, data: bytes) -> None:
     """500 clients that send nothing, or half a request, do not keep a scrape from its answer."""
     server = serve()
-    with ExitStack() as stack:
-        for _ in range(SILENT):
-            connect(server, stack, data)
-        assert get(server).status_code == 200
+    for _ in range(SILENT):
+        connect(server, data)
+    assert get(server).status_code == 200
 
 
 @pytest.mark.parametrize("data", [b"", HALF])
-def test_silent_clients_make_room(serve: Serve, data: bytes) -> None:
+def test_silent_clients_make_room(serve: Serve, connect: Connect, data: bytes) -> None:
     """When there are too many connections, the one that is silent for longest is closed."""
     server = serve(limits=ConnectionLimits(connections=10))
-    with ExitStack() as stack:
-        first = connect(server, stack, data)
-        for _ in range(10):
-            connect(server, stack, data)
-        assert is_closed(first)
+    first = connect(server, data)
+    for _ in range(10):
+        connect(server, data)
+    assert is_closed(first)
 
 
-def test_room_for_a_scrape(serve: Serve) -> None:
+def test_room_for_a_scrape(serve: Serve, connect: Connect) -> None:
     """Many more silent clients than connections still leave room for a scrape."""
     server = serve(limits=ConnectionLimits(connections=10))
-    with ExitStack() as stack:
-        for _ in range(100):
-            connect(server, stack)
-        assert get(server).status_code == 200
+    for _ in range(100):
+        connect(server)
+    assert get(server).status_code == 200
 
 
-def test_scrapes_in_flight_are_not_cut(serve: Serve, source: FakeSource) -> None:
+def test_scrapes_in_flight_are_not_cut(serve: Serve, connect: Connect, source: FakeSource) -> None:
     """A newcomer does not take the place of a scrape that is being answered."""
     server = serve(limits=ConnectionLimits(connections=1))
     source.hang = True
-    with ExitStack() as stack:
-        scrape = connect(server, stack, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert source.entered.wait(PATIENCE)
-        assert is_closed(connect(server, stack))
-        assert is_open(scrape)
+    scrape = connect(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert source.entered.wait(PATIENCE)
+    assert is_closed(connect(server))
+    assert is_open(scrape)
 
 
 @pytest.mark.parametrize("data", [b"", HALF])
-def test_request_timeout(serve: Serve, data: bytes) -> None:
+def test_request_timeout(serve: Serve, connect: Connect, data: bytes) -> None:
     """A connection without a complete request in time is closed."""
     server = serve(limits=ConnectionLimits(request=0.05))
-    with ExitStack() as stack:
-        assert is_closed(connect(server, stack, data))
+    assert is_closed(connect(server, data))
 
 
-def test_second_request_timeout(serve: Serve) -> None:
+def test_second_request_timeout(serve: Serve, connect: Connect) -> None:
     """Half a request after a complete one is closed too."""
     server = serve(limits=ConnectionLimits(request=0.05))
     whole = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
-    with ExitStack() as stack:
-        made = connect(server, stack, whole + HALF)
-        received = b""
-        while part := made.recv(65536):
-            received += part
-        assert received.endswith(b"Healthy\n")
+    made = connect(server, whole + HALF)
+    received = b""
+    while part := made.recv(65536):
+        received += part
+    assert received.endswith(b"Healthy\n")
 
 
-def test_idle_timeout(serve: Serve) -> None:
+def test_idle_timeout(serve: Serve, connect: Connect) -> None:
     """A connection that was idle for too long after an answer is closed."""
     server = serve(limits=ConnectionLimits(idle=0.05))
-    with ExitStack() as stack:
-        made = connect(server, stack, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
-        while made.recv(65536):
-            pass
-        assert is_closed(made)
+    made = connect(server, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+    while made.recv(65536):
+        pass
+    assert is_closed(made)
 
 
-def test_silent_tls_clients_make_room(serve: Serve, certificates: Certificates) -> None:
+def test_silent_tls_clients_make_room(
+    serve: Serve, connect: Connect, certificates: Certificates
+) -> None:
     """A client that never begins to speak TLS is one of the connections, and makes room."""
     server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.server)
-    with ExitStack() as stack:
-        first = connect(server, stack)
-        for _ in range(10):
-            connect(server, stack)
-        assert is_closed(first)
+    first = connect(server)
+    for _ in range(10):
+        connect(server)
+    assert is_closed(first)
 
 
 def test_the_longest_silent_counts_from_its_connection(
-    serve: Serve, certificates: Certificates
+    serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Who was there first is closed first, though it has spoken TLS since and others have not."""
     server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
-    with ExitStack() as stack:
-        first = connect(server, stack)
-        later = [connect(server, stack) for _ in range(9)]
-        spoken = stack.enter_context(
-            certificates.client.wrap_socket(first, server_hostname="127.0.0.1")
-        )
-        connect(server, stack)
+    first = connect(server)
+    later = [connect(server) for _ in range(9)]
+    with certificates.client.wrap_socket(first, server_hostname="127.0.0.1") as spoken:
+        connect(server)
         assert is_closed(spoken)
         assert is_open(later[0])
 
 
 def test_room_for_a_scrape_among_silent_tls_clients(
-    serve: Serve, certificates: Certificates
+    serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Many more silent TLS clients than connections still leave room for a scrape."""
     server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
-    with ExitStack() as stack:
-        for _ in range(100):
-            connect(server, stack)
-        answer = requests.get(f"{server.url}/metrics", verify=certificates.file, timeout=PATIENCE)
-        assert answer.status_code == 200
+    for _ in range(100):
+        connect(server)
+    answer = requests.get(f"{server.url}/metrics", verify=certificates.file, timeout=PATIENCE)
+    assert answer.status_code == 200
 
 
-def test_stops_despite_silent_tls_clients(serve: Serve, certificates: Certificates) -> None:
+def test_stops_despite_silent_tls_clients(
+    serve: Serve, connect: Connect, certificates: Certificates
+) -> None:
     """500 clients that never begin to speak TLS do not hold up the end."""
     server = serve(tls=certificates.server)
-    with ExitStack() as stack:
-        for _ in range(SILENT):
-            connect(server, stack)
-        assert stop_in_time(server)
+    for _ in range(SILENT):
+        connect(server)
+    assert stop_in_time(server)
 
 
-def test_waiting_scrapes_share_a_rendering(serve: Serve, source: FakeSource) -> None:
+def test_waiting_scrapes_share_a_rendering(
+    serve: Serve, connect: Connect, source: FakeSource
+) -> None:
     """Scrapes that wait at the same time for the same thing are rendered once."""
     release = threading.Event()
     rendered: list[ScrapeRequest] = []
@@ -253,14 +253,13 @@ def test_waiting_scrapes_share_a_rendering(serve: Serve, source: FakeSource) -> 
 
     source.exposition = exposition  # type: ignore[method-assign]
     server = serve()
-    with ExitStack() as stack:
-        asked = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n"
-        scrapes = [connect(server, stack, asked) for _ in range(50)]
-        for _ in scrapes:
-            assert source.asked.acquire(timeout=PATIENCE)
-        get(server, "/-/healthy")  # the scrapes before it wait by now
-        release.set()
-        answers = [b"".join(iter(partial(scrape.recv, 65536), b"")) for scrape in scrapes]
+    asked = b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n"
+    scrapes = [connect(server, asked) for _ in range(50)]
+    for _ in scrapes:
+        assert source.asked.acquire(timeout=PATIENCE)
+    get(server, "/-/healthy")  # the scrapes before it wait by now
+    release.set()
+    answers = [b"".join(iter(partial(scrape.recv, 65536), b"")) for scrape in scrapes]
 
     assert all(b"dcs_instance_up 1.0" in answer for answer in answers)
     assert len(rendered) <= renderings.THREADS + 1
@@ -274,7 +273,7 @@ def test_connection_is_kept(serve: Serve) -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
-def test_unread_answer(serve: Serve) -> None:
+def test_unread_answer(serve: Serve, connect: Connect) -> None:
     """A client that does not read its answer is cut."""
     gone = threading.Event()
 
@@ -286,20 +285,18 @@ def test_unread_answer(serve: Serve) -> None:
         gone.set()
 
     server = serve(endless, limits=ConnectionLimits(answer=0.05))
-    with ExitStack() as stack:
-        connect(server, stack, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert gone.wait(PATIENCE)
+    connect(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert gone.wait(PATIENCE)
 
 
-def test_health_beside_a_hanging_scrape(serve: Serve, source: FakeSource) -> None:
+def test_health_beside_a_hanging_scrape(serve: Serve, connect: Connect, source: FakeSource) -> None:
     """A scrape that hangs does not keep the answer about health."""
     server = serve()
     source.hang = True
-    with ExitStack() as stack:
-        for _ in range(50):
-            connect(server, stack, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert source.entered.wait(PATIENCE)
-        assert get(server, "/-/healthy").status_code == 200
+    for _ in range(50):
+        connect(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert source.entered.wait(PATIENCE)
+    assert get(server, "/-/healthy").status_code == 200
 
 
 def stop_in_time(server: WebServer) -> bool:
@@ -312,25 +309,23 @@ def stop_in_time(server: WebServer) -> bool:
 
 
 @pytest.mark.parametrize("data", [b"", HALF])
-def test_stops_despite_silent_clients(serve: Serve, data: bytes) -> None:
+def test_stops_despite_silent_clients(serve: Serve, connect: Connect, data: bytes) -> None:
     """500 silent clients do not hold up the end."""
     server = serve()
-    with ExitStack() as stack:
-        for _ in range(SILENT):
-            connect(server, stack, data)
-        assert stop_in_time(server)
+    for _ in range(SILENT):
+        connect(server, data)
+    assert stop_in_time(server)
 
 
 def test_stops_despite_a_hanging_scrape(
-    serve: Serve, source: FakeSource, caplog: pytest.LogCaptureFixture
+    serve: Serve, connect: Connect, source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A scrape that hangs is cut at the end, without a traceback in the log."""
     server = serve()
     source.hang = True
-    with ExitStack() as stack:
-        connect(server, stack, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert source.entered.wait(PATIENCE)
-        assert stop_in_time(server)
+    connect(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert source.entered.wait(PATIENCE)
+    assert stop_in_time(server)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -344,13 +339,13 @@ def test_port_is_free_after_stop(serve: Serve) -> None:
 
 def test_stop_without_start(source: FakeSource) -> None:
     """A server that never started can be stopped."""
-    WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", 0)]).stop()
+    WebServer(create_app(source.sources), [("127.0.0.1", 0)]).stop()
 
 
 def test_address_in_use(serve: Serve, source: FakeSource) -> None:
     """A port that is taken is named, with a way out."""
     taken = serve().port
-    server = WebServer(create_app(source.sources, WebSettings()), [("127.0.0.1", taken)])
+    server = WebServer(create_app(source.sources), [("127.0.0.1", taken)])
     expected = (
         f"cannot listen on 127.0.0.1:{taken}: Address already in use; "
         "choose another with --web.listen-address"
@@ -361,7 +356,7 @@ def test_address_in_use(serve: Serve, source: FakeSource) -> None:
 
 def test_unknown_host(source: FakeSource) -> None:
     """An address that this machine does not have is named."""
-    server = WebServer(create_app(source.sources, WebSettings()), [("192.0.2.1", 0)])
+    server = WebServer(create_app(source.sources), [("192.0.2.1", 0)])
     with pytest.raises(ExporterError, match=r"192\.0\.2\.1:0: Cannot assign requested address"):
         server.start()
 
@@ -378,14 +373,9 @@ def test_several_addresses(serve: Serve) -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
-def test_all_addresses(source: FakeSource) -> None:
+def test_all_addresses(serve: Serve) -> None:
     """The empty host listens everywhere, and the address to open is loopback."""
-    server = WebServer(create_app(source.sources, WebSettings()), [("", 0)])
-    server.start()
-    try:
-        assert get(server, "/-/healthy").status_code == 200
-    finally:
-        server.stop()
+    assert get(serve(addresses=[("", 0)]), "/-/healthy").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import pytest
 from starlette.types import Message
 
+from dcs_task_exporter.config.model import Config, StatusWordsConfig
 from dcs_task_exporter.state.file import StateStatus
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.models import Instance, Task
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, TaskMetrics
-from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from dcs_task_exporter.web.app import create_app
-from dcs_task_exporter.web.settings import WebSettings
 from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
 
@@ -31,8 +30,11 @@ class FakeSource(QuietSource):
         snapshots: Sequence[Snapshot],
         state: StateStatus | None = None,
         problems: Sequence[str] = (),
+        failure_words: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
+        words = StatusWordsConfig(failure=failure_words)
+        self.config = Config.model_construct(projects=(), status_words=words)
         self._state = state
         self._snapshots = snapshots
         self._problems = problems
@@ -113,12 +115,7 @@ class Answer:
     text: str
 
 
-def ask(
-    snapshots: Sequence[Snapshot],
-    settings: WebSettings,
-    state: StateStatus | None = None,
-    problems: Sequence[str] = (),
-) -> Answer:
+def ask(source: FakeSource) -> Answer:
     """Ask the application itself for the page, without a server."""
     sent: list[Message] = []
 
@@ -129,15 +126,14 @@ def ask(
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    source = FakeSource(snapshots, state, problems)
-    asyncio.run(create_app(source.sources, settings)(scope, receive, send))
+    asyncio.run(create_app(source.sources)(scope, receive, send))
     headers = {key.decode().title(): value.decode() for key, value in sent[0]["headers"]}
     return Answer(headers, sent[1]["body"].decode())
 
 
-def page(*snapshots: Snapshot, settings: WebSettings | None = None) -> str:
+def page(*snapshots: Snapshot, failure_words: tuple[str, ...] = ()) -> str:
     """Return the page with its white space made single, so that words can be looked for."""
-    answer = ask(snapshots, settings or WebSettings(version="1.2.3"))
+    answer = ask(FakeSource(snapshots, failure_words=failure_words))
     return re.sub(r"\s+", " ", answer.text)
 
 
@@ -160,7 +156,7 @@ def test_headline(snapshots: tuple[Snapshot, ...], headline: str) -> None:
 def test_a_project_that_is_not_watched(snapshots: tuple[Snapshot, ...]) -> None:
     """While a project is not watched the page is never green, and says why."""
     why = "Project qa: discovery finds no instance to watch."
-    answer = ask(snapshots, WebSettings(version="1.2.3"), problems=[why])
+    answer = ask(FakeSource(snapshots, problems=[why]))
 
     (kind,) = re.findall(r'class="card banner (\w+)"', answer.text)
     assert kind == "failing"
@@ -248,8 +244,7 @@ def test_failed_tasks_are_counted() -> None:
 
 def test_configured_failure_word() -> None:
     """A status word that the configuration adds counts as it says."""
-    settings = WebSettings(statuses=StatusTable({"BROKEN": Outcome.FAILURE}))
-    text = page(good(shown=metrics(task(status="BROKEN"))), settings=settings)
+    text = page(good(shown=metrics(task(status="BROKEN"))), failure_words=("BROKEN",))
     assert "1 failed task<" in text
 
 
@@ -304,7 +299,7 @@ def test_nothing_external() -> None:
 
 def test_policy_allows_only_its_style() -> None:
     """The content policy allows the one style by its nonce, and no script."""
-    answer = ask([good()], WebSettings())
+    answer = ask(FakeSource([good()]))
     nonce = re.findall(r'<style nonce="([^"]+)">', answer.text)
     policy = answer.headers["Content-Security-Policy"]
     assert policy.startswith(f"default-src 'none'; style-src 'nonce-{nonce[0]}';")
@@ -316,7 +311,7 @@ def test_policy_allows_only_its_style() -> None:
 )
 def test_security_headers(header: str, value: str) -> None:
     """The page has the usual headers of caution."""
-    assert ask([], WebSettings()).headers[header] == value
+    assert ask(FakeSource([])).headers[header] == value
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
@@ -327,19 +322,20 @@ def test_links(path: str) -> None:
 
 def test_counts_in_memory() -> None:
     """Without a state file the page says that a restart begins at 0."""
-    assert "Counts are kept in memory: a restart begins at 0." in ask([], WebSettings()).text
+    assert "Counts are kept in memory: a restart begins at 0." in page()
 
 
 def test_counts_on_disk() -> None:
     """With a state file the page says where it is and when it was saved."""
-    shown = ask([], WebSettings(), StateStatus("/var/lib/x/state.db", last_save=NOW)).text
+    shown = ask(FakeSource([], StateStatus("/var/lib/x/state.db", last_save=NOW))).text
 
     assert "<code>/var/lib/x/state.db</code>, last saved 2027-01-15 08:00:00 UTC" in shown
 
 
 def test_counts_not_saved() -> None:
     """A state file that cannot be used is named at the top: counting goes on."""
-    shown = ask([], WebSettings(), StateStatus("/x/state.db", "cannot be saved to: disk full")).text
+    state = StateStatus("/x/state.db", "cannot be saved to: disk full")
+    shown = ask(FakeSource([], state)).text
 
     assert "Counts are not saved" in shown
     assert "cannot be saved to: disk full" in shown
