@@ -248,13 +248,9 @@ def _no_command(words: Sequence[str]) -> str:
     """Return what is wrong with words that are no command; some commands have two words."""
     longer = [command for command in COMMANDS if command.startswith(f"{words[0]} ")]
     named = " ".join(words[:2] if longer else words[:1])
-    is_half = bool(longer) and named == words[0]
-    hint = "" if is_half else _nearest(named, COMMANDS)
-    return f"there is no command {named!r}{hint or _known(longer or COMMANDS)}"
-
-
-def _known(commands: Iterable[str]) -> str:
-    return f"; the commands are {', '.join(commands)}"
+    hint = "" if longer and len(words) == 1 else _nearest(named, COMMANDS)
+    known = ", ".join(longer or COMMANDS)
+    return f"there is no command {named!r}{hint or f'; the commands are {known}'}"
 
 
 def help_of(command: str, *, with_commands: bool = False) -> str:

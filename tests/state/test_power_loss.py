@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from dcs_task_exporter.state.files import DatabaseFiles
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from tests.support.clouds import NOW, SettableClock
 from tests.support.fast_folder import fast_folder
+from tests.support.real_parts import TESTDATA
 from tests.support.recorded_disk import (
     Files,
     RecordedDisk,
@@ -38,7 +40,7 @@ IDS = 60
 PAGES_UNTIL_CHECKPOINT = 20
 """The log is moved into the database after so many pages, not after the usual thousand."""
 
-LIVES, SAVES = 3, 14
+LIVES, SAVES, KILLED = 3, 14, 1
 
 
 def state_of(number: int) -> InstanceState:
@@ -59,20 +61,25 @@ def state_of(number: int) -> InstanceState:
 def story() -> tuple[RecordedDisk, list[int]]:
     """Play some lives of an exporter; return what reached the disk, and when saves were done.
 
-    The number at each place says how many calls had reached the disk when the save of that number
-    returned: from then on a scrape may have shown it.
+    The second life is killed, so the third begins with what the log has. The number at each place
+    says how many calls had reached the disk when the save of that number returned: from then on a
+    scrape may have shown it.
     """
     disk, done = RecordedDisk(), [0]
-    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(dir=fast_folder()) as folder:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(dir=fast_folder()) as name:
         patch.setattr(state_file, "connect", connect_with_checkpoints)
-        with disk.recording():
-            for _life in range(LIVES):
-                file = StateFile(Path(folder) / NAME, SettableClock().clock)
+        folders = [Path(name) / str(life) for life in range(LIVES)]
+        with disk.recording(), ExitStack() as killed:
+            for life, folder in enumerate(folders):
+                shutil.copytree(folders[life - 1], folder) if life else folder.mkdir()
+                file = StateFile(folder / NAME, SettableClock().clock)
                 for _ in range(SAVES):
                     file.save("i0", state_of(len(done)))
                     done.append(len(disk.calls))
                 assert file.status.problem == ""
-                file.close()
+                killed.callback(file.close) if life == KILLED else file.close()
+            played = list(disk.calls)
+    disk.calls[:] = played
     return disk, done
 
 
@@ -83,13 +90,13 @@ def connect_with_checkpoints(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def found(files: Files, folder: Path) -> tuple[InstanceState, int]:
+def found(files: Files, folder: Path, instance_id: str = "i0") -> tuple[InstanceState, int]:
     """Start from what is on the disk; return the state, and the number of errors."""
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
     file = StateFile(folder / NAME, SettableClock().clock)
-    state, errors = file.load("i0"), file.status.errors
+    state, errors = file.load(instance_id), file.status.errors
     file.close()
     shutil.rmtree(folder)
     return state, errors
@@ -143,16 +150,17 @@ def test_power_loss_in_a_write(story: tuple[RecordedDisk, list[int]]) -> None:
     assert outcomes(lambda at: last_write_torn(disk.calls[:at]), disk, done) == []
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        pytest.param(lambda _at, _file: False, id="none of them"),
-        pytest.param(lambda at, _file: at % 2 == 0, id="every other"),
-        pytest.param(lambda at, _file: at % 2 == 1, id="the others"),
-        pytest.param(lambda _at, file: file == NAME, id="those of the database"),
-        pytest.param(lambda _at, file: file != NAME, id="those of the log"),
-    ],
-)
+WRITTEN: Mapping[str, Callable[[int, str], bool]] = {
+    "none": lambda _at, _file: False,
+    "every other": lambda at, _file: at % 2 == 0,
+    "the others": lambda at, _file: at % 2 == 1,
+    "those of the database": lambda _at, file: file == NAME,
+    "those of the log": lambda _at, file: file != NAME,
+}
+"""Which of the writes that were not flushed reach the disk, by their number and file."""
+
+
+@pytest.mark.parametrize("chosen", WRITTEN.values(), ids=WRITTEN)
 def test_power_loss_before_a_flush(
     story: tuple[RecordedDisk, list[int]], chosen: Callable[[int, str], bool]
 ) -> None:
@@ -163,6 +171,28 @@ def test_power_loss_before_a_flush(
         yield unsynced_lost(disk.calls[:at], chosen)
 
     assert outcomes(cut, disk, done) == []
+
+
+def test_power_loss_in_a_migration(tmp_path: Path) -> None:
+    """A file of an earlier version is migrated whole, or at the next start, whenever power is lost."""
+    content, disk = (TESTDATA / "state" / "version-3.db").read_bytes(), RecordedDisk()
+    whole = found({NAME: content}, tmp_path / "disk", "full")
+    (tmp_path / NAME).write_bytes(content)
+    with disk.recording():
+        StateFile(tmp_path / NAME, SettableClock().clock).close()
+    calls = [Write(NAME, 0, content), Sync(NAME), *disk.calls]
+    wrong = []
+    for at in range(2, len(calls) + 1):
+        cut = calls[:at]
+        for files in (
+            all_written(cut),
+            *last_write_torn(cut),
+            *(unsynced_lost(cut, chosen) for chosen in WRITTEN.values()),
+        ):
+            if found(files, tmp_path / "disk", "full") != whole:
+                wrong.append(at)
+
+    assert (len(calls) > 10, wrong) == (True, [])
 
 
 def test_a_removed_file_stays_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
