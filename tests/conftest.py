@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -28,6 +29,13 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests an empty home folder: the official SDK writes to it when it is imported."""
+    home = TemporaryDirectory()
+    config.add_cleanup(home.cleanup)
+    os.environ["HOME"] = home.name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the long tests first where several processes share them, so that none ends alone.
 
@@ -41,16 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty home folder: the official SDK writes to it."""
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Take away what this machine says of proxies, certificates and keys, and the user's home."""
-    monkeypatch.setenv("HOME", str(home))
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what this machine's environment says of proxies, certificates and keys."""
     for name in os.environ:
         if name.lower().endswith("_proxy") or name.startswith(CLOUD_PREFIXES):
             monkeypatch.delenv(name)
