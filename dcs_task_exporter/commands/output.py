@@ -9,7 +9,6 @@ from typing import Final, TextIO
 
 from dcs_task_exporter.errors import ExporterError
 
-
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 """How the tables write times, in UTC."""
 

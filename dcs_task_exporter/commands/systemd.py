@@ -50,7 +50,7 @@ class ServiceManager:
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """Say that a reload begins, and when the block ends that it has ended, also if it failed."""
+        """Say that a reload begins, and at the end of the block that it has ended, also badly."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() * 1e6:.0f}")
         try:
             yield

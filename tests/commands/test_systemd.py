@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -73,9 +74,8 @@ def test_messages(receiver: socket.socket, address: str) -> None:
 def test_a_reload_that_fails(receiver: socket.socket, address: str) -> None:
     """A reload that fails has ended all the same: the old configuration goes on."""
     manager = ServiceManager({"NOTIFY_SOCKET": address}, SettableClock().clock.monotonic, OWN)
-    with pytest.raises(ValueError, match="broken"), manager.reloading():
-        message = "broken"
-        raise ValueError(message)
+    with suppress(ZeroDivisionError), manager.reloading():
+        raise ZeroDivisionError
 
     assert told(receiver)[-1] == "READY=1"
 
