@@ -16,6 +16,7 @@ from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
 from dcs_task_exporter.commands.ready import ready
 from dcs_task_exporter.commands.scrape import scrape
 from dcs_task_exporter.commands.serve import serve
+from dcs_task_exporter.commands.state import state_show, state_verify
 from dcs_task_exporter.commands.tasks import tasks
 from dcs_task_exporter.demo.run import demo
 from dcs_task_exporter.errors import ConfigError, ExporterError
@@ -30,6 +31,8 @@ COMMANDS: Final = {
     "check": check,
     "scrape": scrape,
     "tasks": tasks,
+    "state show": state_show,
+    "state verify": state_verify,
     "ready": ready,
     "demo": demo,
 }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -89,8 +93,10 @@ def test_the_files_of_the_unit() -> None:
 def test_its_command_as_its_user() -> None:
     """The unit's command, as a user without rights, reads its keys, keeps its counts, is scraped.
 
-    As systemd does, the test gives it the folders of `LoadCredential` and `StateDirectory`.
+    As systemd does, the test gives it the folders of `LoadCredential` and `StateDirectory`, and
+    hears when it is ready and alive.
     """
+    assert settings()["Type"] == ["notify"]
     need_confinement()
     with open_folder() as folder, world_of_today(2) as here:
         keys, state = folder / "credentials", folder / "state"
@@ -110,13 +116,29 @@ def test_its_command_as_its_user() -> None:
             "PYTHONPATH": str(ROOT),
         }
         address = "--web.listen-address=127.0.0.1:0"
-        with confined([*command, address], state, environ) as running:
+        with (
+            service_manager() as (told, variables),
+            confined([*command, address], state, environ | variables) as running,
+        ):
+            assert told.recv(100) == b"READY=1"
+            assert told.recv(100) == b"WATCHDOG=1"
             found = samples(requests.get(f"{running.url}/metrics", timeout=PATIENCE).text)
             saved = Path(f"/proc/{running.process.pid}/root{state}/state.db").exists()
 
     assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
     assert value(found, "dcs_task_exporter_state_errors_total") == 0
     assert saved
+
+
+@contextmanager
+def service_manager() -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """Listen as systemd does; yields the socket, and what the service gets in its environment."""
+    name = f"dcs-task-exporter-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(f"\0{name}")
+        told.settimeout(PATIENCE)
+        microseconds = int(settings()["WatchdogSec"][0]) * 1_000_000
+        yield told, {"NOTIFY_SOCKET": f"@{name}", "WATCHDOG_USEC": str(microseconds)}
 
 
 def of_the_world(here: World) -> str:
