@@ -13,9 +13,22 @@ def read_secret(path: Path) -> str:
 
     Raises `CredentialsError` when it cannot be read or is empty.
     """
+    return sendable(_content(path).strip(), _name(path))
+
+
+def read_password(path: Path) -> str:
+    """Return the content of a file with a password, without the end of its last line.
+
+    A password is sent in a body, which carries any character. Raises `CredentialsError` when the
+    file cannot be read or is empty.
+    """
+    return _content(path).rstrip("\r\n")
+
+
+def _content(path: Path) -> str:
     name = _name(path)
     try:
-        content = path.read_text(encoding="utf-8").strip()
+        content = path.read_text(encoding="utf-8")
     except OSError as error:
         message = f"cannot read {name}: {error.strerror}"
     except UnicodeDecodeError:
@@ -23,8 +36,8 @@ def read_secret(path: Path) -> str:
     except ValueError:
         message = f"{name} has a name that no file can have"
     else:
-        if content:
-            return sendable(content, name)
+        if content.strip():
+            return content
         message = f"{name} is empty"
     # Raised outside the handlers, else its cause would show the path, or the secret's bytes.
     raise CredentialsError(message)
