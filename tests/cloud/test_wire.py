@@ -29,6 +29,7 @@ from dcs_task_exporter.cloud.parsing import (
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import date_of
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.cloud.values import integer_of, number_of, text_of
 from dcs_task_exporter.config.model import DiscoveryConfig
@@ -92,7 +93,13 @@ class Client:
         clock = Clock(lambda: NOW, lambda: self.now)
         limit, retries = RateLimit(1000, clock, self.wait), Retries(0, self.wait, lambda: 0.5)
         self.caller = ApiCaller(
-            "prod", self.transport, lambda: self.key, limit, self.telemetry, retries, clock
+            "prod",
+            self.transport,
+            FixedSource(lambda: self.key),
+            limit,
+            self.telemetry,
+            retries,
+            clock,
         )
 
     def wait(self, seconds: float) -> bool:
