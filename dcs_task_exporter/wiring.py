@@ -8,8 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from requests.utils import get_environ_proxies
-
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
@@ -20,11 +18,13 @@ from dcs_task_exporter.cloud.client import (
 )
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.source_of import identity_operations, source_of
 from dcs_task_exporter.cloud.surroundings import USER_AGENT, Surroundings
-from dcs_task_exporter.cloud.transport import Transport
+from dcs_task_exporter.cloud.tls import UncheckedWarning
+from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
@@ -45,11 +45,8 @@ def client_of(
     environ: Mapping[str, str],
 ) -> DcsClient:
     """Return the client of a project, with its own connections, key and rate limit."""
-    if project.tls.insecure_skip_verify:
-        logger.warning(
-            "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
-            extra={"fields": {"project": project.name}},
-        )
+    unchecked = UncheckedWarning(project.name, project.tls, clock.monotonic)
+    unchecked.warn_if_due()
     proxies = _proxies(project)
     secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
     transport = Transport(
@@ -59,6 +56,7 @@ def client_of(
         user_agent=USER_AGENT,
         tls=project.tls,
         proxies=proxies,
+        before=unchecked.warn_if_due,
     )
     retries = Retries(collector.retries, stopping.wait, random.random)
     rate = collector.requests_per_second
@@ -108,7 +106,14 @@ def counting_rules(config: Config) -> CountingRules:
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+    """Return the proxies of a project; log it if the environment, not the file, names them."""
+    urls = (project.dcs_endpoint, project.iam_url)
     if project.proxy_url is not None:
-        url = project.proxy_url.get_secret_value()
-        return {"http": url, "https": url}
-    return get_environ_proxies(project.dcs_endpoint)
+        return proxies_for(urls, project.proxy_url.get_secret_value())
+    found = proxies_for(urls, None)
+    for origin, proxy in found.items():
+        logger.info(
+            "requests go through the proxy of the environment",
+            extra={"fields": {"project": project.name, "to": origin, "proxy": origin_of(proxy)}},
+        )
+    return found
