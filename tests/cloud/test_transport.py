@@ -205,7 +205,7 @@ def test_no_redirect_is_followed(status: int) -> None:
         location = f"http://{HOST}:{target.getsockname()[1]}/v2/x"
         thread = threading.Thread(target=redirect, args=(listener, status, location))
         thread.start()
-        answer = transport().get(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
+        answer = transport().send(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
         thread.join()
         target.setblocking(False)  # noqa: FBT003 - the library's own
 
