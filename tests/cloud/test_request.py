@@ -486,6 +486,23 @@ def test_a_named_time_holds_all() -> None:
     assert calls.now == pytest.approx(20)
 
 
+def test_a_time_beyond_the_deadline_is_told_as_it_came() -> None:
+    """A 429 whose time is beyond the deadline is not asked again: the error is the cloud's own."""
+    calls = Calls(script={"a": [Answer(429, {"Retry-After": "20"}, b"{}")]})
+    with pytest.raises(ThrottledError) as caught:
+        calls.ask("a", patience=10)
+
+    assert (caught.value.status, calls.slept) == (429, [])
+
+
+def test_an_overloaded_cloud_names_the_pause() -> None:
+    """A 503 with a Retry-After is asked again after that time."""
+    calls = Calls(script={"a": [Answer(503, {"Retry-After": "20"}, b"")]})
+    calls.ask("a")
+
+    assert calls.slept == [20]
+
+
 def test_every_fault_is_survived() -> None:
     """After any failure that the cloud knows, an instance is read again once it is over."""
     quick = [name for name, reply in FAULTS.items() if not reply.manner.startswith(("dr", "sil"))]

@@ -293,6 +293,17 @@ def test_a_source_of_keys_that_breaks(client: Client) -> None:
     assert client.errors("internal") == client.errors() == 1
 
 
+def test_what_breaks_before_the_key_is_known_is_withheld(client: Client) -> None:
+    """The log has no text of an error in reading a key: no secret is known to take out of it."""
+    del client.key
+    stream = io.StringIO()
+    with log_to(stream), pytest.raises(InternalError):
+        client.ask()
+
+    assert "[withheld]" in stream.getvalue()
+    assert "no attribute" not in stream.getvalue()
+
+
 def test_a_secret_beside_an_error(wire: Wire, client: Client) -> None:
     """A secret that the cloud echoes in a good answer that holds an error is in no message."""
     body = b'{"tasks": [], "error_msg": "%b"}' % (b"x" * 250 + SECRET_KEY.encode() + b"x" * 9000)
