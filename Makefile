@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients years bench fuzz mutants tools docs dashboards alerts format clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients soak years bench fuzz mutants tools docs dashboards alerts format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or 
 
 clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
 	$(BIN)/python -m bench clients
+
+soak: $(VENV)/.dev ## run for an hour under faults, reloads and changing keys: nothing may grow or be lost
+	$(BIN)/python -m bench soak --minutes $(or $(N),60)
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
 	$(BIN)/python -m bench years --years $(or $(N),10)

@@ -43,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     option(one, "seed", 1, "seed of chance")
     prometheus(one)
 
+    one = add(
+        "soak", "soak", "run for an hour under faults, reloads and rotations: nothing may grow"
+    )
+    option(one, "minutes", 60.0, "length of the run")
+    option(one, "seed", 1, "seed of chance")
+
     one = add("clients", "bad_clients", "what clients that hang cost the others")
     one.add_argument("rows", nargs="*", metavar="ROW", help="run only these rows")
 
