@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,14 +84,12 @@ def age_of(connection: sqlite3.Connection) -> float:
 
     No wall clock is asked: one that is wrong must not make instances look old.
     """
-    found = connection.execute("SELECT max(saved_at_age) FROM instance_state").fetchone()
-    return float(found[0] or 0.0)
+    return _latest(connection, "saved_at_age") or 0.0
 
 
 def latest_refresh(connection: sqlite3.Connection) -> float | None:
     """Return the time of the latest refresh of any instance (Unix seconds), or None."""
-    found = connection.execute("SELECT max(refreshed_at) FROM instance_state").fetchone()
-    return None if found[0] is None else float(found[0])
+    return _latest(connection, "refreshed_at")
 
 
 def instance_ids(connection: sqlite3.Connection) -> list[str]:
@@ -134,6 +133,18 @@ def write_changes(
                 "INSERT OR REPLACE INTO counted VALUES (?, ?, ?)",
                 [(instance_id, *item) for item in new.items() if old.get(item[0]) != item[1]],
             )
+
+
+def _latest(connection: sqlite3.Connection, column: str) -> float | None:
+    """Return the largest number of a column; raise `UnusableStateError` if it holds others."""
+    query = f"SELECT max({column}) FROM instance_state"  # noqa: S608 - a name of ours
+    (found,) = connection.execute(query).fetchone()
+    if found is None:
+        return None
+    if not isinstance(found, float) or not math.isfinite(found):
+        message = f"{column} is no number"
+        raise UnusableStateError(message)
+    return found
 
 
 def _checked_version(connection: sqlite3.Connection) -> int:
