@@ -45,8 +45,11 @@ def listing_start(state: InstanceState, now: float, lookback: float) -> float:
 
     It reaches back over the look-back window, to the latest refresh, to the newest known task
     (whatever the clocks say: an unknown task began after it), and to the start of the oldest task
-    that is still followed.
+    that is still followed. The very first reaches back further than a short window, because the
+    next ones do: what they alone would list is no news.
     """
+    if state.baseline_at is None:
+        lookback = max(lookback, 2 * SKEW_MARGIN)
     known = (at for at in state.counted.values() if at < math.inf)
     newest = max(known, default=state.baseline_at)
     read = [at - SKEW_MARGIN for at in (state.refreshed_at, newest) if at is not None]

@@ -135,6 +135,20 @@ def test_long_task_is_followed() -> None:
     assert dict(count(state, ended, NOW, RULES).counts) == {("EXTEND", "FAILED"): 1}
 
 
+@pytest.mark.parametrize("ended_before", [310, 600, 890, 1500, 2000])
+def test_short_window(ended_before: int) -> None:
+    """With a look-back window of five minutes, what ended before the first listing is baseline."""
+    rules = CountingRules(lookback=300)
+    old = Task("a", "EXTEND", "SUCCESS", NOW - ended_before - 5, NOW - ended_before)
+    state = InstanceState()
+    for now in (NOW, NOW + 15, NOW + 30):
+        start = listing_start(state, now, rules.lookback)
+        listed = [old] if (old.created_at or 0.0) >= start else []
+        state = count(state, Listing(tuple(listed), start), now, rules)
+
+    assert not state.counts
+
+
 def test_look_back_reaches_the_latest_refresh() -> None:
     """After a long outage, what is listed reaches back to the latest refresh."""
     assert listing_start(SEEN, NOW + 30 * DAY, RULES.lookback) < NOW
