@@ -106,8 +106,9 @@ class DcsClient:
         rows = whole.rows.values()
         kept = [it for it in rows if it.created_at is None or it.created_at >= start]
         kept.sort(key=lambda task: (-(task.created_at or 0.0), task.id))
-        memory.keep(tuple(kept))
-        return Listing(tuple(kept), start, whole.truncated, whole.answered_at)
+        listing = Listing(tuple(kept), start, whole.truncated, whole.answered_at)
+        memory.keep(listing.tasks)
+        return listing
 
     def list_center_tasks(
         self, start: float, deadline: float

@@ -47,6 +47,9 @@ time to render.
 DOTS: Final = "escaping=dots"
 """The only escaping that changes names without special characters: the library writes it."""
 
+_SUFFIXES: Final[Mapping[str, str]] = {"counter": "_total", "info": "_info"}
+"""The end of the samples' names, by the type of their family."""
+
 _number: Final[Callable[[float], str]] = floatToGoString
 
 
@@ -54,8 +57,9 @@ _number: Final[Callable[[float], str]] = floatToGoString
 class _Lines:
     """The lines of one instance: a block for each task family, and the labels of the gauges.
 
-    In the blocks `MARK` stands for the name of a family and `start`; `size` is that of the whole
-    text in bytes. Only the token of the `TaskMetrics` is held, so that replaced ones are freed.
+    In the blocks `MARK` stands for the name of a family and one of the `starts`, of which the
+    second is for infos; `size` is that of the whole text in bytes. Only the token of the
+    `TaskMetrics` is held, so that replaced ones are freed.
     """
 
     instance: Instance
@@ -63,7 +67,7 @@ class _Lines:
     blocks: Sequence[bytes]
     size: int
     labels: str
-    start: bytes
+    starts: tuple[bytes, bytes]
 
     def are_of(self, snapshot: Snapshot) -> bool:
         """Return whether these are the lines of a snapshot."""
@@ -122,23 +126,23 @@ class Renderer:
     def _write(self, snapshot: Snapshot) -> _Lines:
         families = self._collector.task_families((snapshot,))
         labels = _labels(dict(zip(INSTANCE_LABELS, identity(snapshot.instance), strict=True)))
-        start = labels[:-1].encode()
+        starts = _starts(labels)
         blocks, size = [], 0
         for family in families:
             block = "".join(map(_line, family.samples)).encode()
-            blocks.append(block.replace(_name(family) + start, MARK))
+            blocks.append(block.replace(_name(family) + starts[family.type == "info"], MARK))
             size += len(block)
-        return _Lines(snapshot.instance, _token(snapshot), tuple(blocks), size, labels, start)
+        return _Lines(snapshot.instance, _token(snapshot), tuple(blocks), size, labels, starts)
 
     def _written(
         self, lines: Sequence[_Lines], snapshots: Sequence[Snapshot], encoder: Encoder
     ) -> Iterator[bytes]:
         """Yield the text of each family, its head first."""
         for at, family in enumerate(self._collector.task_families(())):
-            name = _name(family)
+            name, is_info = _name(family), family.type == "info"
             yield _head(family, encoder)
             for one in lines:
-                yield one.blocks[at].replace(MARK, name + one.start)
+                yield one.blocks[at].replace(MARK, name + one.starts[is_info])
         for gauge in REFRESH_GAUGES:
             values = map(gauge.value, snapshots)
             text = "".join(
@@ -168,8 +172,17 @@ def _registry(*collectors: Collector) -> CollectorRegistry:
 
 
 def _name(family: Metric) -> bytes:
-    """Return the name of the samples, but for infos, whose lines start in other ways."""
-    return f"{family.name}{'_total' if family.type == 'counter' else ''}".encode()
+    """Return the name of the samples."""
+    return f"{family.name}{_SUFFIXES.get(family.type, '')}".encode()
+
+
+def _starts(labels: str) -> tuple[bytes, bytes]:
+    """Return how the labels begin in all families but infos, and in infos.
+
+    Labels are in the order of their names: those of a task may come before the project.
+    """
+    start = labels[:-1].encode()
+    return start, start.rpartition(b',project="')[0]
 
 
 def _token(snapshot: Snapshot) -> object:
