@@ -134,7 +134,10 @@ _WEB_CONFIG: Final = _value(
     "--web.config.file",
     _FILE,
     "PATH",
-    "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
+    "TLS, users, headers and a rate limit, in the exporter-toolkit's format (default: none)",
+)
+_SYSTEMD: Final = _switch(
+    "--web.systemd-socket", "take the sockets of systemd, not --web.listen-address (Linux only)"
 )
 _CHECK: Final = (
     _switch("--online", "also try the key, discovery and the task center, and read each instance"),
@@ -152,7 +155,7 @@ The first line that the demo prints has the address of its cloud.
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "serve": Command(
-        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG)
+        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _SYSTEMD, _WEB_CONFIG)
     ),
     "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
     "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),

@@ -26,7 +26,7 @@ from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.web.web_config import WebConfigFile
+from dcs_task_exporter.web.web_config_file import WebConfigFile
 
 Made = TypeVar("Made")
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.commands.configuration import configuration, exporter_options
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.basic_auth import BasicAuth
+from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.listen import address_of, passed_sockets
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.web_config import WebConfigFile
 
 HANGUP: Final = "SIGHUP"
 """A closed terminal; other exporters reload their configuration at it. Windows has none."""
@@ -27,14 +30,19 @@ logger = logging.getLogger(__name__)
 
 def serve(arguments: argparse.Namespace) -> bool:
     """Serve the metrics until SIGTERM or SIGINT."""
+    is_passed: bool = arguments.web_systemd_socket
+    passed = passed_sockets(os.environ, os.getpid()) if is_passed else ()
     config = configuration(arguments)
-    exporter = Exporter(config, exporter_options(arguments, serving=True))
+    web_config: Path | None = arguments.web_config_file
+    guard = Guard(web_config, Clock()) if web_config else None
+    options = replace(exporter_options(arguments, serving=True), guard=guard)
+    exporter = Exporter(config, options)
     for project in config.projects:
         if project.region_doubt:
             fields = {"project": project.name, "problem": project.region_doubt}
             logger.warning("the region is probably misspelt", extra={"fields": fields})
     try:
-        serve_until_signal(exporter, arguments, web_config=arguments.web_config_file)
+        serve_until_signal(exporter, arguments, guard=guard, passed=passed)
     finally:
         exporter.stop()
     return True
@@ -44,16 +52,17 @@ def serve_until_signal(
     exporter: Exporter,
     arguments: argparse.Namespace,
     *,
-    web_config: Path | None = None,
+    guard: Guard | None = None,
     sockets: Sequence[socket.socket] = (),
+    passed: Sequence[socket.socket] = (),
     hangup_ends: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, and with `hangup_ends` until SIGHUP too.
 
-    `sockets`, where given, already listen on the addresses.
+    `sockets`, where given, already listen on the addresses; `passed` take the place of both.
     """
     with _signals() as arriving:
-        server = _server(exporter, arguments, web_config, sockets)
+        server = _server(exporter, arguments, guard, sockets, passed)
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
@@ -76,14 +85,15 @@ def serve_until_signal(
 def _server(
     exporter: Exporter,
     arguments: argparse.Namespace,
-    web_config: Path | None,
+    guard: Guard | None,
     sockets: Sequence[socket.socket],
+    passed: Sequence[socket.socket],
 ) -> WebServer:
     app, tls = exporter.app(arguments.web_telemetry_path), None
-    if web_config:
-        config_file = WebConfigFile(web_config)
-        app, tls = BasicAuth(app, config_file.current), config_file.server_context()
-    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
+    if guard:
+        app, tls = guard.app(app), guard.tls()
+    addresses = [address_of(one) for one in passed] or arguments.web_listen_address
+    return WebServer(app, addresses, tls=tls, sockets=passed or sockets)
 
 
 @contextmanager

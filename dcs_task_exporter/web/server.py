@@ -7,13 +7,12 @@ import logging
 import socket
 import threading
 from collections.abc import Sequence
-from ssl import SSLContext
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from dcs_task_exporter.web.connection import Connection, ServerConfig
+from dcs_task_exporter.web.connection import Connection, ServerConfig, Tls
 from dcs_task_exporter.web.connection_limits import ConnectionLimits
 from dcs_task_exporter.web.listen import BACKLOG, Address, ListenError, listen_on, url_of
 
@@ -43,7 +42,7 @@ class WebServer(uvicorn.Server):
         addresses: Sequence[Address],
         *,
         limits: ConnectionLimits | None = None,
-        tls: SSLContext | None = None,
+        tls: Tls | None = None,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
         super().__init__(ServerConfig(app, limits or ConnectionLimits(), tls))

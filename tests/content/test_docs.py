@@ -13,6 +13,7 @@ from dcs_task_exporter.flags import parse_flags
 from dcs_task_exporter.web.web_config import (
     HeadersConfig,
     HttpServerConfig,
+    RateLimitConfig,
     TlsServerConfig,
     WebConfig,
 )
@@ -139,7 +140,8 @@ def test_commands_of_the_readme_exist() -> None:
 def test_web_keys_are_documented() -> None:
     """The table of the web configuration names every key of its models."""
     text = (ROOT / "docs" / "web-configuration.md").read_text()
-    keys = {*WebConfig.model_fields, *TlsServerConfig.model_fields, *HttpServerConfig.model_fields}
+    sections = (WebConfig, TlsServerConfig, HttpServerConfig, RateLimitConfig)
+    keys = {key for section in sections for key in section.model_fields}
     headers = {field.alias for field in HeadersConfig.model_fields.values()}
 
     assert not [key for key in keys | headers if not re.search(rf"\b{key}[.`]", text)]

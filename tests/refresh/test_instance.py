@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -13,7 +14,8 @@ from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
-from dcs_task_exporter.tasks.snapshots import task_metrics
+from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, task_metrics
+from tests.support.clouds import SettableClock
 from tests.support.counting import count
 from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import RULES, WEEK, collector
@@ -113,3 +115,77 @@ def test_a_task_that_leaves_the_window_takes_the_long_way() -> None:
     entry = watched(reveal(count(InstanceState(), listing, NOW, RULES), ()), listing, NOW)
 
     assert not entry.is_unchanged(listing, NOW - 59)
+
+
+def never_read(clock: SettableClock) -> WatchedInstance:
+    """Return an instance before its first read."""
+    journal = KeptJournal(InstanceState())
+    return WatchedInstance(Instance("i", "i", "prod"), collector(), RULES, clock.clock, journal)
+
+
+def test_a_published_listing_is_shown() -> None:
+    """The snapshot has the time, the duration and the result of the read."""
+    clock = SettableClock()
+    entry = never_read(clock)
+    clock.advance(2.5)
+    entry.publish(Listing((), clock.wall - WEEK, truncated=True), Moment(clock.wall, ""), 1_001.0)
+    shown = entry.snapshot(clock.steady)
+
+    assert shown.instance is entry.instance
+    assert (shown.up, shown.truncated, shown.failure) == (True, True, None)
+    assert shown.refreshed_at == shown.attempted_at == clock.wall
+    assert shown.refresh_duration == 1.5
+    assert shown.metrics is not None
+
+
+def test_a_failed_read_is_shown() -> None:
+    """It has its own time and duration, and the data of the last good read with their time."""
+    clock = SettableClock()
+    entry = never_read(clock)
+    entry.publish(Listing((), clock.wall - WEEK), Moment(clock.wall, ""), clock.steady)
+    good = entry.snapshot(clock.steady)
+    clock.advance(15)
+    failure = Failure(clock.wall, "timeout", "no answer")
+    entry.fail(failure, clock.steady - 5)
+    shown = entry.snapshot(clock.steady)
+
+    assert not shown.up
+    assert shown.failure is failure is entry.failure
+    assert (shown.attempted_at, shown.refresh_duration) == (clock.wall, 5.0)
+    assert (shown.refreshed_at, shown.metrics) == (good.refreshed_at, good.metrics)
+
+
+def test_a_failed_read_shows_no_change() -> None:
+    """A change that was announced is still expected after a read that failed."""
+    clock = SettableClock()
+    entry = never_read(clock)
+    entry.reads.expect_change()
+    entry.fail(Failure(clock.wall, "timeout", "no answer"), clock.steady)
+    assert entry.reads.expects_change
+    entry.publish(Listing((), clock.wall - WEEK), Moment(clock.wall, ""), clock.steady)
+
+    assert not entry.reads.expects_change
+
+
+@pytest.mark.parametrize(("age", "is_shown"), [(3600.0, True), (3600.5, False)])
+def test_data_disappear_when_they_are_too_old(*, age: float, is_shown: bool) -> None:
+    """Data are shown until `max_staleness` has passed since their read began."""
+    clock = SettableClock()
+    entry = never_read(clock)
+    entry.publish(Listing((), clock.wall - WEEK), Moment(clock.wall, ""), clock.steady)
+    shown = entry.snapshot(clock.steady + age)
+
+    assert shown.up == is_shown
+    assert (shown.metrics is not None) == is_shown
+
+
+def test_an_instance_that_left_shows_nothing() -> None:
+    """Its data are gone with it, and its next read is due at once."""
+    clock = SettableClock()
+    entry = never_read(clock)
+    entry.publish(Listing((), clock.wall - WEEK), Moment(clock.wall, ""), clock.steady)
+    entry.leave()
+
+    assert entry.snapshot(clock.steady) == Snapshot(entry.instance)
+    assert entry.refreshed_at is None
+    assert entry.reads.claim(urgent=False) is not None

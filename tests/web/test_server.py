@@ -197,7 +197,7 @@ def test_silent_tls_clients_make_room(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """A client that never begins to speak TLS is one of the connections, and makes room."""
-    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.tls)
     first = connect(server)
     for _ in range(10):
         connect(server)
@@ -208,7 +208,7 @@ def test_the_longest_silent_counts_from_its_connection(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Who was there first is closed first, though it has spoken TLS since and others have not."""
-    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.tls)
     first = connect(server)
     later = [connect(server) for _ in range(9)]
     with certificates.client.wrap_socket(first, server_hostname="127.0.0.1") as spoken:
@@ -221,7 +221,7 @@ def test_room_for_a_scrape_among_silent_tls_clients(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Many more silent TLS clients than connections still leave room for a scrape."""
-    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.tls)
     for _ in range(100):
         connect(server)
     answer = requests.get(f"{server.url}/metrics", verify=certificates.file, timeout=PATIENCE)
@@ -232,7 +232,7 @@ def test_stops_despite_silent_tls_clients(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """500 clients that never begin to speak TLS do not hold up the end."""
-    server = serve(tls=certificates.server)
+    server = serve(tls=certificates.tls)
     for _ in range(SILENT):
         connect(server)
     assert stop_in_time(server)
