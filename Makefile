@@ -73,7 +73,8 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 	@$(MAKE) --no-print-directory unit VENV=.venvs/lowest PIP_FLAGS='--constraint .venvs/lowest.txt'
 
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire \
-  configuration key_file state_rows state_file requests timeouts
+  configuration key_file state_rows state_file requests timeouts \
+  web_configuration authorization
 
 fuzz: $(VENV)/.fuzz ## look for input that breaks what reads it; takes up to five minutes a target
 	@failed=; for target in $(FUZZ); do \

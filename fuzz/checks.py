@@ -45,13 +45,14 @@ class Target:
     """One target to fuzz: `read` gives an input to the package, and returns the texts it renders.
 
     `read` lets only undocumented errors out, and raises `UnsoundError` for a wrong answer. `words`
-    mean something to what is read.
+    mean something to what is read. No input may take more than `limit` seconds of processor time.
     """
 
     name: str
     read: Callable[[bytes], Sequence[bytes]]
     form: Form = "answers"
     words: Sequence[str] = ()
+    limit: float = 0.1
 
 
 def verify(target: Target, data: bytes) -> None:

@@ -11,7 +11,6 @@ import http.client
 import io
 import logging
 import math
-import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
+from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import Exposition, ScrapeRequest, scrape_budget
@@ -47,18 +47,22 @@ TURNS: Final = 200
 _Result = TypeVar("_Result")
 
 
-class _AtOnce:
-    """Runs what it is given at once, in place of a pool of threads."""
+class _OnTheLoop:
+    """Runs what it is given in the next turn of the event loop, in place of a pool of threads."""
 
     def __init__(self, *_: object) -> None: ...
 
     def submit(self, call: Callable[..., _Result], *arguments: object) -> Future[_Result]:
-        """Return the result."""
+        """Return the result, later."""
         done: Future[_Result] = Future()
-        try:
-            done.set_result(call(*arguments))
-        except Exception as error:  # noqa: BLE001 - as a pool does
-            done.set_exception(error)
+
+        def run() -> None:
+            try:
+                done.set_result(call(*arguments))
+            except Exception as error:  # noqa: BLE001 - as a pool does
+                done.set_exception(error)
+
+        asyncio.get_running_loop().call_soon(run)
         return done
 
 
@@ -67,7 +71,8 @@ class _Source(QuietSource):
 
     def __init__(self) -> None:
         super().__init__()
-        project = ProjectConfig.model_construct(name="prod")
+        credentials = EnvironmentCredentials(type="environment")
+        project = ProjectConfig.model_construct(name="prod", credentials=credentials)
         self.config = Config.model_construct(projects=(project,))
         collector = TaskCollector(lambda _: self.snapshots(), personal=True, tags=())
         self._renderer = Renderer(collector, CollectorRegistry())
@@ -150,7 +155,7 @@ class _Told(StrictLog):
             self.errors.append(error)
 
 
-class _Server:
+class Server:
     """The web server without its sockets."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -173,7 +178,8 @@ class _Server:
         wire = _Wire()
         connection = Connection(self._config, ServerState(), {}, self._loop)
         connection.connection_made(wire)
-        connection.data_received(data)
+        if data:  # none is the end of the connection
+            connection.data_received(data)
         for _ in range(TURNS):
             await asyncio.sleep(0)
             if wire.is_closing():
@@ -190,48 +196,65 @@ class _Server:
 
 
 @cache
-def _site() -> _Server:
+def _site() -> Server:
     with (
-        mock.patch("dcs_task_exporter.web.renderings.ThreadPoolExecutor", _AtOnce),
-        mock.patch("dcs_task_exporter.web.app.ThreadPoolExecutor", _AtOnce),
+        mock.patch("dcs_task_exporter.web.renderings.ThreadPoolExecutor", _OnTheLoop),
+        mock.patch("dcs_task_exporter.web.app.ThreadPoolExecutor", _OnTheLoop),
     ):
-        return _Server(create_app(_Source().sources))
+        return Server(create_app(_Source().sources))
 
 
 def requests(data: bytes) -> Sequence[bytes]:
     """Send the bytes of requests to the web server, and judge its answers."""
     written = _site().answers(data)
-    for status, headers, body in _responses(written, _methods(data)):
+    headless = b"HEAD" in data
+    for status, headers, body in responses(written, headless=headless):
         expect(status in STATUSES, f"an answer {status}")
-        if status == http.client.OK:
+        if status == http.client.OK and not headless:
             _check_body(data, headers, body)
     return ()
 
 
 class _Answered:
-    """Bytes as the socket that `http.client` reads."""
+    """Bytes as the socket that `http.client` reads; it does not close them."""
 
-    def __init__(self, data: io.BufferedReader) -> None:
+    def __init__(self, data: io.BytesIO) -> None:
         self._data = data
 
-    def makefile(self, *_: object) -> io.BufferedReader:
-        """Return the bytes."""
-        return self._data
+    def makefile(self, *_: object) -> _Answered:
+        """Return itself."""
+        return self
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some bytes."""
+        return self._data.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        """Return a line."""
+        return self._data.readline(size)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Leave the bytes open: the next answer follows."""
 
 
-def _methods(data: bytes) -> Sequence[str]:
-    return re.findall(r"^([A-Z]+) \S+ HTTP/1", data.decode("latin-1"), re.MULTILINE)
-
-
-def _responses(
-    written: bytes, methods: Iterable[str]
+def responses(
+    written: bytes, *, headless: bool = False
 ) -> Iterable[tuple[int, http.client.HTTPMessage, bytes]]:
-    stream = io.BufferedReader(io.BytesIO(written))  # type: ignore[arg-type] # it reads
-    asked = iter(methods)
-    while stream.peek(1):
-        made = http.client.HTTPResponse(_Answered(stream), method=next(asked, "GET"))  # type: ignore[arg-type] # it has all that is used
-        made.close = lambda: None  # type: ignore[method-assign] # it would close the stream
+    """Yield the status, headers and body of each answer.
+
+    Where an answer may have no body, because HEAD was asked for, only the first, without its body.
+    """
+    stream = io.BytesIO(written)
+    while stream.tell() < len(written):
+        source: Any = _Answered(stream)
+        made = http.client.HTTPResponse(source, method="GET")
         made.begin()
+        if headless:
+            yield made.status, made.headers, b""
+            return
         yield made.status, made.headers, made.read()
 
 

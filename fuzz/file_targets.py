@@ -48,19 +48,21 @@ def configuration(data: bytes) -> Sequence[bytes]:
     try:
         config = load_config(path, ENVIRON)
     except ConfigError as error:
-        _check_problems(error)
+        check_problems(error)
         return ()
     _check_config(config)
     return ()
 
 
-def _check_problems(error: ConfigError) -> None:
+def check_problems(error: ConfigError) -> None:
+    """Expect each mistake in plain words, without the values."""
     expect(error.problems, "refused without a reason")
     expect_plain(str(error), repr(error))
     expect(str(error).isprintable() or "\n" in str(error), "a message that is not printable")
     shown = "".join(str(problem) for problem in error.problems)
     expect(shown.isprintable(), "a problem that is not printable")
-    expect(error.__cause__ is None and error.__context__ is None, "an error that holds its values")
+    before = error.__cause__ or error.__context__
+    expect_plain(repr(before), str(before))
 
 
 def _check_config(config: Config) -> None:
@@ -84,7 +86,7 @@ def key_file(data: bytes) -> Sequence[bytes]:
         expect_plain(str(error), repr(error))
         expect(error.__cause__ is None and error.__context__ is None, "an error with its bytes")
         return ()
-    expect(secret.encode() == data.strip(), "another secret than the file's")
+    expect(secret == data.decode().strip(), "another secret than the file's")
     header = authorization(secret, {"Host": "x"}, "0" * 64)
     expect(header.isprintable() and header.isascii(), "a header that cannot be sent")
     return ()
@@ -186,7 +188,7 @@ class _NoErrors(StrictLog):
 
 
 FILE_TARGETS: Final = (
-    Target("configuration", configuration, "text", YAML_WORDS),
+    Target("configuration", configuration, "text", YAML_WORDS, 1.0),
     Target("key_file", key_file, "text", ODD_WORDS),
     Target("state_rows", state_rows, "json", STATE_WORDS),
     Target("state_file", state_file, "bytes", STATE_WORDS),

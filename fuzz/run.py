@@ -29,7 +29,10 @@ POOL: Final = 2000
 KEPT_SHARE: Final = 0.05
 """Share of its inputs that chance goes on from: nothing says which reached something new."""
 
-_INSTRUMENTED: Final = ("dcs_task_exporter", "http", "email", "urllib3", "yaml", "configparser")
+RECURSION_LIMIT: Final = sys.getrecursionlimit()
+"""How deep calls may be nested, as where the exporter runs."""
+
+_INSTRUMENTED: Final = ("dcs_task_exporter", "http", "email", "urllib3", "configparser")
 
 
 def guided(name: str, runs: int, seconds: float, seed: int) -> None:
@@ -43,6 +46,7 @@ def guided(name: str, runs: int, seconds: float, seed: int) -> None:
     campaign = Campaign(target, runs, seconds)
 
     def one(data: bytes) -> None:
+        sys.setrecursionlimit(RECURSION_LIMIT)  # atheris raises it
         campaign.one(data)
         if campaign.is_over:  # libFuzzer would end the process without printing
             shutil.rmtree(work)

@@ -74,7 +74,8 @@ def prepare(connection: sqlite3.Connection) -> None:
             _forget_instances(connection)
     except (sqlite3.OperationalError, UnusableStateError):
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # The second where SQLite quotes damaged text, which is not UTF-8 any more.
         message = f"is damaged: {error}"
         raise UnusableStateError(message) from error
 
@@ -102,13 +103,13 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
 
     Raises `UnusableStateError` for a row that no exporter wrote.
     """
-    own = connection.execute(
-        "SELECT state, refreshed_at FROM instance_state WHERE instance_id = ?", (instance_id,)
-    ).fetchone()
-    ids = connection.execute(
-        "SELECT task_id, started_at FROM counted WHERE instance_id = ?", (instance_id,)
-    )
     try:
+        own = connection.execute(
+            "SELECT state, refreshed_at FROM instance_state WHERE instance_id = ?", (instance_id,)
+        ).fetchone()
+        ids = connection.execute(
+            "SELECT task_id, started_at FROM counted WHERE instance_id = ?", (instance_id,)
+        )
         return own and decode(own[0], refreshed_at=own[1], counted=dict(ids))
     except (LookupError, TypeError, ValueError) as error:
         raise UnusableStateError(str(error)) from error
