@@ -454,10 +454,28 @@ def foreign(disk: Disk) -> None:
     execute(disk.path, "CREATE TABLE dashboards (id INTEGER)")
 
 
+def garbled(disk: Disk) -> None:
+    """Spoil a statement of the schema: SQLite quotes it in its error."""
+    disk.keep("i0", SOME)
+    before = disk.path.read_bytes()
+    disk.path.write_bytes(
+        before.replace(b"instance_id TEXT PRIMARY", b"instance_id %s %d %     ", 1)
+    )
+
+
+def no_text(disk: Disk) -> None:
+    """Spoil the schema with bytes that are no text, which the error quotes too."""
+    disk.keep("i0", SOME)
+    before = disk.path.read_bytes()
+    disk.path.write_bytes(before.replace(b"instance_state (", b"instance_state \xff", 1))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (truncated, "malformed"),
+        (garbled, "is damaged"),
+        (no_text, "is damaged"),
         (text, "file is not a database"),
         (later, f"is of a later version ({VERSION + 1}, this one knows {VERSION})"),
         (foreign, "is a database of another program"),
@@ -499,6 +517,18 @@ def test_rows_without_sense(disk: Disk, text: str | bytes) -> None:
 
     assert (found, len(disk.aside())) == (InstanceState(), 1)
     assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.mark.parametrize("column", ["saved_at_age", "refreshed_at"])
+def test_columns_without_sense(disk: Disk, column: str) -> None:
+    """So is a file in which a time is a text: the exporter starts."""
+    disk.keep("i0", SOME)
+    execute(disk.path, f"UPDATE instance_state SET {column} = 'x'")  # noqa: S608 - ours
+
+    again = disk.open()
+    again.latest_refresh()
+
+    assert (again.load("i0"), len(disk.aside())) == (InstanceState(), 1)
 
 
 def test_missing_folder(disk: Disk) -> None:
