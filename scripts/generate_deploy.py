@@ -82,7 +82,7 @@ def _for_values(part: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
     kept = {
         key: _for_values(value)
         for key, value in part.items()
-        if key not in ("default", "discriminator", "writeOnly", "format")
+        if key not in ("default", "discriminator", "format")
     }
     if "pattern" in kept:  # Helm's regular expressions look neither ahead nor behind
         kept |= {"pattern": kept["pattern"].replace(r"(?=\d)", ""), "minLength": 1}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import generate_deploy
 import pytest
@@ -39,6 +41,27 @@ def test_the_schema_knows_every_key() -> None:
     for name, section in ours["$defs"].items():
         assert set(schema[name].get("properties", ())) == set(section.get("properties", ()))
         assert schema[name]["additionalProperties"] is False
+
+
+def secrets_of(part: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the pattern of each part of a schema that says it is a secret."""
+    if isinstance(part, list):
+        part = dict(enumerate(part))
+    if isinstance(part, dict):
+        if part.get("writeOnly"):
+            yield path, part.get("pattern", "")
+        for key, below in part.items():
+            yield from secrets_of(below, f"{path}/{key}")
+
+
+def test_the_schema_takes_no_secret() -> None:
+    """Whatever is a secret in the configuration file may only be a variable's name in values."""
+    schema = json.loads(generate_deploy.SCHEMA.read_text())
+    ours = dict(secrets_of(Config.model_json_schema()))
+    in_values = dict(secrets_of(schema))
+
+    assert len(ours) > 4
+    assert in_values == dict.fromkeys(ours, generate_deploy.VARIABLE)
 
 
 @pytest.mark.real
