@@ -90,7 +90,7 @@ def _for_values(part: Any) -> Any:  # noqa: ANN401 - any part of a JSON document
         kept["pattern"] = VARIABLE
     for key, value in kept.get("properties", {}).items():
         if key == "proxy_url":
-            value["anyOf"] = [{"type": "string", "pattern": PROXY}, *value["anyOf"]]
+            value["anyOf"].append({"type": "string", "pattern": PROXY})
     return kept
 
 

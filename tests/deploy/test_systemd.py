@@ -120,8 +120,7 @@ def test_its_command_as_its_user() -> None:
             service_manager() as (told, variables),
             confined([*command, address], state, environ | variables) as running,
         ):
-            assert told.recv(100) == b"READY=1"
-            assert told.recv(100) == b"WATCHDOG=1"
+            assert {told.recv(100), told.recv(100)} == {b"READY=1", b"WATCHDOG=1"}
             found = samples(requests.get(f"{running.url}/metrics", timeout=PATIENCE).text)
             saved = Path(f"/proc/{running.process.pid}/root{state}/state.db").exists()
 
