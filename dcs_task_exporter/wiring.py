@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
@@ -17,11 +16,13 @@ from dcs_task_exporter.cloud.client import (
     TASK_PROGRESS,
     DcsClient,
 )
-from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
 from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.source_of import identity_operations, source_of
+from dcs_task_exporter.cloud.surroundings import USER_AGENT, Surroundings
 from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
@@ -47,23 +48,26 @@ def client_of(
     unchecked = UncheckedWarning(project.name, project.tls, clock.monotonic)
     unchecked.warn_if_due()
     proxies = _proxies(project)
-    secrets = [secret for url in set(proxies.values()) for secret in proxy_secrets(url)]
+    secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
-        user_agent=f"dcs-task-exporter/{__version__}",
+        user_agent=USER_AGENT,
         tls=project.tls,
         proxies=proxies,
         before=unchecked.warn_if_due,
     )
+    retries = Retries(collector.retries, stopping.wait, random.random)
+    rate = collector.requests_per_second
+    around = Surroundings(project, environ, clock, transport, retries, observer, rate, secrets)
     caller = ApiCaller(
         project.name,
         transport,
-        credential_source(project.credentials, environ, tuple(secrets)),
-        RateLimit(collector.requests_per_second, clock, stopping.wait),
+        source_of(project.credentials, around),
+        RateLimit(rate, clock, stopping.wait),
         observer,
-        Retries(collector.retries, stopping.wait, random.random),
+        retries,
         clock,
     )
     return DcsClient(project, collector, caller, clock, timekeeper.latest)
@@ -76,7 +80,8 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
         TASK_PROGRESS: collector.task_progress,
     }
     used = [operation for operation, is_used in optional.items() if is_used]
-    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used]
+    makers = identity_operations(project.credentials)
+    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used, *makers]
 
 
 def task_center_of(

@@ -30,6 +30,7 @@ from tests.support.fault_scene import Scene
         "locked_key",
         "clock_skew",
         "bad_token",
+        "expired_token",
         "old_token",
         "keystone_401",
         "dcs_401",
