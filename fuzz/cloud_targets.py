@@ -27,6 +27,7 @@ from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
@@ -102,7 +103,7 @@ class _Canned(Transport):
         self._given = 0
         self._latest = answers[0]
 
-    def get(self, url: str, auth: AuthBase) -> Answer:  # noqa: ARG002 - its base's names
+    def send(self, url: str, auth: AuthBase, *_: object) -> Answer:  # noqa: ARG002 - its base's names
         went_well = self._latest.status == HTTPStatus.OK
         if "offset=0" in url and went_well:
             self._given = 0
@@ -133,7 +134,7 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
     caller = ApiCaller(
         "p",
         transport,
-        lambda: KEY,
+        FixedSource(lambda: KEY),
         RateLimit(1000.0, clock, time.wait),
         _Silent(),
         Retries(1, time.wait, lambda: 0.5),

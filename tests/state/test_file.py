@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.state.database import StateLockedError
+from dcs_task_exporter.state.database import StateLockedError, connect
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
@@ -41,6 +41,9 @@ VERSION_3 = TESTDATA / "state" / "version-3.db"
 In the second are two EXTEND that failed, and what was listed since; in the third are `FULL` and a
 small instance.
 """
+
+FULL_SYNC = 2
+"""SQLite's number for a commit that waits for the disk."""
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIMES = st.floats(0, 4e9)
@@ -979,6 +982,14 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
     number = state.counts["EXTEND", "FAILED"]
     assert number in (told[-1], told[-1] + 1)
     assert set(state.counted) == {f"{number}-{at}" for at in range(200)}
+
+
+def test_a_save_is_on_the_disk(disk: Disk) -> None:
+    """A save ends when its bytes are on the disk: no shown count is lost with the power."""
+    with contextlib.closing(connect(disk.path)) as connection:
+        (level,) = connection.execute("PRAGMA synchronous").fetchone()
+
+    assert level == FULL_SYNC
 
 
 def test_bytes_of_a_save(disk: Disk) -> None:
