@@ -458,7 +458,9 @@ def garbled(disk: Disk) -> None:
     """Spoil a statement of the schema: SQLite quotes it in its error."""
     disk.keep("i0", SOME)
     before = disk.path.read_bytes()
-    disk.path.write_bytes(before.replace(b"instance_id TEXT PRIMARY", b"instance_id %s %d %     ", 1))
+    disk.path.write_bytes(
+        before.replace(b"instance_id TEXT PRIMARY", b"instance_id %s %d %     ", 1)
+    )
 
 
 def no_text(disk: Disk) -> None:
