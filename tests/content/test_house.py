@@ -16,12 +16,8 @@ BESIDE_THE_PACKAGES = {"bench", "content", "fuzz", "laws", "real", "support", "t
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_gate.py": (
-        "admission.py evidence.py",
+        "admission.py",
         "what the gate decides by: tested through every interleaving at the gate",
-    ),
-    "cloud/test_listing.py": (
-        "paging.py reading.py",
-        "the parts of one listing: their laws are the listing's",
     ),
     "cloud/test_request.py": ("calls.py credentials.py", "what one request takes and reports"),
     "cloud/test_client.py": ("project.py", "looked up by the first operation that needs it"),
