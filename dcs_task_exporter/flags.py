@@ -105,13 +105,14 @@ def _web(address: str) -> tuple[Flag, ...]:
     )
 
 
+_CONFIG_FILE: Final = _value(
+    "--config.file",
+    _FILE,
+    "PATH",
+    f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
+)
 _CONFIG: Final = (
-    _value(
-        "--config.file",
-        _FILE,
-        "PATH",
-        f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
-    ),
+    _CONFIG_FILE,
     _value(
         "--total-shards",
         _NUMBER,
@@ -145,6 +146,11 @@ _CHECK: Final = (
 )
 _JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
+_STATE: Final = (
+    _CONFIG_FILE,
+    _value("--state.file", _FILE, "PATH", "state file (default: state.path of the configuration)"),
+)
+
 _DEMO_KEY: Final = f"""\
 The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
   access key  {DEMO_KEY[0]}
@@ -161,6 +167,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
     "tasks": Command(
         "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
+    ),
+    "state show": Command("show the counts in the state file", (*_STATE, *_LOG, _JSON)),
+    "state verify": Command(
+        "check that an exporter would go on from the state file", (*_STATE, *_LOG)
     ),
     "demo": Command(
         "run against a simulated cloud, without an account",
@@ -226,15 +236,24 @@ def _command_of(rest: Sequence[str]) -> str:
             name = word.partition("=")[0]
             message = f"there is no flag {name}{_nearest(name, (*FLAGS, *_HELP, _VERSION))}"
             raise UsageError(message)
-    command, *more = rest or [DEFAULT_COMMAND]
-    if command not in COMMANDS:
-        hint = _nearest(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
-        message = f"there is no command {command!r}{hint}"
-        raise UsageError(message)
-    if more:
-        message = f"{command} takes flags only, not {more[0]!r}"
-        raise UsageError(message)
-    return command
+    words = list(rest or [DEFAULT_COMMAND])
+    for command in COMMANDS:
+        parts = command.split()
+        if words[: len(parts)] == parts:
+            if more := words[len(parts) :]:
+                message = f"{command} takes flags only, not {more[0]!r}"
+                raise UsageError(message)
+            return command
+    raise UsageError(_no_command(words))
+
+
+def _no_command(words: Sequence[str]) -> str:
+    """Return what is wrong with words that are no command; some commands have two words."""
+    longer = [command for command in COMMANDS if command.startswith(f"{words[0]} ")]
+    named = " ".join(words[:2] if longer else words[:1])
+    hint = "" if longer and len(words) == 1 else _nearest(named, COMMANDS)
+    known = ", ".join(longer or COMMANDS)
+    return f"there is no command {named!r}{hint or f'; the commands are {known}'}"
 
 
 def help_of(command: str, *, with_commands: bool = False) -> str:

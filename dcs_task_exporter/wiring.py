@@ -8,9 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from requests.utils import get_environ_proxies
-
-from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
@@ -19,11 +16,15 @@ from dcs_task_exporter.cloud.client import (
     TASK_PROGRESS,
     DcsClient,
 )
-from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
-from dcs_task_exporter.cloud.transport import Transport
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.source_of import identity_operations, source_of
+from dcs_task_exporter.cloud.surroundings import USER_AGENT, Surroundings
+from dcs_task_exporter.cloud.tls import UncheckedWarning
+from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
@@ -44,28 +45,29 @@ def client_of(
     environ: Mapping[str, str],
 ) -> DcsClient:
     """Return the client of a project, with its own connections, key and rate limit."""
-    if project.tls.insecure_skip_verify:
-        logger.warning(
-            "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
-            extra={"fields": {"project": project.name}},
-        )
+    unchecked = UncheckedWarning(project.name, project.tls, clock.monotonic)
+    unchecked.warn_if_due()
     proxies = _proxies(project)
-    secrets = [secret for url in set(proxies.values()) for secret in proxy_secrets(url)]
+    secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
     transport = Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
-        user_agent=f"dcs-task-exporter/{__version__}",
+        user_agent=USER_AGENT,
         tls=project.tls,
         proxies=proxies,
+        before=unchecked.warn_if_due,
     )
+    retries = Retries(collector.retries, stopping.wait, random.random)
+    rate = collector.requests_per_second
+    around = Surroundings(project, environ, clock, transport, retries, observer, rate, secrets)
     caller = ApiCaller(
         project.name,
         transport,
-        credential_source(project.credentials, environ, tuple(secrets)),
-        RateLimit(collector.requests_per_second, clock, stopping.wait),
+        source_of(project.credentials, around),
+        RateLimit(rate, clock, stopping.wait),
         observer,
-        Retries(collector.retries, stopping.wait, random.random),
+        retries,
         clock,
     )
     return DcsClient(project, collector, caller, clock, timekeeper.latest)
@@ -78,7 +80,8 @@ def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequenc
         TASK_PROGRESS: collector.task_progress,
     }
     used = [operation for operation, is_used in optional.items() if is_used]
-    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used]
+    makers = identity_operations(project.credentials)
+    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used, *makers]
 
 
 def task_center_of(
@@ -103,7 +106,14 @@ def counting_rules(config: Config) -> CountingRules:
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+    """Return the proxies of a project; log it if the environment, not the file, names them."""
+    urls = (project.dcs_endpoint, project.iam_url)
     if project.proxy_url is not None:
-        url = project.proxy_url.get_secret_value()
-        return {"http": url, "https": url}
-    return get_environ_proxies(project.dcs_endpoint)
+        return proxies_for(urls, project.proxy_url.get_secret_value())
+    found = proxies_for(urls, None)
+    for origin, proxy in found.items():
+        logger.info(
+            "requests go through the proxy of the environment",
+            extra={"fields": {"project": project.name, "to": origin, "proxy": origin_of(proxy)}},
+        )
+    return found

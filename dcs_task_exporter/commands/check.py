@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.source_of import check_this_machine
 from dcs_task_exporter.commands.check_online import check_online, counted, rule_keys
 from dcs_task_exporter.commands.configuration import (
     configuration,
@@ -26,6 +26,7 @@ from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard
+from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.web.web_config_file import WebConfigFile
 
 Made = TypeVar("Made")
@@ -55,6 +56,8 @@ def check(arguments: argparse.Namespace) -> bool:
     for path in filter(None, (source, web_config)):
         say(f"{path}: valid")
     _say_plan(config, options.shard)
+    for problem in exposures(config.state.path) if config.state.path else ():
+        warn(f"warning: state.path: {problem}")
     return not arguments.online or check_online(config, options, verbose=arguments.verbose)
 
 
@@ -70,7 +73,7 @@ def _problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a problem for each project without a usable key, and for an unusable state file."""
     for at, project in enumerate(config.projects):
         try:
-            credential_source(project.credentials, environ)()
+            check_this_machine(project.credentials, environ)
         except CredentialsError as error:
             yield Problem(f"projects[{at}].credentials", str(error))
     if config.state.path is not None and (reason := _state_problem(config.state.path)):

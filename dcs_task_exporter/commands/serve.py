@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.commands.configuration import configuration, exporter_options
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
+from dcs_task_exporter.commands.systemd import ServiceManager
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.listen import address_of, passed_sockets
@@ -61,8 +62,9 @@ def serve_until_signal(
 
     `sockets`, where given, already listen on the addresses; `passed` take the place of both.
     """
+    manager = ServiceManager(os.environ, Clock().monotonic, os.getpid())
     with _signals() as arriving:
-        server = _server(exporter, arguments, guard, sockets, passed)
+        server = _server(exporter, arguments, guard, sockets, passed, manager.beat)
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
@@ -72,6 +74,7 @@ def serve_until_signal(
             "instances": len(exporter.refresher.snapshots()),
         }
         logger.info("listening", extra={"fields": fields})
+        manager.ready()
         try:
             while next(arriving) == HANGUP and not hangup_ends:
                 logger.warning(
@@ -79,6 +82,7 @@ def serve_until_signal(
                 )
             logger.info("stopping")
         finally:
+            manager.stopping()
             server.stop()
 
 
@@ -88,12 +92,13 @@ def _server(
     guard: Guard | None,
     sockets: Sequence[socket.socket],
     passed: Sequence[socket.socket],
+    beat: Callable[[], object],
 ) -> WebServer:
     app, tls = exporter.app(arguments.web_telemetry_path), None
     if guard:
         app, tls = guard.app(app), guard.tls()
     addresses = [address_of(one) for one in passed] or arguments.web_listen_address
-    return WebServer(app, addresses, tls=tls, sockets=passed or sockets)
+    return WebServer(app, addresses, tls=tls, sockets=passed or sockets, beat=beat)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from dcs_task_exporter.state.database import (
     write_changes,
 )
 from dcs_task_exporter.state.files import DatabaseFiles
+from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.tasks.instance_state import InstanceState, handed_over
 
 RETRY_INTERVAL: Final = 10.0
@@ -95,6 +96,7 @@ class StateFile(Journal):
         self.status = StateStatus(str(path))
         try:
             self._take(self._open())
+            self._warn_of_exposures()
         except (OSError, sqlite3.Error) as error:
             self._fail(_USE, "cannot be used", error)
 
@@ -167,13 +169,18 @@ class StateFile(Journal):
         except sqlite3.Error as error:
             if not self._files.path.is_file():
                 raise
-            self._set_aside(f"{error}; it was set aside as %s, counting begins anew")
+            self._set_aside(str(error), ", counting begins anew")
             return connect(self._files.path)
 
     def _take(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._born = self._clock.monotonic() - age_of(connection)
         self._files.note()
+
+    def _warn_of_exposures(self) -> None:
+        for problem in exposures(self._files.path):
+            fields = {"state": self._files.path, "problem": problem}
+            logger.warning("the state file is open to other users", extra={"fields": fields})
 
     def _is_ours(self) -> bool:
         """Whether the file is as this process left it; if not, log that and close it."""
@@ -205,7 +212,7 @@ class StateFile(Journal):
             self._connection.close()
             self._connection = None
         try:
-            self._set_aside(f"is damaged: {error}; it was set aside as %s")
+            self._set_aside(f"is damaged: {error}")
         except OSError as problem:
             self._fail(_USE, "cannot be used", problem)
         else:
@@ -219,7 +226,7 @@ class StateFile(Journal):
             if instance_ids(connection):
                 # Renamed while it is locked, so that no other process goes on counting in it.
                 with contextlib.closing(connection):
-                    self._set_aside("holds other counts; it was set aside as %s")
+                    self._set_aside("holds other counts")
                 connection = self._open()
             self._take(connection)
         except (OSError, sqlite3.Error, StateLockedError) as error:
@@ -254,9 +261,10 @@ class StateFile(Journal):
         self._retry_at = self._clock.monotonic() + RETRY_INTERVAL
         self._fail(_SAVE, problem, error)
 
-    def _set_aside(self, problem: str) -> None:
+    def _set_aside(self, problem: str, outcome: str = "") -> None:
         aside = self._files.set_aside(self._clock.now())
-        self._note("cannot use the state file, it was set aside", problem % aside.name)
+        told = f"{problem}; it was set aside as {aside.name}{outcome}"
+        self._note("cannot use the state file, it was set aside", told)
 
     def _fail(self, message: str, problem: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error

@@ -16,10 +16,9 @@ import trustme
 from dcs_task_exporter.cloud.auth import RequestAuth
 from dcs_task_exporter.cloud.credentials import Token
 from dcs_task_exporter.cloud.transport import Transport
-from dcs_task_exporter.config.model import TlsConfig, parse_config
+from dcs_task_exporter.config.model import TlsConfig
 from dcs_task_exporter.errors import ApiConnectionError
-from dcs_task_exporter.exporter import Exporter, Options
-from tests.support.clouds import world
+from tests.support.clouds import exporter_of, scrape, world
 
 AUTH = RequestAuth(Token("token"), "", lambda: 0.0)
 HOST = "127.0.0.1"
@@ -121,25 +120,25 @@ def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transpo
 
 def test_trusted(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """A certificate of the configured authority is trusted."""
-    assert transport(ca_file).get(start().url, AUTH).body == b"/v2/x"
+    assert transport(ca_file).send(start().url, AUTH).body == b"/v2/x"
 
 
 def test_unknown_authority(start: Callable[..., TlsServer]) -> None:
     """A certificate of an unknown authority is refused, and the error says why."""
     with pytest.raises(ApiConnectionError, match="certificate verify failed"):
-        transport().get(start().url, AUTH)
+        transport().send(start().url, AUTH)
 
 
 def test_other_host(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """A certificate for another host is refused."""
     with pytest.raises(ApiConnectionError, match="certificate verify failed"):
-        transport(ca_file).get(start("other.example").url, AUTH)
+        transport(ca_file).send(start("other.example").url, AUTH)
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_insecure(start: Callable[..., TlsServer]) -> None:
     """With insecure_skip_verify any certificate is taken."""
-    assert transport(insecure=True).get(start("other.example").url, AUTH).status == 200
+    assert transport(insecure=True).send(start("other.example").url, AUTH).status == 200
 
 
 def test_no_connection() -> None:
@@ -148,7 +147,7 @@ def test_no_connection() -> None:
         unused.bind((HOST, 0))
         port = unused.getsockname()[1]
     with pytest.raises(ApiConnectionError) as raised:
-        transport().get(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
+        transport().send(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
 
     url = f"https://{HOST}:{port}/v2/x"
     assert raised.value.message == f"the connection to {url} failed: Connection refused"
@@ -166,30 +165,70 @@ def test_no_connection_to_the_proxy() -> None:
         proxies={"https": f"http://someone:hunter2@{proxy}"},
     )
     with pytest.raises(ApiConnectionError) as raised:
-        sender.get("https://dcs.example/v2/x", AUTH)
+        sender.send("https://dcs.example/v2/x", AUTH)
 
     told = f"https://dcs.example:443/v2/x through the proxy http://{proxy}"
     assert raised.value.message == f"the connection to {told} failed: Connection refused"
 
 
-def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """That certificates are not checked is said once, at the start."""
+UNCHECKED = "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
+
+
+def test_insecure_is_told_each_day(caplog: pytest.LogCaptureFixture) -> None:
+    """That certificates are not checked is said at the start, and once in each later day."""
+    told = []
     with world() as here:
         text = here.config_text().replace(
             "    credentials:", "    tls: {insecure_skip_verify: true}\n    credentials:"
         )
-        Exporter(parse_config(text, "test", {}), Options(process_metrics=False)).stop()
+        with exporter_of(here, text) as exporter:
+            for hours in (0, 1, 22, 2, 1, 30):
+                here.clock.advance(hours * 3600)
+                scrape(exporter)
+                told.append(len([line for line in caplog.records if line.message == UNCHECKED]))
 
-    assert [record.message for record in caplog.records if "certificate" in record.message] == [
-        "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
-    ]
+    assert told == [1, 1, 1, 2, 2, 3]
+
+
+def test_checked_certificates_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    """Where certificates are checked, nothing is said of them."""
+    with world() as here, here.exporter() as exporter:
+        scrape(exporter)
+
+    assert [line for line in caplog.records if "certificate" in line.message] == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(status: int) -> None:
+    """A redirect is the answer: its target is asked nothing, and never sees the token."""
+    with socket.create_server((HOST, 0)) as target, socket.create_server((HOST, 0)) as listener:
+        location = f"http://{HOST}:{target.getsockname()[1]}/v2/x"
+        thread = threading.Thread(target=redirect, args=(listener, status, location))
+        thread.start()
+        answer = transport().send(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
+        thread.join()
+        target.setblocking(False)  # noqa: FBT003 - the library's own
+
+        assert (answer.status, answer.headers["Location"]) == (status, location)
+        with pytest.raises(BlockingIOError):
+            target.accept()
+
+
+def redirect(listener: socket.socket, status: int, location: str) -> None:
+    """Answer one request by sending it elsewhere."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as lines:
+        while lines.readline().strip():
+            pass
+        head = f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head.encode())
 
 
 def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """Requests one after the other share a connection, which speaks HTTP/1.1."""
     server, sender = start(), transport(ca_file)
     for _ in range(5):
-        sender.get(server.url, AUTH)
+        sender.send(server.url, AUTH)
 
     assert server.protocols == ["http/1.1"]
 
@@ -199,7 +238,7 @@ def test_hung_up(start: Callable[..., TlsServer], ca_file: Path) -> None:
     server, sender = start(), transport(ca_file)
     server.hangs_up = True
     for _ in range(10):
-        assert sender.get(server.url, AUTH).status == 200
+        assert sender.send(server.url, AUTH).status == 200
         assert server.handled.acquire(timeout=10)
 
 
@@ -208,17 +247,17 @@ def test_an_answer_too_many(start: Callable[..., TlsServer], ca_file: Path) -> N
     server, sender = start(), transport(ca_file)
     server.stammers = True
     for name in "abc":
-        assert sender.get(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
+        assert sender.send(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
 
 
 def test_an_interim_answer(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """An interim answer ends its connection: what follows it must not be the next one's answer."""
     server, sender = start(), transport(ca_file)
     server.interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    assert sender.get(f"{server.url}/a", AUTH).status == 103
+    assert sender.send(f"{server.url}/a", AUTH).status == 103
     server.interim = b""
 
-    assert sender.get(f"{server.url}/b", AUTH).body == b"/v2/x/b"
+    assert sender.send(f"{server.url}/b", AUTH).body == b"/v2/x/b"
 
 
 def test_a_private_intermediate(tmp_path: Path) -> None:
@@ -231,7 +270,7 @@ def test_a_private_intermediate(tmp_path: Path) -> None:
     server = TlsServer(context)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        assert transport(path).get(server.url, AUTH).status == 200
+        assert transport(path).send(server.url, AUTH).status == 200
     finally:
         server.shutdown()
         server.server_close()
@@ -244,7 +283,7 @@ def test_the_shared_context_is_left_alone(
     server, sender = start(), transport(ca_file)
     monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", _never)
 
-    assert sender.get(server.url, AUTH).status == 200
+    assert sender.send(server.url, AUTH).status == 200
 
 
 def test_authorities_are_read_once(
@@ -255,7 +294,7 @@ def test_authorities_are_read_once(
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", _never)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", _never)
     for _ in range(3):
-        sender.get(server.url, AUTH)
+        sender.send(server.url, AUTH)
         sender.close()
 
     assert len(server.protocols) == 3

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 import requests
 from prometheus_client import Gauge
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcs_task_exporter.errors import ExporterError
@@ -415,3 +416,23 @@ def test_bad_listen_address(text: str, message: str) -> None:
 def test_files_bound_the_connections() -> None:
     """There are never more connections than open files leave room for."""
     assert most_connections(10**9) < 10**9
+
+
+def test_the_loop_that_serves_beats(serve: Serve) -> None:
+    """The thread that answers requests is the one that beats: if it is stuck, the beats end."""
+    beating, serving, second = [], [], threading.Event()
+
+    def beat() -> None:
+        beating.append(threading.get_ident())
+        if len(beating) > 1:
+            second.set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        serving.append(threading.get_ident())
+        await Response("served")(scope, receive, send)
+
+    server = serve(app, beat=beat)
+    assert get(server).text == "served"
+    assert second.wait(PATIENCE)
+
+    assert set(beating) == set(serving)
