@@ -16,12 +16,8 @@ BESIDE_THE_PACKAGES = {"bench", "content", "faults", "fuzz", "laws", "real", "su
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_gate.py": (
-        "admission.py evidence.py",
+        "admission.py",
         "what the gate decides by: tested through every interleaving at the gate",
-    ),
-    "cloud/test_listing.py": (
-        "paging.py reading.py",
-        "the parts of one listing: their laws are the listing's",
     ),
     "cloud/test_request.py": (
         "calls.py credentials.py keys.py observer.py sources.py",
