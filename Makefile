@@ -79,7 +79,7 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire \
   configuration key_file state_rows state_file requests timeouts \
-  web_configuration authorization
+  web_configuration authorization token_answers key_answers metadata_answers profile_file
 
 fuzz: $(VENV)/.fuzz ## look for input that breaks what reads it; takes up to five minutes a target
 	@failed=; for target in $(FUZZ); do \
