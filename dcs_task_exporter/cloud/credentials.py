@@ -42,6 +42,11 @@ class AccessKey:
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def locked_as(self) -> str:
+        """The part of the key that the cloud locks after bad signatures."""
+        return self.access_key
+
     @cached_property
     def redactor(self) -> Redactor:
         """The redactor of all parts of this key, and of `others`: errors echo them."""
@@ -56,6 +61,11 @@ class Token:
     token: str = field(repr=False)
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def locked_as(self) -> str:
+        """The token: there is no other part."""
+        return self.token
 
     @cached_property
     def redactor(self) -> Redactor:

@@ -39,7 +39,7 @@ MAX_THROTTLE_PAUSE: Final = 3600.0
 
 REFUSED: Final = (
     "the cloud refuses the credentials of this project, for all instances or for one: check them, "
-    "and the clock; the next try is in five minutes, or when they change"
+    "and the clock; the next try is in five minutes, when they change, or at a reload"
 )
 
 Parsed = TypeVar("Parsed")
@@ -80,7 +80,11 @@ class Retries:
 
 
 class ApiCaller:
-    """Makes the calls of one project; safe to use from threads."""
+    """Makes the calls of one project; safe to use from threads.
+
+    A caller with other settings that takes the place of this one shares its `gate` and its rate
+    limit: what the cloud thinks of the project does not change with our settings.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class ApiCaller:
         observer: ApiObserver,
         retries: Retries,
         clock: Clock,
+        gate: Gate | None = None,
     ) -> None:
         self._project = project
         self._transport = transport
@@ -99,14 +104,19 @@ class ApiCaller:
         self._observer = observer
         self._retries = retries
         self._clock = clock
-        self._gate = Gate(clock.monotonic, self._obey)
+        self.gate = gate or Gate(clock.monotonic, partial(_obey, project, rate_limit))
+        self._is_replaced = False
         self._log_lock = threading.Lock()
         self._logged_refusal: tuple[int | None, str, str] | None = None
 
     def close(self) -> None:
         """Refuse waiting requests, and close the idle connections."""
-        self._gate.close()
+        self.gate.close()
         self._transport.close()
+
+    def make_way(self) -> None:
+        """Send no more requests: another caller takes the place of this one."""
+        self._is_replaced = True
 
     def count_error(self, operation: str, error: ApiError) -> None:
         """Count an error that no single answer shows."""
@@ -152,7 +162,7 @@ class ApiCaller:
         """Send one request, past the gate and within the rate limit, and read its answer."""
         read = partial(self._credential, call.operation)
         while True:
-            with self._gate.passage(read, call.subject, call.deadline) as passage:
+            with self.gate.passage(read, call.subject, call.deadline) as passage:
                 waited = self._rate_limit.take(call.deadline)
                 if waited > 0:
                     self._observer.throttle_wait(self._project, waited)
@@ -168,19 +178,14 @@ class ApiCaller:
             self._rate_limit.pause(_named_pause(error))
             raise
 
-    def _obey(self, verdict: Verdict) -> None:
-        """Hold the project back, or log which instances alone are refused."""
-        if verdict.pause:
-            self._rate_limit.pause(verdict.pause)
-        for subject, refusal in verdict.own.items():
-            fields = {"dcs_instance_id": subject, **refusal.error.fields}
-            logger.warning(
-                "the cloud refuses this instance and takes the same key for another: "
-                "only this one waits until it is asked again",
-                extra={"fields": {"project": self._project, **fields}},
-            )
-
     def _credential(self, operation: str) -> Credential:
+        """Return the key; the gate asks for it before each request, under its lock where it counts.
+
+        So no request with the key of a replaced caller follows one of its successor.
+        """
+        if self._is_replaced:
+            message = "the configuration has changed"
+            raise StoppedError(message)
         try:
             credential = self._credentials()
         except CredentialsError as error:
@@ -251,6 +256,19 @@ class ApiCaller:
         if status is None or status < HTTPStatus.MULTIPLE_CHOICES:
             return InternalError(text, status=status)
         return class_of(status)(text, status=status)
+
+
+def _obey(project: str, rate_limit: RateLimit, verdict: Verdict) -> None:
+    """Hold a project back, or log which of its instances alone are refused."""
+    if verdict.pause:
+        rate_limit.pause(verdict.pause)
+    for subject, refusal in verdict.own.items():
+        fields = {"dcs_instance_id": subject, **refusal.error.fields}
+        logger.warning(
+            "the cloud refuses this instance and takes the same key for another: "
+            "only this one waits until it is asked again",
+            extra={"fields": {"project": project, **fields}},
+        )
 
 
 def _named_pause(error: ThrottledError) -> float:
