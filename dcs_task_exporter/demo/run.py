@@ -52,7 +52,7 @@ def demo(arguments: argparse.Namespace) -> bool:
         stack.callback(stopping.set)
         threading.Thread(target=_play, args=(story, stopping), daemon=True).start()
         say(_introduction(server.url, url, path, places))
-        serve_until_signal(exporter, arguments, sockets=sockets, hangup_ends=True)
+        serve_until_signal(exporter, arguments, sockets=sockets)
     return True
 
 

@@ -171,6 +171,12 @@ class WebConfigFile:
             self._reload_if_changed()
             return self._config
 
+    def reload(self) -> None:
+        """Read the file again now; raises `ConfigError`, and the last good version stays."""
+        with self._lock:
+            self._config, self._context = self._reloaded()
+            self._seen = self._signature(self._config)
+
     def server_context(self) -> ssl.SSLContext | None:
         """Return the TLS context of the server, whose handshakes use the newest certificate."""
         context = self._load_context(self._config)
