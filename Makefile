@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts format clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts lock format audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,9 +94,22 @@ dashboards: $(VENV)/.dev ## write the dashboards from grafana/*.py
 alerts: ## write the alert rules from prometheus/alerts.py
 	$(PYTHON) prometheus/alerts.py
 
+lock: ## write requirements.txt: the newest versions of what runs, with their hashes
+	$(PYTHON) -m venv .venvs/lock
+	.venvs/lock/bin/python -m pip install --quiet uv==0.13.9
+	.venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
+
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+##@ Audit
+
+audit: ## look up known vulnerabilities of the versions in requirements.txt
+	$(PYTHON) -m venv .venvs/audit
+	.venvs/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	.venvs/audit/bin/pip-audit --requirement requirements.txt --require-hashes --disable-pip
 
 ##@ Measure
 

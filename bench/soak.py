@@ -131,6 +131,10 @@ class Soak:
         if seconds >= JUDGED_FROM * 60:
             self.result.problems += grown
 
+    def close(self) -> None:
+        """Close the connection to the exporter."""
+        self._scraper.close()
+
     def _mark(self, every: float, say: Say) -> None:
         """Note and print the sizes of the last minute."""
         part = len(self._marks) + 1
@@ -241,6 +245,7 @@ def run(folder: Path, seconds: float, seed: int, say: Say) -> Result:
         started = running.enter_context(process(command, log))
         _wait_until_it_listens(port)
         soak = Soak(scene, started, port)
+        running.callback(soak.close)
         soak.run(seconds, say)
         started.terminate()
         status = started.wait(TIMEOUT)

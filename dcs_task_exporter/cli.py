@@ -15,6 +15,7 @@ from dcs_task_exporter.commands.check import MistakesError, check
 from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
 from dcs_task_exporter.commands.scrape import scrape
 from dcs_task_exporter.commands.serve import serve
+from dcs_task_exporter.commands.state import state_show, state_verify
 from dcs_task_exporter.commands.tasks import tasks
 from dcs_task_exporter.demo.run import demo
 from dcs_task_exporter.errors import ConfigError, ExporterError
@@ -24,7 +25,15 @@ from dcs_task_exporter.state.database import StateLockedError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-COMMANDS: Final = {"serve": serve, "check": check, "scrape": scrape, "tasks": tasks, "demo": demo}
+COMMANDS: Final = {
+    "serve": serve,
+    "check": check,
+    "scrape": scrape,
+    "tasks": tasks,
+    "state show": state_show,
+    "state verify": state_verify,
+    "demo": demo,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,6 +32,7 @@ from dcs_task_exporter.metrics.telemetry import (
     ApiTelemetry,
     ExporterTelemetry,
     project_metrics,
+    web_metrics,
 )
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.fleet import Fleet
@@ -40,6 +41,7 @@ from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
 from dcs_task_exporter.web.app import Sources, create_app
+from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     Clients,
@@ -62,6 +64,7 @@ class Options:
     process_metrics: bool = True
     keep_state: bool = True
     shard: Shard = field(default_factory=Shard)
+    guard: Guard | None = None
 
 
 class Exporter:
@@ -70,6 +73,7 @@ class Exporter:
     def __init__(self, config: Config, options: Options) -> None:
         self._config = config
         self._clock = clock = options.clock
+        self._guard = options.guard
         self._keeps_state = options.keep_state
         self._reloading = threading.Lock()
         path = config.state.path if options.keep_state else None
@@ -199,7 +203,7 @@ class Exporter:
         )
 
     def problems(self) -> Sequence[str]:
-        """Return the problems of the clock and of discovery, in sentences for people."""
+        """Return the problems of the whole exporter, in sentences for people."""
         statuses = [discovery.status for discovery in self.fleet.discoveries]
         doubted = [
             f"The clock of this machine is {doubt} (project {project}): set it right. "
@@ -214,7 +218,9 @@ class Exporter:
             if status.problem
         ]
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
-        return [*doubted, *failed, *odd]
+        refused = self._guard.problem() if self._guard else ""
+        web = f"The web configuration file cannot be used: {refused}. What it last said stays."
+        return [*doubted, *failed, *odd, *([web] if refused else [])]
 
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
@@ -238,7 +244,12 @@ class Exporter:
             lambda: self._targets.numbers,
             self._doubts,
         )
-        for metrics in (self._api, self._own, self._durations, *projects):
+        guard = self._guard
+        web = web_metrics(
+            lambda: guard.failed_logins() if guard else None,
+            lambda: guard.problem() if guard else None,
+        )
+        for metrics in (self._api, self._own, *web, self._durations, *projects):
             registry.register(metrics)
         for kind in (ProcessCollector, PlatformCollector, GCCollector) if process_metrics else ():
             kind(registry=registry)

@@ -107,13 +107,14 @@ def _web(address: str) -> tuple[Flag, ...]:
     )
 
 
+_CONFIG_FILE: Final = _value(
+    "--config.file",
+    _FILE,
+    "PATH",
+    f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
+)
 _CONFIG: Final = (
-    _value(
-        "--config.file",
-        _FILE,
-        "PATH",
-        f"configuration file (default: {DEFAULT_CONFIG}, or the environment without one)",
-    ),
+    _CONFIG_FILE,
     _value(
         "--total-shards",
         _NUMBER,
@@ -136,7 +137,10 @@ _WEB_CONFIG: Final = _value(
     "--web.config.file",
     _FILE,
     "PATH",
-    "TLS, basic auth and headers, in the exporter-toolkit's format (default: none)",
+    "TLS, users, headers and a rate limit, in the exporter-toolkit's format (default: none)",
+)
+_SYSTEMD: Final = _switch(
+    "--web.systemd-socket", "take the sockets of systemd, not --web.listen-address (Linux only)"
 )
 _RELOAD: Final = (
     _value(
@@ -154,6 +158,11 @@ _CHECK: Final = (
 )
 _JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
+_STATE: Final = (
+    _CONFIG_FILE,
+    _value("--state.file", _FILE, "PATH", "state file (default: state.path of the configuration)"),
+)
+
 _DEMO_KEY: Final = f"""\
 The key of the simulated cloud, to try the other commands against it (see docs/demo.md):
   access key  {DEMO_KEY[0]}
@@ -164,12 +173,17 @@ The first line that the demo prints has the address of its cloud.
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "serve": Command(
-        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _WEB_CONFIG, *_RELOAD)
+        "serve /metrics (the default)",
+        (*_CONFIG, *_LOG, *_web(":39327"), _SYSTEMD, _WEB_CONFIG, *_RELOAD),
     ),
     "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
     "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
     "tasks": Command(
         "read all instances once and list their latest tasks", (*_CONFIG, *_LOG, _JSON)
+    ),
+    "state show": Command("show the counts in the state file", (*_STATE, *_LOG, _JSON)),
+    "state verify": Command(
+        "check that an exporter would go on from the state file", (*_STATE, *_LOG)
     ),
     "demo": Command(
         "run against a simulated cloud, without an account",
@@ -235,15 +249,24 @@ def _command_of(rest: Sequence[str]) -> str:
             name = word.partition("=")[0]
             message = f"there is no flag {name}{_nearest(name, (*FLAGS, *_HELP, _VERSION))}"
             raise UsageError(message)
-    command, *more = rest or [DEFAULT_COMMAND]
-    if command not in COMMANDS:
-        hint = _nearest(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
-        message = f"there is no command {command!r}{hint}"
-        raise UsageError(message)
-    if more:
-        message = f"{command} takes flags only, not {more[0]!r}"
-        raise UsageError(message)
-    return command
+    words = list(rest or [DEFAULT_COMMAND])
+    for command in COMMANDS:
+        parts = command.split()
+        if words[: len(parts)] == parts:
+            if more := words[len(parts) :]:
+                message = f"{command} takes flags only, not {more[0]!r}"
+                raise UsageError(message)
+            return command
+    raise UsageError(_no_command(words))
+
+
+def _no_command(words: Sequence[str]) -> str:
+    """Return what is wrong with words that are no command; some commands have two words."""
+    longer = [command for command in COMMANDS if command.startswith(f"{words[0]} ")]
+    named = " ".join(words[:2] if longer else words[:1])
+    hint = "" if longer and len(words) == 1 else _nearest(named, COMMANDS)
+    known = ", ".join(longer or COMMANDS)
+    return f"there is no command {named!r}{hint or f'; the commands are {known}'}"
 
 
 def help_of(command: str, *, with_commands: bool = False) -> str:

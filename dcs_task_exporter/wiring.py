@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
-from requests.utils import get_environ_proxies
-
 from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
@@ -26,9 +24,11 @@ from dcs_task_exporter.cloud.client import (
 )
 from dcs_task_exporter.cloud.credentials import credential_source
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
+from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
-from dcs_task_exporter.cloud.transport import Transport
+from dcs_task_exporter.cloud.tls import UncheckedWarning
+from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
@@ -128,7 +128,7 @@ class Clients:
         if before and before.route == route:
             transport = before.transport
         else:
-            transport = _transport_of(project, collector, proxies)
+            transport = _transport_of(project, collector, proxies, self._clock)
         rate = collector.requests_per_second
         limit = before.rate_limit if before else RateLimit(rate, self._clock, self._stopping.wait)
         secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
@@ -147,13 +147,10 @@ class Clients:
 
 
 def _transport_of(
-    project: ProjectConfig, collector: CollectorConfig, proxies: Mapping[str, str]
+    project: ProjectConfig, collector: CollectorConfig, proxies: Mapping[str, str], clock: Clock
 ) -> Transport:
-    if project.tls.insecure_skip_verify:
-        logger.warning(
-            "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
-            extra={"fields": {"project": project.name}},
-        )
+    unchecked = UncheckedWarning(project.name, project.tls, clock.monotonic)
+    unchecked.warn_if_due()
     return Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
@@ -161,6 +158,7 @@ def _transport_of(
         user_agent=f"dcs-task-exporter/{__version__}",
         tls=project.tls,
         proxies=proxies,
+        before=unchecked.warn_if_due,
     )
 
 
@@ -216,7 +214,14 @@ def counting_rules(config: Config) -> CountingRules:
 
 
 def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+    """Return the proxies of a project; log it if the environment, not the file, names them."""
+    urls = (project.dcs_endpoint, project.iam_url)
     if project.proxy_url is not None:
-        url = project.proxy_url.get_secret_value()
-        return {"http": url, "https": url}
-    return get_environ_proxies(project.dcs_endpoint)
+        return proxies_for(urls, project.proxy_url.get_secret_value())
+    found = proxies_for(urls, None)
+    for origin, proxy in found.items():
+        logger.info(
+            "requests go through the proxy of the environment",
+            extra={"fields": {"project": project.name, "to": origin, "proxy": origin_of(proxy)}},
+        )
+    return found

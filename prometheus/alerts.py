@@ -436,7 +436,11 @@ EXPORTER_ALERTS: Final = (
     Alert(
         "DCSTaskExporterReloadFailed",
         "warning",
-        "dcs_task_exporter_config_last_reload_successful == 0",
+        """
+        dcs_task_exporter_config_last_reload_successful == 0
+        or
+        dcs_task_exporter_web_config_last_reload_successful == 0
+        """,
         "The exporter could not load its changed configuration.",
         """
         {{ $labels.instance }} continues with its old configuration. Its log lists the mistakes.

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import ssl
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
 
 import certifi
 
 from dcs_task_exporter.config.model import TlsConfig
+
+WARNING_INTERVAL: Final = 86_400.0
+"""Seconds between two warnings that the certificate is not checked."""
+
+logger = logging.getLogger(__name__)
+
+
+class UncheckedWarning:
+    """Warns each day that requests are sent without a check of the cloud's certificate.
+
+    A switch that was set for an afternoon must not be forgotten for years. Where `tls` has the
+    certificate checked, it says nothing. `monotonic` returns seconds.
+    """
+
+    def __init__(self, project: str, tls: TlsConfig, monotonic: Callable[[], float]) -> None:
+        self._project = project
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._next = monotonic() if tls.insecure_skip_verify else math.inf
+
+    def warn_if_due(self) -> None:
+        """Warn, unless that was done less than a day ago; call it for each request."""
+        with self._lock:
+            now = self._monotonic()
+            is_due = now >= self._next
+            if is_due:
+                self._next = now + WARNING_INTERVAL
+        if is_due:
+            logger.warning(
+                "the cloud's certificate is not checked, because tls.insecure_skip_verify is set",
+                extra={"fields": {"project": self._project}},
+            )
 
 
 class _SharedContext(ssl.SSLContext):

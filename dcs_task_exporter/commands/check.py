@@ -26,7 +26,8 @@ from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard
-from dcs_task_exporter.web.web_config import WebConfigFile
+from dcs_task_exporter.state.permissions import exposures
+from dcs_task_exporter.web.web_config_file import WebConfigFile
 
 Made = TypeVar("Made")
 
@@ -55,6 +56,8 @@ def check(arguments: argparse.Namespace) -> bool:
     for path in filter(None, (source, web_config)):
         say(f"{path}: valid")
     _say_plan(config, options.shard)
+    for problem in exposures(config.state.path) if config.state.path else ():
+        warn(f"warning: state.path: {problem}")
     return not arguments.online or check_online(config, options, verbose=arguments.verbose)
 
 

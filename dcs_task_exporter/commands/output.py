@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from typing import Final, TextIO
 
 from dcs_task_exporter.errors import ExporterError
+
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+"""How the tables write times, in UTC."""
 
 
 class ReaderGoneError(ExporterError):
@@ -26,6 +30,22 @@ def warn(line: str) -> None:
 def write(text: str) -> None:
     """Print a text on standard output; raises `ReaderGoneError` where nobody reads it any more."""
     _write(text, sys.stdout)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[str] = ()) -> str:
+    """Return rows in columns below their header, if there are any, and then the notes.
+
+    Control characters, which a terminal would obey, are replaced: names come from outside.
+    """
+    lines = [header, *rows] if rows else []
+    widths = [max(len(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
+    shown = ["  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in lines]
+    return "".join(f"{printable(line)}\n" for line in (*shown, *notes))
+
+
+def printable(line: str) -> str:
+    """Return a line without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def _write(text: str, stream: TextIO | None) -> None:

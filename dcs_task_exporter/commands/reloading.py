@@ -11,7 +11,8 @@ import gc
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from dcs_task_exporter.config.environment import ENVIRONMENT, config_of_environm
 from dcs_task_exporter.config.model import Config, load_config
 from dcs_task_exporter.errors import ConfigError, ExporterError, Problem
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.web_config import WebConfigFile
+from dcs_task_exporter.web.guard import Guard
 
 NOT_RELOADED: Final = "the configuration was not reloaded, the one before stays"
 
@@ -35,7 +36,8 @@ class Reloader:
     """Reloads the configuration of one exporter; safe to use from threads.
 
     `path` is its file, or None where the environment is the configuration. The web configuration
-    file, where there is one, is read again with it.
+    file, where there is a `guard`, is read again with it. Each reload is done within a context of
+    `announced`.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Reloader:
         exporter: Exporter,
         path: Path | None,
         environ: Mapping[str, str],
-        web_config: WebConfigFile | None = None,
+        guard: Guard | None = None,
+        announced: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._exporter = exporter
         self._path = path
         self._environ = environ
-        self._web_config = web_config
+        self._guard = guard
+        self._announced = announced
         self._lock = threading.Lock()
         self._number = 0
         self._has_failed = False
@@ -81,7 +85,8 @@ class Reloader:
         fields = {"file": self._path or ENVIRONMENT, "reload": self._number}
         self._tried, self._has_failed = self._content(), True
         try:
-            self._exporter.reload(self._load)
+            with self._announced():
+                self._exporter.reload(self._load)
         except ConfigError as error:
             for problem in error.problems:
                 logger.error(NOT_RELOADED, extra={"fields": {**fields, "problem": problem}})  # noqa: TRY400 - the user's mistake
@@ -105,8 +110,8 @@ class Reloader:
         except ConfigError as error:
             problems += error.problems
         try:
-            if self._web_config is not None:
-                self._web_config.reload()
+            if self._guard is not None:
+                self._guard.reload()
         except ConfigError as error:
             problems += [
                 Problem(f"web.config.file: {it.path}", it.message) for it in error.problems

@@ -7,13 +7,16 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from starlette.types import ASGIApp
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.commands.configuration import (
     configuration,
     configuration_file,
@@ -22,10 +25,11 @@ from dcs_task_exporter.commands.configuration import (
 )
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.commands.reloading import Reloader
+from dcs_task_exporter.commands.systemd import ServiceManager
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.basic_auth import BasicAuth
+from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.listen import address_of, passed_sockets
 from dcs_task_exporter.web.server import WebServer
-from dcs_task_exporter.web.web_config import WebConfigFile
 
 HANGUP: Final = "SIGHUP"
 """A closed terminal, or the wish to reload the configuration. Windows has none."""
@@ -36,46 +40,67 @@ QUIET: Final = ""
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Reloading:
+    """How the configuration is reloaded, beside by SIGHUP.
+
+    With `by_web` web clients may ask for it; with an `interval`, in seconds, the files are looked
+    at that often.
+    """
+
+    reloader: Reloader
+    by_web: bool = False
+    interval: float = 0.0
+
+
 def serve(arguments: argparse.Namespace) -> bool:
     """Serve the metrics until SIGTERM or SIGINT."""
+    is_passed: bool = arguments.web_systemd_socket
+    passed = passed_sockets(os.environ, os.getpid()) if is_passed else ()
     path, config = configuration_file(arguments), configuration(arguments)
-    exporter = Exporter(config, exporter_options(arguments, serving=True))
+    web_config: Path | None = arguments.web_config_file
+    guard = Guard(web_config, Clock()) if web_config else None
+    options = replace(exporter_options(arguments, serving=True), guard=guard)
+    exporter = Exporter(config, options)
     warn_of_regions(config)
+    manager = service_manager()
+    reloading = Reloading(
+        Reloader(exporter, path, os.environ, guard, manager.reloading),
+        arguments.web_enable_lifecycle,
+        arguments.config_auto_reload_interval,
+    )
     try:
-        web_config = WebConfigFile(arguments.web_config_file) if arguments.web_config_file else None
-        reloader = Reloader(exporter, path, os.environ, web_config)
         serve_until_signal(
-            exporter,
-            arguments,
-            web_config=web_config,
-            reloader=reloader,
-            enable_lifecycle=arguments.web_enable_lifecycle,
-            interval=arguments.config_auto_reload_interval,
+            exporter, arguments, manager, guard=guard, passed=passed, reloading=reloading
         )
     finally:
         exporter.stop()
     return True
 
 
+def service_manager() -> ServiceManager:
+    """Return the service manager that started this process, if any did."""
+    return ServiceManager(os.environ, Clock().monotonic, os.getpid())
+
+
 def serve_until_signal(
     exporter: Exporter,
     arguments: argparse.Namespace,
+    manager: ServiceManager,
     *,
-    web_config: WebConfigFile | None = None,
+    guard: Guard | None = None,
     sockets: Sequence[socket.socket] = (),
-    reloader: Reloader | None = None,
-    enable_lifecycle: bool = False,
-    interval: float = 0.0,
+    passed: Sequence[socket.socket] = (),
+    reloading: Reloading | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; at SIGHUP reload by the `reloader`, or end without one.
+    """Serve until SIGTERM or SIGINT; at SIGHUP reload the configuration, or end without that.
 
-    With `enable_lifecycle` web clients may ask for a reload; with an `interval`, in seconds, the
-    configuration is reloaded when it has changed. `sockets`, where given, already listen.
+    `sockets`, where given, already listen on the addresses; `passed` take the place of both.
     """
-    with _signals(interval) as arriving:
-        reload = reloader.reload if reloader and enable_lifecycle else None
+    with _signals(reloading.interval if reloading else 0.0) as arriving:
+        reload = reloading.reloader.reload if reloading and reloading.by_web else None
         app = exporter.app(arguments.web_telemetry_path, reload)
-        server = _server(app, arguments, web_config, sockets)
+        server = _server(app, arguments, guard, sockets, passed, manager.beat)
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
@@ -85,29 +110,34 @@ def serve_until_signal(
             "instances": len(exporter.refresher.snapshots()),
         }
         logger.info("listening", extra={"fields": fields})
+        manager.ready()
         try:
             for name in arriving:
-                if reloader is None or name not in (HANGUP, QUIET):
+                if reloading is None or name not in (HANGUP, QUIET):
                     break
                 if name == HANGUP:
-                    reloader.try_reload()
+                    reloading.reloader.try_reload()
                 else:
-                    reloader.reload_if_changed()
+                    reloading.reloader.reload_if_changed()
             logger.info("stopping")
         finally:
+            manager.stopping()
             server.stop()
 
 
 def _server(
     app: ASGIApp,
     arguments: argparse.Namespace,
-    web_config: WebConfigFile | None,
+    guard: Guard | None,
     sockets: Sequence[socket.socket],
+    passed: Sequence[socket.socket],
+    beat: Callable[[], object],
 ) -> WebServer:
     tls = None
-    if web_config is not None:
-        app, tls = BasicAuth(app, web_config.current), web_config.server_context()
-    return WebServer(app, arguments.web_listen_address, tls=tls, sockets=sockets)
+    if guard:
+        app, tls = guard.app(app), guard.tls()
+    addresses = [address_of(one) for one in passed] or arguments.web_listen_address
+    return WebServer(app, addresses, tls=tls, sockets=passed or sockets, beat=beat)
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from dcs_task_exporter.commands.one_pass import read_once
+from dcs_task_exporter.commands.output import TIME_FORMAT, table
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from dcs_task_exporter.tasks.statuses import StatusTable
 from dcs_task_exporter.text.times import time_text
 
 COLUMNS: Final = ("INSTANCE", "TASK", "STATUS", "STARTED", "ENDED", "TOOK", "WHAT CHANGED")
-TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def tasks(arguments: argparse.Namespace) -> bool:
@@ -30,7 +30,7 @@ def tasks(arguments: argparse.Namespace) -> bool:
 
 def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
     """Return the latest tasks of each instance, newest first, and a note for each without any."""
-    rows: list[tuple[str, ...]] = [COLUMNS]
+    rows: list[tuple[str, ...]] = []
     notes = []
     for snapshot in snapshots:
         instance, failure = snapshot.instance, snapshot.failure
@@ -41,12 +41,7 @@ def tasks_table(snapshots: Sequence[Snapshot], statuses: StatusTable) -> str:
         rows += [_row(instance.name, task, statuses) for task in snapshot.metrics.tasks]
         if not snapshot.metrics.tasks:
             notes.append(f"{instance.name} ({instance.id}) has no task in the look-back window")
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS) - 1)]
-    lines = [
-        "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()
-        for row in (rows if len(rows) > 1 else [])
-    ]
-    return "".join(f"{_printable(line)}\n" for line in (*lines, *notes))
+    return table(COLUMNS, rows, notes)
 
 
 def tasks_json(snapshots: Iterable[Snapshot], statuses: StatusTable) -> str:
@@ -95,8 +90,3 @@ def _task(task: Task, statuses: StatusTable) -> dict[str, object]:
         "error_code": task.error_code,
         "summary": task.summary(outcome),
     }
-
-
-def _printable(line: str) -> str:
-    """Replace control characters, which a terminal would obey: names come from outside."""
-    return "".join(char if char.isprintable() else "?" for char in line)

@@ -42,10 +42,14 @@ def parse(
     model: type[_Model],
     text: str,
     source: str,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] | None,
     check: Callable[[object], list[Problem]],
+    *,
+    read: Callable[[str], tuple[object, list[Problem]]] = read_yaml,
 ) -> _Model:
     """Return the model that `text` describes; `source` names the text in errors.
+
+    Without `environ` values hold no variables. `read` returns the data in the text.
 
     `check` finds the mistakes that no single key shows, and a wrong type of a section that has
     several; the data it gets may be of any shape.
@@ -53,8 +57,8 @@ def parse(
     Raises `ConfigError` with every mistake of the text.
     """
     try:
-        data, problems = read_yaml(text)
-        data = _expand(data, "", environ, problems)
+        data, problems = read(text)
+        data = data if environ is None else _expand(data, "", environ, problems)
     except RecursionError:
         problems = [Problem("", "is nested too deeply")]
         data = None

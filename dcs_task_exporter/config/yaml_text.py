@@ -38,10 +38,32 @@ class _Loader(yaml.SafeLoader):
     }
 
 
+class _TextLoader(yaml.SafeLoader):
+    """YAML in which every value is the text that stands there; only no value is None."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def read_yaml(text: str) -> tuple[object, list[Problem]]:
     """Return the data with the keys that are repeated, or None with the reason."""
+    data, problems = _read(text, _Loader)
+    if data is None and not problems:
+        problems = [Problem("", "is empty")]
+    return data, problems
+
+
+def read_texts(text: str) -> tuple[object, list[Problem]]:
+    """Return the data as `read_yaml`, but with texts as the only values; an empty text has none."""
+    data, problems = _read(text, _TextLoader)
+    return {} if data is None and not problems else data, problems
+
+
+def _read(text: str, loader: type[yaml.SafeLoader]) -> tuple[object, list[Problem]]:
     try:
-        data, problems = _construct(text)
+        data, problems = _construct(text, loader)
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
         return None, [_at(len(before) - 1, len(before[-1]), "a character that YAML forbids")]
@@ -52,20 +74,19 @@ def read_yaml(text: str) -> tuple[object, list[Problem]]:
         return None, [_at(line, column, _without_values(said))]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None, [Problem("", "not YAML: a value that does not fit its tag")]
-    if problems or isinstance(data, dict):
+    if problems or data is None or isinstance(data, dict):
         return data, problems
-    message = "is empty" if data is None else "is no mapping of keys to values"
-    return None, [Problem("", message)]
+    return None, [Problem("", "is no mapping of keys to values")]
 
 
-def _construct(text: str) -> tuple[object, list[Problem]]:
-    node = yaml.compose(text, _Loader)
+def _construct(text: str, loader: type[yaml.SafeLoader]) -> tuple[object, list[Problem]]:
+    node = yaml.compose(text, loader)
     if node is None:
         return None, []
     problems: list[Problem] = []
     if sum(1 for _ in islice(_nodes(node, problems), MOST_VALUES + 1)) > MOST_VALUES:
         return None, [Problem("", f"holds more than {MOST_VALUES} values")]
-    return _Loader("").construct_document(node), problems
+    return loader("").construct_document(node), problems
 
 
 def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -18,6 +19,9 @@ from dcs_task_exporter.demo import supervisor
 
 PORTS: Final = range(20_000, 30_000)
 """Below the ports that systems give to connections: from 32768, or from 49152."""
+
+INHERITED: Final = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ")
+"""The variables of the environment that the programs get: none that may hold a secret."""
 
 
 @contextmanager
@@ -92,6 +96,8 @@ def _supervised(
         text=True,
         # Ctrl-C in the terminal is for the demo alone, which ends the others in order.
         start_new_session=True,
+        # The environment of the demo may hold keys of a real account.
+        env={name: os.environ[name] for name in INHERITED if name in os.environ},
     ) as process:
         # Both are pipes, as asked above.
         orders, messages = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)

@@ -225,6 +225,30 @@ class ExporterTelemetry(CollectorRegistry):
         self._scrape_seconds = seconds
 
 
+def web_metrics(
+    failed_logins: Callable[[], int | None], file_problem: Callable[[], str | None]
+) -> Sequence[ReadAtScrape]:
+    """Return the metrics of the web configuration file; None stands for no such file."""
+
+    def is_usable() -> bool | None:
+        problem = file_problem()
+        return None if problem is None else not problem
+
+    return (
+        _gauge(
+            "dcs_task_exporter_web_config_last_reload_successful",
+            "1 if the web configuration file can be used as it is now; if not, what it last said "
+            "stays.",
+            is_usable,
+        ),
+        _counter(
+            "dcs_task_exporter_failed_logins",
+            "Requests with a wrong password or an unknown user.",
+            failed_logins,
+        ),
+    )
+
+
 def project_metrics(
     statuses: Callable[[], Iterable[DiscoveryStatus]],
     skipped: Callable[[], Mapping[str, int]],

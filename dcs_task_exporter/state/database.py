@@ -9,6 +9,7 @@ from typing import Final
 
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.state.encoding import decode, encode
+from dcs_task_exporter.state.permissions import create
 from dcs_task_exporter.state.schema import APPLICATION_ID, CREATE, MIGRATIONS, VERSION
 from dcs_task_exporter.tasks.instance_state import InstanceState
 
@@ -45,6 +46,7 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.parent.is_dir():
         message = f"the folder {path.parent} does not exist"
         raise OSError(message)
+    create(path)
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         prepare(connection)

@@ -30,6 +30,7 @@ from dcs_task_exporter.state.database import (
     write_changes,
 )
 from dcs_task_exporter.state.files import DatabaseFiles
+from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.tasks.instance_state import InstanceState, handed_over
 
 RETRY_INTERVAL: Final = 10.0
@@ -95,6 +96,7 @@ class StateFile(Journal):
         self.status = StateStatus(str(path))
         try:
             self._take(self._open())
+            self._warn_of_exposures()
         except (OSError, sqlite3.Error) as error:
             self._fail(_USE, "cannot be used", error)
 
@@ -174,6 +176,11 @@ class StateFile(Journal):
         self._connection = connection
         self._born = self._clock.monotonic() - age_of(connection)
         self._files.note()
+
+    def _warn_of_exposures(self) -> None:
+        for problem in exposures(self._files.path):
+            fields = {"state": self._files.path, "problem": problem}
+            logger.warning("the state file is open to other users", extra={"fields": fields})
 
     def _is_ours(self) -> bool:
         """Whether the file is as this process left it; if not, log that and close it."""

@@ -70,9 +70,15 @@ class DatabaseFiles:
         return aside
 
     def remove(self) -> None:
-        """Delete the files."""
+        """Delete the files, so that no power loss brings them back."""
         for suffix in _SUFFIXES:
             self._beside(suffix).unlink(missing_ok=True)
+        if os.name == "posix":  # elsewhere a folder cannot be flushed
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 import sys
 from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ssl import SSLContext
 from typing import Any, Final
 
 import uvicorn
@@ -21,6 +23,7 @@ from dcs_task_exporter.web.connection_limits import (
     most_connections,
 )
 from dcs_task_exporter.web.delivery import EXTENSION, Pieces, Wire
+from dcs_task_exporter.web.tls_server import TlsServer
 
 ACCEPTED_AT_ONCE: Final = 16
 """Connections accepted in one turn of the event loop, before the limit is looked at again."""
@@ -28,11 +31,19 @@ ACCEPTED_AT_ONCE: Final = 16
 TLS_BUFFER: Final = 16 * 1024
 """Bytes read at once; asyncio keeps 256 KiB for each connection, even a silent one."""
 
+Certificate = Mapping[str, Any]
+"""What a client showed, as the ssl module's `getpeercert` returns it."""
+
+Tls = Callable[[], TlsServer]
+"""Gets the server's side of TLS, for each connection anew: it may change."""
+
+logger = logging.getLogger(__name__)
+
 
 class ServerConfig(uvicorn.Config):
     """uvicorn's settings, and the objects that the connections of one server share."""
 
-    def __init__(self, app: ASGIApp, limits: ConnectionLimits, tls: SSLContext | None) -> None:
+    def __init__(self, app: ASGIApp, limits: ConnectionLimits, tls: Tls | None) -> None:
         super().__init__(
             app,
             loop="asyncio",
@@ -72,14 +83,16 @@ class Connection(H11Protocol):
         self.timeout_keep_alive = config.limits.idle  # type: ignore[assignment] # it may be a float
         self._request_limit = TimeLimit(config.limits.request)
         self._answer_limit = TimeLimit(config.limits.answer)
+        self._admits: Callable[[Certificate | None], bool] = lambda _: True
         self.is_made = False
         """Whether the client can send requests: under TLS, after the handshake."""
 
-    def accepted(self, transport: asyncio.Transport) -> None:
+    def accepted(self, transport: asyncio.Transport, tls: TlsServer | None = None) -> None:
         """Wait for the first request; the longest waiting connection makes room if it must.
 
         `transport` is the socket's, below any TLS.
         """
+        self._admits = tls.admits if tls else self._admits
         self.connections.add(self)
         self.transport = self._wire = Wire(transport, self.config.pieces)
         self._follow()
@@ -93,6 +106,11 @@ class Connection(H11Protocol):
             self._wire.encrypt(transport)
         super().connection_made(self._wire)
         self.is_made = True
+        if not self._admits(transport.get_extra_info("peercert")):
+            fields = {"address": (transport.get_extra_info("peername") or ("",))[0]}
+            message = "a client certificate with none of the allowed names is refused"
+            logger.warning(message, extra={"fields": fields})
+            self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -188,13 +206,14 @@ class TlsDoor(asyncio.Protocol):
     ) -> None:
         assert config.tls is not None  # noqa: S101 - for mypy
         self.connection = Connection(config, server_state, app_state, _loop)
-        self._tls = _Tls(self.connection, config.tls)
+        self._server = config.tls()
+        self._tls = _Tls(self.connection, self._server.context)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Leave the rest to TLS."""
         transport.set_protocol(self._tls)
         self._tls.connection_made(transport)
-        self.connection.accepted(transport)
+        self.connection.accepted(transport, self._server)
 
 
 class _Tls(SSLProtocol):
@@ -205,7 +224,7 @@ class _Tls(SSLProtocol):
 
     max_size = TLS_BUFFER
 
-    def __init__(self, connection: Connection, context: SSLContext) -> None:
+    def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         waiter: Any = None
         super().__init__(connection.loop, connection, context, waiter, server_side=True)
         self._connection = connection

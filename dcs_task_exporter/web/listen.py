@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -15,6 +15,12 @@ BACKLOG: Final = 128
 """Connections that the system accepts ahead of the server; they add to its own limit."""
 
 MAX_PORT: Final = 65535
+
+PASSED: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""The variables in which systemd says how many sockets it passed, to whom, and their names."""
+
+FIRST_PASSED: Final = 3
+"""The file descriptor of the first of them."""
 
 Address = tuple[str, int]
 """A host and a port; the host "" stands for all addresses of this machine."""
@@ -53,6 +59,43 @@ def url_of(address: Address, scheme: str = "http") -> str:
     named = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
     shown = named.get(host) or (f"[{host}]" if ":" in host else host)
     return f"{scheme}://{shown}:{port}"
+
+
+def address_of(listening: socket.socket) -> Address:
+    """Return the address that a TCP socket listens on."""
+    host, port = listening.getsockname()[:2]
+    return host, port
+
+
+def passed_sockets(environ: MutableMapping[str, str], process_id: int) -> list[socket.socket]:
+    """Take the listening TCP sockets that systemd passed to this process, and no child of it.
+
+    Raises `ListenError` if there is none, or one of another kind.
+    """
+    number, owner, _names = (environ.pop(name, "") for name in PASSED)
+    if owner != str(process_id) or not (number.isascii() and number.isdecimal() and int(number)):
+        message = "--web.systemd-socket: systemd passed no socket; start the .socket unit"
+        raise ListenError(message)
+    with ExitStack() as undo:
+        descriptors = range(FIRST_PASSED, FIRST_PASSED + int(number))
+        sockets = [undo.enter_context(_passed(descriptor)) for descriptor in descriptors]
+        undo.pop_all()
+    return sockets
+
+
+def _passed(descriptor: int) -> socket.socket:
+    try:
+        made = socket.socket(fileno=descriptor)
+        made.set_inheritable(False)
+        listens = made.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if made.family in (socket.AF_INET, socket.AF_INET6) and listens:
+            return made
+        made.close()
+        reason = "no listening TCP socket: set ListenStream to a port, and not Accept=yes"
+    except OSError as error:
+        reason = str(error.strerror)
+    message = f"--web.systemd-socket: file descriptor {descriptor} of systemd: {reason}"
+    raise ListenError(message)
 
 
 def listen_on(addresses: Sequence[Address]) -> list[socket.socket]:

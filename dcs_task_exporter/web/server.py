@@ -6,14 +6,13 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Sequence
-from ssl import SSLContext
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from dcs_task_exporter.web.connection import Connection, ServerConfig
+from dcs_task_exporter.web.connection import Connection, ServerConfig, Tls
 from dcs_task_exporter.web.connection_limits import ConnectionLimits
 from dcs_task_exporter.web.listen import BACKLOG, Address, ListenError, listen_on, url_of
 
@@ -32,7 +31,8 @@ logger = logging.getLogger(__name__)
 class WebServer(uvicorn.Server):
     """Serves an ASGI application from a thread of its own, on one or more addresses.
 
-    `sockets`, where given, listen on them already; they are closed at the end.
+    `sockets`, where given, listen on them already; they are closed at the end. `beat` is called ten
+    times a second by the event loop that serves requests, unless something holds the loop up.
     """
 
     config: ServerConfig
@@ -43,12 +43,14 @@ class WebServer(uvicorn.Server):
         addresses: Sequence[Address],
         *,
         limits: ConnectionLimits | None = None,
-        tls: SSLContext | None = None,
+        tls: Tls | None = None,
         sockets: Sequence[socket.socket] = (),
+        beat: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(ServerConfig(app, limits or ConnectionLimits(), tls))
         self._addresses = tuple(addresses)
         self._sockets = list(sockets)
+        self._beat = beat
         self._started_or_failed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -96,6 +98,11 @@ class WebServer(uvicorn.Server):
         for sock in sockets or ():
             sock.listen(BACKLOG)  # uvicorn takes one number for this and for ACCEPTED_AT_ONCE
         self._started_or_failed.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what uvicorn does ten times a second, and beat."""
+        self._beat()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close idle connections, wait shortly for answers in flight, and cut the rest."""

@@ -1,92 +1,174 @@
-"""The web configuration file, in the exporter-toolkit's format: TLS, basic auth, headers.
+"""The web configuration file, in the exporter-toolkit's format: its keys, and what they may be.
 
-Facts: Prometheus' exporter-toolkit, docs/web-configuration.md. Paths in the file are relative to
-its folder. The file, its certificate and its key are read again when they change. A change that
-cannot be used is logged, and the last good version stays.
+Facts: Prometheus' exporter-toolkit, docs/web-configuration.md. Every value is the text that stands
+in the file, quoted or not, as there.
 """
 
 from __future__ import annotations
 
-import logging
-import ssl
-import threading
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from dcs_task_exporter.config.loader import parse, read_text
-from dcs_task_exporter.errors import ConfigError, Problem
+from dcs_task_exporter.config.yaml_text import read_texts
+from dcs_task_exporter.errors import Problem
+from dcs_task_exporter.web.tls_names import CLIENT_CHECKS, CURVES, SUITES, SUITES_13, VERSIONS
 
-VERSIONS: Final[Mapping[str, ssl.TLSVersion]] = {
-    "TLS12": ssl.TLSVersion.TLSv1_2,
-    "TLS13": ssl.TLSVersion.TLSv1_3,
+_ON: Final = ("true", "yes", "on", "y")
+_OFF: Final = ("false", "no", "off", "n")
+_SWITCHES: Final = {
+    form: word in _ON for word in (*_ON, *_OFF) for form in (word, word.capitalize(), word.upper())
 }
+"""The words of YAML 1.1 for true and false."""
 
-CLIENT_CHECKS: Final[Mapping[str, ssl.VerifyMode]] = {
-    "NoClientCert": ssl.CERT_NONE,
-    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
-    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+_HASH: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
+_SECONDS: Final = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\u00b5s": 1e-6,
+    "\u03bcs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
 }
+"""The units of Go's durations; there are two characters for micro."""
 
-CIPHERS: Final[Mapping[str, str]] = {
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-}
-"""OpenSSL's names of the TLS 1.2 cipher suites, by the IANA names that the file uses."""
+_PART: Final = re.compile(rf"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)({'|'.join(_SECONDS)})")
+_INTERVAL: Final = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 
-logger = logging.getLogger(__name__)
+_UNVERIFIED: Final = ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert")
+"""Values of `client_auth_type` that ask for a certificate, and accept any."""
 
-Version = Literal["TLS12", "TLS13"]
+
+def _switch(value: object) -> object:
+    return _SWITCHES.get(value, value) if isinstance(value, str) else value
+
+
+def _whole_number(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,15}", value):
+        return int(value)
+    return value
+
+
+def _interval(value: object) -> object:
+    """Return a duration as Go writes it, in seconds."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[+-]?0+", value):
+        return 0.0
+    found = _INTERVAL.fullmatch(value)
+    if found is None:
+        message = "must be a duration with its unit, as in 100ms, 1s or 1m30s"
+        raise ValueError(message)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(found[2]))
+    return -seconds if found[1] == "-" else seconds
 
 
 def _bcrypt_hash(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not (text.startswith(("$2a$", "$2b$", "$2y$")) and len(text) == 60):  # noqa: PLR2004 - bcrypt's
+    if not _HASH.fullmatch(value.get_secret_value()):
         message = "is no bcrypt hash: make one with `htpasswd -nBC 10 name`"
         raise ValueError(message)
     return value
 
 
 def _header_value(value: str) -> str:
-    if not value.isprintable() or not value.isascii():
-        message = "must be one line of printable ASCII"
+    line = re.sub(r"[\r\n]", " ", value).strip(" \t")
+    if not line.isprintable() or not line.isascii():
+        message = "must be printable ASCII"
+        raise ValueError(message)
+    return line
+
+
+def _client_auth_type(value: str) -> str:
+    if value in _UNVERIFIED:
+        message = (
+            "Python's ssl module cannot ask for a certificate without verifying it: write "
+            "RequireAndVerifyClientCert, or NoClientCert"
+        )
+        raise ValueError(message)
+    if value and value not in CLIENT_CHECKS:
+        message = f"must be one of {', '.join(CLIENT_CHECKS)}"
+        raise ValueError(message)
+    return value or "NoClientCert"
+
+
+def _known_suite(value: str) -> str:
+    if value not in SUITES and value not in SUITES_13:
+        message = f"must be one of {', '.join((*SUITES_13, *SUITES))}"
         raise ValueError(message)
     return value
 
 
-def _known_cipher(value: str) -> str:
-    if value not in CIPHERS:
-        message = f"must be one of {', '.join(CIPHERS)}"
+def _known_curve(value: str) -> str:
+    if value not in CURVES:
+        message = f"must be one of {', '.join(CURVES)}"
         raise ValueError(message)
     return value
 
 
+def _one_curve_or_all(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) not in (0, 1, len(CURVES)):
+        message = "Python's ssl module takes one curve: name one, or all, or remove the key"
+        raise ValueError(message)
+    return value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch), Field(strict=True)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
+Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, data: Any) -> Any:  # noqa: ANN401 - any YAML
+        """Take a key without a value as a key that is not there, as the exporter-toolkit does."""
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
+
 
 class TlsServerConfig(_Section):
-    """The certificate of the server, and the clients that it accepts."""
+    """The certificate of the server, and the clients that it accepts.
 
-    cert_file: Path
-    key_file: Path
-    client_auth_type: Literal[
-        "NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"
-    ] = "NoClientCert"
-    client_ca_file: Path | None = None
+    Of a file and a text the file is used. `client_allowed_sans` is None where any name will do.
+    """
+
+    cert: str = ""
+    key: SecretStr = SecretStr("")
+    client_ca: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    client_auth_type: Annotated[str, AfterValidator(_client_auth_type)] = "NoClientCert"
+    client_ca_file: str = ""
+    client_allowed_sans: tuple[str, ...] | None = None
     min_version: Version = "TLS12"
     max_version: Version = "TLS13"
-    cipher_suites: tuple[Annotated[str, AfterValidator(_known_cipher)], ...] = ()
-    prefer_server_cipher_suites: bool = True
+    cipher_suites: tuple[Annotated[str, AfterValidator(_known_suite)], ...] = ()
+    prefer_server_cipher_suites: Switch = True
+    curve_preferences: Annotated[
+        tuple[Annotated[str, AfterValidator(_known_curve)], ...], AfterValidator(_one_curve_or_all)
+    ] = ()
+
+    @property
+    def has_client_ca(self) -> bool:
+        """Whether it names the authorities that verify clients; else they are the system's."""
+        return bool(self.client_ca_file or self.client_ca)
 
 
 class HeadersConfig(_Section):
@@ -102,18 +184,35 @@ class HeadersConfig(_Section):
 class HttpServerConfig(_Section):
     """Settings of HTTP; `http2` is accepted for shared files, but answers are always HTTP/1.1."""
 
-    http2: bool = True
+    http2: Switch = True
     headers: HeadersConfig = HeadersConfig()
+
+
+class RateLimitConfig(_Section):
+    """How often requests are answered: `burst` at once, and one more each `interval` seconds.
+
+    An interval of 0 or less sets no limit.
+    """
+
+    interval: Annotated[float, BeforeValidator(_interval)] = 0.0
+    burst: Annotated[int, BeforeValidator(_whole_number), Field(strict=True)] = 0
 
 
 class WebConfig(_Section):
     """The whole file."""
 
-    tls_server_config: TlsServerConfig | None = None
+    tls_server_config: TlsServerConfig = TlsServerConfig()
     http_server_config: HttpServerConfig = HttpServerConfig()
+    rate_limit: RateLimitConfig = RateLimitConfig()
     basic_auth_users: Mapping[str, Annotated[SecretStr, AfterValidator(_bcrypt_hash)]] = Field(
         default_factory=dict
     )
+
+    @property
+    def tls(self) -> TlsServerConfig | None:
+        """The settings of TLS; None where the server speaks none."""
+        config = self.tls_server_config
+        return config if config.cert_file or config.cert else None
 
     def headers(self) -> dict[str, str]:
         """Return the headers to set, by name."""
@@ -126,134 +225,37 @@ def load_web_config(path: Path) -> WebConfig:
 
     Raises `ConfigError` with every mistake in it.
     """
-    return parse(WebConfig, read_text(path), str(path), {}, _cross_check)
-
-
-def tls_context(config: TlsServerConfig, source: Path) -> ssl.SSLContext:
-    """Return the context of a TLS server; `source` is the file that `config` is from.
-
-    Raises `ConfigError` for a certificate or key that cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    folder = source.parent
-    try:
-        context.load_cert_chain(folder / config.cert_file, folder / config.key_file, _no_password)
-    except (OSError, ValueError) as error:
-        raise _unusable(source, "cert_file", error) from None
-    context.minimum_version = VERSIONS[config.min_version]
-    context.maximum_version = VERSIONS[config.max_version]
-    if not config.prefer_server_cipher_suites:
-        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    if config.cipher_suites:
-        context.set_ciphers(":".join(CIPHERS[name] for name in config.cipher_suites))
-    if config.client_ca_file is not None:
-        try:
-            context.load_verify_locations(folder / config.client_ca_file)
-        except (OSError, ValueError) as error:
-            raise _unusable(source, "client_ca_file", error) from None
-    context.verify_mode = CLIENT_CHECKS[config.client_auth_type]
-    return context
-
-
-class WebConfigFile:
-    """A web configuration file that is read again when it, or a file it names, changes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._config = load_web_config(path)
-        self._context = self._load_context(self._config)
-        self._seen = self._signature(self._config)
-
-    def current(self) -> WebConfig:
-        """Return the configuration in the file now, or the last good one."""
-        with self._lock:
-            self._reload_if_changed()
-            return self._config
-
-    def reload(self) -> None:
-        """Read the file again now; raises `ConfigError`, and the last good version stays."""
-        with self._lock:
-            self._config, self._context = self._reloaded()
-            self._seen = self._signature(self._config)
-
-    def server_context(self) -> ssl.SSLContext | None:
-        """Return the TLS context of the server, whose handshakes use the newest certificate."""
-        context = self._load_context(self._config)
-        if context is not None:
-            context.sni_callback = self._use_newest
-        return context
-
-    def _use_newest(
-        self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
-    ) -> None:
-        with self._lock:
-            self._reload_if_changed()
-            if self._context is not None:
-                handshake.context = self._context
-
-    def _reload_if_changed(self) -> None:
-        signature = self._signature(self._config)
-        if signature == self._seen:
-            return
-        self._seen = signature
-        fields: dict[str, object] = {"file": self._path}
-        try:
-            self._config, self._context = self._reloaded()
-            self._seen = self._signature(self._config)
-            logger.info("the web configuration file is read again", extra={"fields": fields})
-        except ConfigError as error:
-            fields["error"] = error
-            message = "cannot use the changed web configuration file, the last good one stays"
-            logger.error(message, extra={"fields": fields})  # noqa: TRY400 - the user's mistake
-
-    def _reloaded(self) -> tuple[WebConfig, ssl.SSLContext | None]:
-        config = load_web_config(self._path)
-        context = self._load_context(config)
-        if (context is None) != (self._context is None):
-            message = "cannot be added or removed while running: restart the exporter"
-            raise ConfigError(str(self._path), (Problem("tls_server_config", message),))
-        return config, context
-
-    def _load_context(self, config: WebConfig) -> ssl.SSLContext | None:
-        tls = config.tls_server_config
-        return tls_context(tls, self._path) if tls else None
-
-    def _signature(self, config: WebConfig) -> tuple[object, ...]:
-        tls = config.tls_server_config
-        named = (tls.cert_file, tls.key_file, tls.client_ca_file) if tls else ()
-        paths = [self._path, *(self._path.parent / path for path in named if path)]
-        return tuple(map(_stat, paths))
+    return parse(WebConfig, read_text(path), str(path), None, _cross_check, read=read_texts)
 
 
 def _cross_check(data: object) -> list[Problem]:
     tls = data.get("tls_server_config") if isinstance(data, Mapping) else None
     if not isinstance(tls, Mapping):
         return []
-    asked = tls.get("client_auth_type", "NoClientCert") != "NoClientCert"
-    has_ca = tls.get("client_ca_file") is not None
-    if asked == has_ca:
-        return []
-    unused = "checks no client: set client_auth_type, or remove it"
-    message = "is missing: client_auth_type needs it" if asked else unused
-    return [Problem("tls_server_config.client_ca_file", message)]
+    given = {key: value for key, value in tls.items() if value not in (None, "")}
+    found = [(f"{key}_file", _missing(key, given)) for key in ("cert", "key")] if given else []
+    if given.get("client_auth_type", "NoClientCert") == "NoClientCert":
+        unused = "checks no client: set client_auth_type, or remove it"
+        keys = ("client_ca", "client_ca_file", "client_allowed_sans")
+        found += [(key, unused) for key in keys if key in given]
+    found += [("max_version", _no_version(given))]
+    return [Problem(f"tls_server_config.{key}", message) for key, message in found if message]
 
 
-def _stat(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _missing(key: str, given: Mapping[str, object]) -> str:
+    return "" if key in given or f"{key}_file" in given else f"is missing: give it, or {key}"
 
 
-def _no_password() -> str:
-    message = "the key is encrypted: give one without a passphrase"
-    raise ValueError(message)
-
-
-def _unusable(source: Path, key: str, error: Exception) -> ConfigError:
-    reason = getattr(error, "strerror", None) or str(error)
-    files = "it and key_file " if key == "cert_file" else ""
-    message = f"{files}cannot be used: {reason}"
-    return ConfigError(str(source), (Problem(f"tls_server_config.{key}", message),))
+def _no_version(given: Mapping[str, object]) -> str:
+    """Return why no version of TLS could be spoken, or nothing."""
+    lowest, highest = given.get("min_version", "TLS12"), given.get("max_version", "TLS13")
+    order = list(VERSIONS)
+    if lowest not in order or highest not in order:
+        return ""
+    if order.index(str(highest)) < order.index(str(lowest)):
+        return f"no client could connect: it is below min_version, {lowest}"
+    suites = given.get("cipher_suites", ())
+    if isinstance(suites, list) and suites and highest != "TLS13":
+        only_13 = all(suite in SUITES_13 for suite in suites)
+        return "no client could connect: cipher_suites are of TLS 1.3" if only_13 else ""
+    return ""

@@ -16,10 +16,9 @@ import trustme
 from dcs_task_exporter.cloud.auth import RequestAuth
 from dcs_task_exporter.cloud.credentials import Token
 from dcs_task_exporter.cloud.transport import Transport
-from dcs_task_exporter.config.model import TlsConfig, parse_config
+from dcs_task_exporter.config.model import TlsConfig
 from dcs_task_exporter.errors import ApiConnectionError
-from dcs_task_exporter.exporter import Exporter, Options
-from tests.support.clouds import world
+from tests.support.clouds import exporter_of, scrape, world
 
 AUTH = RequestAuth(Token("token"), "", lambda: 0.0)
 HOST = "127.0.0.1"
@@ -172,17 +171,57 @@ def test_no_connection_to_the_proxy() -> None:
     assert raised.value.message == f"the connection to {told} failed: Connection refused"
 
 
-def test_insecure_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """That certificates are not checked is said once, at the start."""
+UNCHECKED = "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
+
+
+def test_insecure_is_told_each_day(caplog: pytest.LogCaptureFixture) -> None:
+    """That certificates are not checked is said at the start, and once in each later day."""
+    told = []
     with world() as here:
         text = here.config_text().replace(
             "    credentials:", "    tls: {insecure_skip_verify: true}\n    credentials:"
         )
-        Exporter(parse_config(text, "test", {}), Options(process_metrics=False)).stop()
+        with exporter_of(here, text) as exporter:
+            for hours in (0, 1, 22, 2, 1, 30):
+                here.clock.advance(hours * 3600)
+                scrape(exporter)
+                told.append(len([line for line in caplog.records if line.message == UNCHECKED]))
 
-    assert [record.message for record in caplog.records if "certificate" in record.message] == [
-        "the cloud's certificate is not checked, because tls.insecure_skip_verify is set"
-    ]
+    assert told == [1, 1, 1, 2, 2, 3]
+
+
+def test_checked_certificates_are_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    """Where certificates are checked, nothing is said of them."""
+    with world() as here, here.exporter() as exporter:
+        scrape(exporter)
+
+    assert [line for line in caplog.records if "certificate" in line.message] == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(status: int) -> None:
+    """A redirect is the answer: its target is asked nothing, and never sees the token."""
+    with socket.create_server((HOST, 0)) as target, socket.create_server((HOST, 0)) as listener:
+        location = f"http://{HOST}:{target.getsockname()[1]}/v2/x"
+        thread = threading.Thread(target=redirect, args=(listener, status, location))
+        thread.start()
+        answer = transport().get(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
+        thread.join()
+        target.setblocking(False)  # noqa: FBT003 - the library's own
+
+        assert (answer.status, answer.headers["Location"]) == (status, location)
+        with pytest.raises(BlockingIOError):
+            target.accept()
+
+
+def redirect(listener: socket.socket, status: int, location: str) -> None:
+    """Answer one request by sending it elsewhere."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as lines:
+        while lines.readline().strip():
+            pass
+        head = f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head.encode())
 
 
 def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) -> None:

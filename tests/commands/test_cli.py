@@ -112,7 +112,8 @@ def test_flags_are_documented() -> None:
     """The table of flags has every flag of every command, and no other."""
     text = CONFIGURATION[CONFIGURATION.index("## Flags") :]
     documented = set(re.findall(r"^\| `(--[\w.-]+)` \|", text, re.MULTILINE))
-    usages = [run(*command, "--help").stdout for command in ([], *([name] for name in COMMANDS))]
+    commands = ([], *(name.split() for name in COMMANDS))
+    usages = [run(*command, "--help").stdout for command in commands]
     shown = {flag for usage in usages for flag in re.findall(r"--[\w.-]+", usage)}
 
     assert documented == {flag.rstrip(".") for flag in shown} - {"--help", "--version"}

@@ -19,7 +19,8 @@ def words_of(command: str, flag: str) -> list[str]:
         return [flag]
     for value in VALUES:
         try:
-            changed = parse_flags([command, flag, value]) != parse_flags([command])
+            words = command.split()
+            changed = parse_flags([*words, flag, value]) != parse_flags(words)
         except UsageError:
             continue
         if changed:
@@ -39,8 +40,9 @@ def refused(*words: str) -> str:
 def test_a_flag_means_the_same_before_and_after(command: str, flag: str) -> None:
     """A flag means the same before its command and after it, and changes its own value alone."""
     words = words_of(command, flag)
-    before, after = parse_flags([*words, command]), parse_flags([command, *words])
-    without = vars(parse_flags([command]))
+    named = command.split()
+    before, after = parse_flags([*words, *named]), parse_flags([*named, *words])
+    without = vars(parse_flags(named))
 
     assert before == after
     assert [name for name in without if without[name] != getattr(after, name)] == [FLAGS[flag].dest]
@@ -52,8 +54,8 @@ def test_a_flag_of_another_command(command: str, flag: str) -> None:
     words = words_of(next(taker for taker, taken in TAKEN if taken == flag), flag)
     told = f"{command} does not take {flag}: it is a flag of "
 
-    assert refused(*words, command).startswith(told)
-    assert refused(command, *words).startswith(told)
+    assert refused(*words, *command.split()).startswith(told)
+    assert refused(*command.split(), *words).startswith(told)
 
 
 def test_a_flag_without_a_command() -> None:
@@ -81,8 +83,11 @@ def test_the_later_of_two_values() -> None:
         (["chek"], "there is no command 'chek'; did you mean check?"),
         (
             ["frobnicate"],
-            "there is no command 'frobnicate'; the commands are serve, check, scrape, tasks, demo",
+            f"there is no command 'frobnicate'; the commands are {', '.join(COMMANDS)}",
         ),
+        (["state"], "there is no command 'state'; the commands are state show, state verify"),
+        (["state", "shwo"], "there is no command 'state shwo'; did you mean state show?"),
+        (["state", "show", "x.db"], "state show takes flags only, not 'x.db'"),
         (["--confg.file=x", "check"], "there is no flag --confg.file; did you mean --config.file?"),
         (["check", "--on"], "there is no flag --on"),
         (["serve", "config.yml"], "serve takes flags only, not 'config.yml'"),

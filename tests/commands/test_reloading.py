@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dcs_task_exporter.config.environment import config_of_environment
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.web.web_config import WebConfigFile
+from dcs_task_exporter.web.guard import Guard
 from tests.support.clouds import SECRET_KEY, World, exporter_of, scrape, value, world
 
 SUCCESSFUL = "dcs_task_exporter_config_last_reload_successful"
@@ -212,7 +213,8 @@ def test_the_web_configuration_is_part_of_it(scene: Scene, tmp_path: Path) -> No
     """A mistake in the web configuration file fails the reload too, with its file's name."""
     web = tmp_path / "web.yml"
     web.write_text("basic_auth_users: {}\n")
-    reloader = Reloader(scene.exporter, scene.path, {}, WebConfigFile(web))
+    guard = Guard(web, scene.here.clock.clock)
+    reloader = Reloader(scene.exporter, scene.path, {}, guard)
     reloader.reload()
     web.write_text("basic_auth_usrs: {}\n")
     scene.write("projects: []\n")
@@ -222,3 +224,24 @@ def test_the_web_configuration_is_part_of_it(scene: Scene, tmp_path: Path) -> No
     paths = [problem.path for problem in raised.value.problems]
     assert paths[0] == "projects"
     assert paths[1].startswith("web.config.file: ")
+
+
+def test_each_reload_is_announced(scene: Scene) -> None:
+    """The service manager hears of the begin and the end of a reload, also of one that fails."""
+    heard: list[str] = []
+
+    @contextmanager
+    def announced() -> Iterator[None]:
+        heard.append("begin")
+        try:
+            yield
+        finally:
+            heard.append("end")
+
+    reloader = Reloader(scene.exporter, scene.path, {}, None, announced)
+    reloader.reload()
+    scene.write("projects: []\n")
+    with pytest.raises(ConfigError):
+        reloader.reload()
+
+    assert heard == ["begin", "end", "begin", "end"]

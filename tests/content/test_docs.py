@@ -13,6 +13,7 @@ from dcs_task_exporter.flags import parse_flags
 from dcs_task_exporter.web.web_config import (
     HeadersConfig,
     HttpServerConfig,
+    RateLimitConfig,
     TlsServerConfig,
     WebConfig,
 )
@@ -139,7 +140,28 @@ def test_commands_of_the_readme_exist() -> None:
 def test_web_keys_are_documented() -> None:
     """The table of the web configuration names every key of its models."""
     text = (ROOT / "docs" / "web-configuration.md").read_text()
-    keys = {*WebConfig.model_fields, *TlsServerConfig.model_fields, *HttpServerConfig.model_fields}
+    sections = (WebConfig, TlsServerConfig, HttpServerConfig, RateLimitConfig)
+    keys = {key for section in sections for key in section.model_fields}
     headers = {field.alias for field in HeadersConfig.model_fields.values()}
 
     assert not [key for key in keys | headers if not re.search(rf"\b{key}[.`]", text)]
+
+
+def test_the_contact_for_vulnerabilities_is_one_place_to_fill_in() -> None:
+    """SECURITY.md names no address that nobody has: one line is to be filled in, and says so."""
+    text = (ROOT / "SECURITY.md").read_text()
+
+    assert re.findall(r"^> \*\*(.*)\*\*$", text, re.MULTILINE) == [
+        "SECURITY CONTACT: to be filled in by the maintainers before the first release"
+    ]
+    assert re.findall(r"\S+@\S+", text) == []
+
+
+def test_the_messages_to_systemd_are_documented() -> None:
+    """The table of messages to systemd has each that the exporter sends."""
+    module = (PACKAGE / "commands" / "systemd.py").read_text()
+    documented = (ROOT / "docs" / "operations.md").read_text()
+
+    sent = set(re.findall(r"\"([A-Z_]+=1?)", module))
+    assert sent == {"READY=1", "RELOADING=1", "MONOTONIC_USEC=", "STOPPING=1", "WATCHDOG=1"}
+    assert [message for message in sent if f"`{message}`" not in documented] == []

@@ -66,10 +66,9 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
     "web/test_app.py": ("paths.py", "where the metrics can be served"),
     "web/test_server.py": (
-        "connection_limits.py listen.py renderings.py",
+        "connection_limits.py renderings.py",
         "the server on a port, with its limits",
     ),
-    "web/test_web_config.py": ("basic_auth.py", "the users of the web configuration file"),
 }
 """Test files that test more modules than the one of their name: which, and why together.
 

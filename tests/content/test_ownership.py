@@ -26,8 +26,7 @@ LIBRARY_OBJECTS: Final[Mapping[str, str]] = {
     "logs/formats.py: root": "the root logger gets one handler, in place of those it had",
     "metrics/durations.py: family": "samples are held in a fresh family of the client library",
     "web/app.py: app.router": "Starlette has no parameter for it",
-    "web/web_config.py: context": "an SSLContext is configured by its attributes",
-    "web/web_config.py: handshake": "the ssl module changes a handshake's context that way",
+    "web/tls_server.py: context": "an SSLContext is configured by its attributes",
 }
 """Objects of libraries that are changed by their attributes, as `module: object`, with reasons."""
 

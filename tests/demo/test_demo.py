@@ -21,7 +21,7 @@ from queue import Queue
 import pytest
 import requests
 
-from dcs_task_exporter.demo.monitoring import free_port, monitoring
+from dcs_task_exporter.demo.monitoring import INHERITED, free_port, monitoring
 from dcs_task_exporter.simulator.story import DEMO_KEY
 from tests.support.clouds import samples, value
 from tests.support.real_parts import ROOT
@@ -52,7 +52,7 @@ class Place:
     def install(self, program: str, name: str = "prometheus") -> None:
         """Put a program on the path."""
         path = self.tools / name
-        path.write_text(program)
+        path.write_text(program.replace("$STARTED", str(self.started)))
         path.chmod(0o755)
 
     @property
@@ -64,7 +64,6 @@ class Place:
             "PYTHONPATH": str(ROOT),
             "PATH": f"{self.tools}:/usr/bin:/bin",
             "TMPDIR": str(self.temporary),
-            "STARTED": str(self.started),
         }
 
 
@@ -203,6 +202,25 @@ def test_a_killed_demo_leaves_its_output_free(
 
         assert ended(ends)
     assert "noise" not in output
+
+
+def test_what_the_demo_started_gets_no_secret(
+    demos: list[subprocess.Popen[str]], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its Prometheus nor what runs that one has the key of the demo's environment."""
+    monkeypatch.setenv("HUAWEICLOUD_SDK_SK", "sk-of-a-real-account")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@proxy.example:3128")
+    place.install(PROGRAM)
+    process = demo(demos, place)
+    ids = place.started.read_text().split()
+    environs = [Path(f"/proc/{number}/environ").read_bytes() for number in ids]
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    names = {part.partition(b"=")[0].decode() for text in environs for part in text.split(b"\0")}
+
+    # A shell adds the folder it is in.
+    assert names <= {*INHERITED, "PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE", ""}
+    assert not [text for text in environs if b"sk-of-a-real-account" in text or b"hunter2" in text]
 
 
 @pytest.mark.parametrize(

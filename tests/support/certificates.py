@@ -8,6 +8,8 @@ from pathlib import Path
 
 import trustme
 
+from dcs_task_exporter.web.tls_server import TlsServer
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -16,6 +18,10 @@ class Certificates:
     server: ssl.SSLContext
     client: ssl.SSLContext
     file: str
+
+    def tls(self) -> TlsServer:
+        """Return the server's side of TLS."""
+        return TlsServer(self.server)
 
 
 def certificates_in(folder: Path) -> Certificates:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trustme
@@ -24,6 +25,7 @@ from uvicorn.server import ServerState
 from dcs_task_exporter.web.connection import Connection, ServerConfig, TlsDoor
 from dcs_task_exporter.web.connection_limits import ConnectionLimits
 from dcs_task_exporter.web.delivery import DeliveredResponse
+from dcs_task_exporter.web.tls_server import TlsServer
 
 ITERATIONS = 12
 """Turns of the event loop until nothing goes on by itself: TLS takes a few."""
@@ -314,8 +316,8 @@ def end_of(number: int) -> bytes:
     return f"<the end of answer {number}>".encode()
 
 
-SERVER_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-AUTHORITY.issue_cert("localhost").configure_cert(SERVER_TLS)
+SERVER_TLS = partial(TlsServer, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+AUTHORITY.issue_cert("localhost").configure_cert(SERVER_TLS().context)
 CLIENT_TLS = ssl.create_default_context()
 AUTHORITY.configure_trust(CLIENT_TLS)
 

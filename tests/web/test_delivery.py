@@ -77,7 +77,7 @@ def padded(sources: Sources) -> Sources:
 def scene(certificates: Certificates | None) -> Iterator[Scene]:
     with world(1) as here, here.exporter() as exporter:
         app = create_app(padded(exporter.sources))
-        tls = certificates.server if certificates else None
+        tls = certificates.tls if certificates else None
         server = WebServer(app, [("127.0.0.1", 0)], tls=tls)
         server.start()
         try:

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 import requests
 from prometheus_client import Gauge
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcs_task_exporter.errors import ExporterError
@@ -197,7 +198,7 @@ def test_silent_tls_clients_make_room(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """A client that never begins to speak TLS is one of the connections, and makes room."""
-    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10, request=3600), tls=certificates.tls)
     first = connect(server)
     for _ in range(10):
         connect(server)
@@ -208,7 +209,7 @@ def test_the_longest_silent_counts_from_its_connection(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Who was there first is closed first, though it has spoken TLS since and others have not."""
-    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.tls)
     first = connect(server)
     later = [connect(server) for _ in range(9)]
     with certificates.client.wrap_socket(first, server_hostname="127.0.0.1") as spoken:
@@ -221,7 +222,7 @@ def test_room_for_a_scrape_among_silent_tls_clients(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """Many more silent TLS clients than connections still leave room for a scrape."""
-    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.server)
+    server = serve(limits=ConnectionLimits(connections=10), tls=certificates.tls)
     for _ in range(100):
         connect(server)
     answer = requests.get(f"{server.url}/metrics", verify=certificates.file, timeout=PATIENCE)
@@ -232,7 +233,7 @@ def test_stops_despite_silent_tls_clients(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
     """500 clients that never begin to speak TLS do not hold up the end."""
-    server = serve(tls=certificates.server)
+    server = serve(tls=certificates.tls)
     for _ in range(SILENT):
         connect(server)
     assert stop_in_time(server)
@@ -415,3 +416,23 @@ def test_bad_listen_address(text: str, message: str) -> None:
 def test_files_bound_the_connections() -> None:
     """There are never more connections than open files leave room for."""
     assert most_connections(10**9) < 10**9
+
+
+def test_the_loop_that_serves_beats(serve: Serve) -> None:
+    """The thread that answers requests is the one that beats: if it is stuck, the beats end."""
+    beating, serving, second = [], [], threading.Event()
+
+    def beat() -> None:
+        beating.append(threading.get_ident())
+        if len(beating) > 1:
+            second.set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        serving.append(threading.get_ident())
+        await Response("served")(scope, receive, send)
+
+    server = serve(app, beat=beat)
+    assert get(server).text == "served"
+    assert second.wait(PATIENCE)
+
+    assert set(beating) == set(serving)

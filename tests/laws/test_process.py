@@ -1,0 +1,240 @@
+"""What the process needs of its machine, and what its machine sees of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import requests
+from starlette.types import Receive, Scope, Send
+
+import dcs_task_exporter
+from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, log_unforeseen
+from dcs_task_exporter.web.server import WebServer
+from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, world_of_today
+from tests.support.log_stream import log_to
+from tests.support.real_parts import ROOT
+
+NOBODY = 65534
+PATIENCE = 30
+SERVE = [sys.executable, "-m", "dcs_task_exporter", "--web.listen-address=127.0.0.1:0"]
+AS_NOBODY = [
+    "setpriv",
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--no-new-privs",
+]
+READ_ONLY = f"""
+set -e
+mount -t tmpfs -o uid={NOBODY},gid={NOBODY},mode=0700 tmpfs "$1"
+cut -d ' ' -f 5 /proc/self/mountinfo | grep -Fxv "$1" | while read -r place; do
+  mount -o remount,bind,ro "$place" 2>/dev/null || true
+done
+shift
+exec "$@"
+"""
+"""Makes every file system read-only but a folder of its own, then runs a command."""
+
+
+@contextmanager
+def serving(config: Path, command: list[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run an exporter while the block lasts; yields its URL and its process."""
+    process = subprocess.Popen(  # noqa: S603 - a test's own
+        [*command, *SERVE, f"--config.file={config}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stderr is not None
+    try:
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"msg=listening url=(\S+)", line):
+                assert [told for told in lines if "level=error" in told] == []
+                yield found[1], process
+                break
+        else:
+            message = "".join(lines)
+            raise AssertionError(message)
+    finally:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world_of_today(2) as made:
+        yield made
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can read, unlike those of pytest."""
+    with TemporaryDirectory(prefix="process-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def nobody_may_run() -> str:
+    """Return why this test cannot become nobody on a read-only file system, or nothing."""
+    if os.geteuid() != 0:
+        return "only root can become nobody"
+    if not (shutil.which("setpriv") and shutil.which("unshare")):
+        return "setpriv and unshare are not installed"
+    imports = [*AS_NOBODY, sys.executable, "-c", "import dcs_task_exporter.cli"]
+    probes = {
+        "this system allows no mounts of our own": ["unshare", "--mount", "true"],
+        f"nobody cannot read {sys.executable} or {ROOT}": imports,
+    }
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for reason, probe in probes.items():
+        done = subprocess.run(probe, capture_output=True, check=False, cwd="/", env=environ)  # noqa: S603 - a test's own
+        if done.returncode:
+            return reason
+    return ""
+
+
+@pytest.mark.real
+def test_nobody_on_a_read_only_file_system(here: World, folder: Path) -> None:
+    """Without any right, and without a file that it may write but its state, it does all its work.
+
+    So it runs in a container with a read-only root, and under systemd's `ProtectSystem=strict`.
+    """
+    if reason := nobody_may_run():
+        pytest.skip(reason)
+    own = folder / "state"
+    own.mkdir()
+    config = folder / "config.yml"
+    config.write_text(f"{here.config_text()}state: {{path: {own}/state.db}}\n")
+    command = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(own), *AS_NOBODY]
+    with serving(config, command) as (url, process):
+        found = samples(requests.get(f"{url}/metrics", timeout=PATIENCE).text)
+        page = requests.get(url, timeout=PATIENCE)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        mounts = Path(f"/proc/{process.pid}/mounts").read_text()
+        file = Path(f"/proc/{process.pid}/root{own}/state.db").stat()
+
+    assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
+    assert value(found, "dcs_task_exporter_state_errors_total") == 0
+    assert page.ok
+    assert (file.st_uid, stat.S_IMODE(file.st_mode)) == (NOBODY, 0o600)
+    assert re.findall(r"^Uid:\s+(.*)$", status, re.MULTILINE) == ["\t".join([str(NOBODY)] * 4)]
+    assert re.findall(r"^Cap(?:Eff|Bnd):\s+(.*)$", status, re.MULTILINE) == ["0" * 16] * 2
+    assert re.search(r"^\S+ / \S+ ro[, ]", mounts, re.MULTILINE)
+
+
+def test_what_other_users_see(here: World, folder: Path) -> None:
+    """The command line that every user can read has no secret; no other process is started."""
+    config = folder / "config.yml"
+    config.write_text(here.config_text())
+    with serving(config, []) as (url, process):
+        assert requests.get(f"{url}/metrics", timeout=PATIENCE).ok
+        line = Path(f"/proc/{process.pid}/cmdline").read_text()
+        threads = Path(f"/proc/{process.pid}/task").iterdir()
+        children = [(thread / "children").read_text() for thread in threads]
+
+    assert (ACCESS_KEY in line, SECRET_KEY in line, str(config) in line) == (False, False, True)
+    assert "".join(children) == ""
+
+
+# Tracebacks: where the error was, and not what the variables held.
+
+
+def sign(name: str) -> None:
+    """Break, with a secret in a variable."""
+    secret = f"{name}-secret"
+    message = f"unforeseen, with {len(secret)} letters"
+    raise RuntimeError(message)
+
+
+@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()], ids=["logfmt", "json"])
+def test_the_log_shows_no_variable(formatter: logging.Formatter) -> None:
+    """A traceback in the log has the places of an error, and no value of a variable."""
+    stream, logger = StringIO(), logging.getLogger("dcs_task_exporter.test")
+    with log_to(stream) as queue:
+        queue.setFormatter(formatter)
+        try:
+            sign("local")
+        except RuntimeError as error:
+            logger.exception("broken")
+            log_unforeseen(logger, "broken too", error, {})
+
+    text = stream.getvalue()
+    assert (text.count("in sign"), text.count("unforeseen, with 12 letters")) == (2, 2)
+    assert "local-secret" not in text
+
+
+def test_an_answer_shows_no_variable() -> None:
+    """A request that breaks is answered with an error that says nothing of the code."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        sign("local")
+
+    stream = StringIO()
+    server = WebServer(app, [("127.0.0.1", 0)])
+    with log_to(stream):
+        server.start()
+        answer = requests.get(server.url, timeout=PATIENCE)
+        server.stop()
+
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+    assert "in sign" in stream.getvalue()
+    assert "local-secret" not in stream.getvalue()
+
+
+BROKEN = """
+import sys, threading
+from dcs_task_exporter import cli
+
+def sign(name):
+    secret = f"{name}-secret"
+    raise RuntimeError(f"unforeseen, with {len(secret)} letters")
+
+def command(arguments):
+    thread = threading.Thread(target=sign, args=("local",))
+    thread.start()
+    thread.join()
+    sign("local")
+
+cli.COMMANDS = {"serve": command}
+sys.exit(cli.main([]))
+"""
+
+
+def test_a_process_that_breaks_shows_no_variable() -> None:
+    """Errors that nothing catches, in a thread and in the command itself, show no variable."""
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [sys.executable, "-c", textwrap.dedent(BROKEN)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert (done.returncode, done.stderr.count("in sign")) == (1, 2)
+    assert "local-secret" not in done.stdout + done.stderr
+
+
+def test_nothing_shows_variables() -> None:
+    """No module of the package uses a library, or a switch, that shows variables."""
+    package = Path(dcs_task_exporter.__file__).parent
+    showing = re.compile(r"cgitb|capture_locals=True|import rich|from rich|f_locals|debug=True")
+
+    assert [path for path in package.rglob("*.py") if showing.search(path.read_text())] == []
