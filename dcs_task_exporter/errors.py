@@ -8,6 +8,7 @@ The tree, to see which one to catch::
       ApiError                    one call to the cloud failed; `reason` is its metric label
         AuthError                 401: the key or token is refused
           RefusedEarlierError     it was refused a moment ago; no request was sent
+          OutdatedKeyError        it was refused, and there is another one now
         ForbiddenError            403: the key may not do this
         NotFoundError             404: no such instance, or no such API here
         BadRequestError           other 4xx: the API refuses the request
@@ -31,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Final
+
+from typing_extensions import Self
 
 
 class ExporterError(Exception):
@@ -71,7 +74,7 @@ class ApiError(ExporterError):
     """
 
     reason: ClassVar[str]
-    retryable: ClassVar[bool] = False
+    retryable = False
 
     message: str
     _: KW_ONLY
@@ -79,6 +82,11 @@ class ApiError(ExporterError):
     error_code: str = ""
     request_id: str = ""
     retry_after: float | None = None
+
+    def not_retryable(self) -> Self:
+        """Let no one send the request again at once; return the error."""
+        self.retryable = False
+        return self
 
     def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
         """Replace the texts of the error: the message by `message`, the code and id by `word`."""
@@ -117,6 +125,10 @@ class AuthError(ApiError):
 
 class RefusedEarlierError(AuthError):
     """The key or token was refused a moment ago; no request was sent."""
+
+
+class OutdatedKeyError(AuthError):
+    """The key or token was refused, and there is, or will be, another one."""
 
 
 class ForbiddenError(ApiError):

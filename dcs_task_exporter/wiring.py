@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
-from dcs_task_exporter import __version__
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
     LIST_CENTER_TASKS,
@@ -22,11 +21,13 @@ from dcs_task_exporter.cloud.client import (
     TASK_PROGRESS,
     DcsClient,
 )
-from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
 from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
-from dcs_task_exporter.cloud.request import ApiCaller, ApiObserver, Retries
+from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.source_of import identity_operations, source_of
+from dcs_task_exporter.cloud.surroundings import USER_AGENT, Surroundings
 from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
@@ -132,13 +133,17 @@ class Clients:
         rate = collector.requests_per_second
         limit = before.rate_limit if before else RateLimit(rate, self._clock, self._stopping.wait)
         secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
+        retries = Retries(collector.retries, self._stopping.wait, random.random)
+        around = Surroundings(
+            project, self._environ, self._clock, transport, retries, self._observer, rate, secrets
+        )
         caller = ApiCaller(
             project.name,
             transport,
-            credential_source(project.credentials, self._environ, secrets),
+            source_of(project.credentials, around),
             limit,
             self._observer,
-            Retries(collector.retries, self._stopping.wait, random.random),
+            retries,
             self._clock,
             before.caller.gate if before else None,
         )
@@ -155,7 +160,7 @@ def _transport_of(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
-        user_agent=f"dcs-task-exporter/{__version__}",
+        user_agent=USER_AGENT,
         tls=project.tls,
         proxies=proxies,
         before=unchecked.warn_if_due,
@@ -170,6 +175,7 @@ def operations_of(config: Config) -> Mapping[str, Sequence[str]]:
             *(LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS),
             *([LIST_CENTER_TASKS] if project.task_center.enabled else []),
             *progress,
+            *identity_operations(project.credentials),
         ]
         for project in config.projects
     }

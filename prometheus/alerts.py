@@ -26,6 +26,9 @@ KNOWN_WORDS: Final = (
 )
 """Statuses that the exporter knows; add all those of your `status_words`."""
 
+RENEWALS: Final = 'operation=~"create_token|assume_agency.*|metadata_.*|pod_identity"'
+"""The operations by which the exporter renews credentials."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -423,7 +426,19 @@ READING_ALERTS: Final = (
     Alert(
         "DCSCredentialsExpireSoon",
         "warning",
-        "min without (instance, pod) (dcs_credentials_expiry_timestamp_seconds) - time() < 3600",
+        f"""
+        min without (instance, pod) (
+          (
+            dcs_credentials_expiry_timestamp_seconds - time() < 3600
+            unless ignoring (operation, code) dcs_api_requests_total{{{RENEWALS}}}
+          )
+          or (
+            dcs_credentials_expiry_timestamp_seconds - time() < 3600
+            and ignoring (operation, reason)
+            sum without (operation, reason) (increase(dcs_api_errors_total{{{RENEWALS}}}[15m])) > 0
+          )
+        )
+        """,
         "The exporter's temporary credentials expire soon.",
         """
         The credentials of project {{ $labels.project }}

@@ -31,6 +31,9 @@ projects: [{name: any, region: any, project_id: any, credentials: {type: environ
 """
 UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
 
+REPEATED: Final = ("projects[].credentials.source",)
+"""Sections whose keys the table of another section has already."""
+
 Field = Mapping[str, Any]
 
 
@@ -134,7 +137,7 @@ def _sections(section: Field, models: Mapping[str, Field], path: str) -> Iterato
             (code([name]), _type(field), default, _first_line(text, f"{section['title']}.{name}"))
         )
         below = f"{path}.{name}".lstrip(".") + ("[]" if "items" in field else "")
-        for reference in references:
+        for reference in references if below not in REPEATED else ():
             inner += _sections(models[reference], models, below)
     if path:
         yield path, table(("key", "type", "default", "meaning"), rows)

@@ -21,6 +21,7 @@ from dcs_task_exporter.errors import (
     BadRequestError,
     ForbiddenError,
     NotFoundError,
+    OutdatedKeyError,
     ThrottledError,
 )
 
@@ -230,6 +231,8 @@ def _alike(one: Refusal, other: Refusal) -> bool:
 
 def result_of(error: ApiError) -> Result:
     """Return what an error says of the key: a gateway's own failure says nothing."""
+    if isinstance(error, OutdatedKeyError):
+        return "unknown"  # it tells nothing of the key that is there now
     if isinstance(error, AuthError):
         return error
     if isinstance(error, ThrottledError) and error.status is not None and not error.retry_after:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential
+from dcs_task_exporter.cloud.credentials import AccessKey, Credential, Token
 from dcs_task_exporter.cloud.signing import (
     DATE_FORMAT,
     authorization,
@@ -30,10 +30,13 @@ class RequestAuth(AuthBase):
         self._now = now
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        """Add the headers that prove the key, dated now, or the one that holds the token."""
+        """Add the headers that prove the key, dated now, or the one that holds the token.
+
+        A request that carries its own secrets stays as it is.
+        """
         if isinstance(self._credential, AccessKey):
             self._sign(request, self._credential)
-        else:
+        elif isinstance(self._credential, Token):
             request.headers["X-Auth-Token"] = self._credential.token
         return request
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from dcs_task_exporter.cloud.responses import AnswerMemory
+from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.responses import AnswerMemory, read_json
 from dcs_task_exporter.cloud.signing import canonical_query
+from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.text.redaction import Redactor
 
 Parsed = TypeVar("Parsed")
+
+JSON_BODY: Final[Mapping[str, str]] = {"Content-Type": "application/json"}
+"""The header of a request whose body is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +24,8 @@ class Call(Generic[Parsed]):
 
     No request starts after `deadline` (monotonic). `subject` is the id of the instance that the
     call is for, or empty: a refusal may be its own. An answer that `memory` knows is not parsed
-    again.
+    again. `key` is sent in place of the caller's own. `read` makes of an answer what `parse` takes,
+    or raises the `ApiError` that it stands for.
     """
 
     operation: str
@@ -29,6 +36,11 @@ class Call(Generic[Parsed]):
     project_id: str = ""
     subject: str = ""
     memory: AnswerMemory[Parsed] | None = None
+    method: str = "GET"
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    key: Credential | None = None
+    read: Callable[[Answer, Redactor, float], object] = read_json
 
     @property
     def full_url(self) -> str:

@@ -47,11 +47,15 @@ class AccessKey:
         """The part of the key that the cloud locks after bad signatures."""
         return self.access_key
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All parts of this key, and the `others`."""
+        return (self.secret_key, self.security_token, self.access_key, *self.others)
+
     @cached_property
     def redactor(self) -> Redactor:
-        """The redactor of all parts of this key, and of `others`: errors echo them."""
-        parts = (self.secret_key, self.security_token, self.access_key)
-        return Redactor.of((*parts, *self.others))
+        """The redactor of the secrets: errors echo them."""
+        return Redactor.of(self.secrets)
 
 
 @dataclass(frozen=True)
@@ -67,28 +71,45 @@ class Token:
         """The token: there is no other part."""
         return self.token
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The token, and the `others`."""
+        return (self.token, *self.others)
+
     @cached_property
     def redactor(self) -> Redactor:
-        """The redactor of the token, and of `others`."""
-        return Redactor.of((self.token, *self.others))
+        """The redactor of the secrets."""
+        return Redactor.of(self.secrets)
 
 
-Credential = AccessKey | Token
+@dataclass(frozen=True)
+class Carried:
+    """Secrets that a request carries in its own body or headers: nothing is added to it.
 
-CredentialSource = Callable[[], Credential]
-"""Returns the key or token to use now.
+    `locked_as` names who proves himself by them: the cloud locks it after wrong ones.
+    """
 
-Raises `CredentialsError` when there is none; the message names the key or file to change.
-"""
+    secrets: tuple[str, ...] = field(repr=False)
+    locked_as: str = field(default="", repr=False)
+    expires_at: None = None
+
+    @cached_property
+    def redactor(self) -> Redactor:
+        """The redactor of the secrets."""
+        return Redactor.of(self.secrets)
 
 
-def credential_source(
+Credential = AccessKey | Token | Carried
+
+
+def credential_reader(
     config: AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
     environ: Mapping[str, str],
     others: tuple[str, ...] = (),
-) -> CredentialSource:
-    """Return the source that the configuration asks for.
+) -> Callable[[], Credential]:
+    """Return a function that reads the key that the configuration asks for, as it is now.
 
+    It raises `CredentialsError` where there is none; the message names the key or file to change.
     `others` are secrets beside the key, such as a proxy's password, which are redacted with it.
     """
     # No `partial`: its `repr` would show the others.

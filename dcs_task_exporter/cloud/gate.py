@@ -67,15 +67,20 @@ class Gate:
 
     @contextmanager
     def passage(
-        self, read: Callable[[], Credential], subject: str, deadline: float
+        self,
+        read: Callable[[], Credential],
+        subject: str,
+        deadline: float,
+        latest: Callable[[], Credential] | None = None,
     ) -> Iterator[Passage]:
         """Hold a ticket for one request for `subject`, waiting until `deadline` at most.
 
-        `read` returns the key as it is now. The block sends the request only if the passage's
+        `read` returns the key to use now, and may wait for it; `latest` returns the latest key at
+        once (if not given, `read` does). The block sends the request only if the passage's
         `start` returns True. From the error that the block raises, or from none, the gate learns
         whether the key was accepted. Raises `ApiError` without a request while a refusal stands.
         """
-        credential, admission, ticket = self._enter(read, subject, deadline)
+        credential, admission, ticket = self._enter(read, latest or read, subject, deadline)
         result: Result = "unknown"
         try:
             yield Passage(credential, partial(self._start, admission, ticket))
@@ -87,14 +92,18 @@ class Gate:
             self._leave(admission, ticket, result)
 
     def _enter(
-        self, read: Callable[[], Credential], subject: str, deadline: float
+        self,
+        read: Callable[[], Credential],
+        latest: Callable[[], Credential],
+        subject: str,
+        deadline: float,
     ) -> tuple[Credential, Admission, Ticket]:
         while True:
             credential = read()
             with self._changed:
                 if credential != self._credential:
                     # Read again under the lock: of two that differ, this is the later one.
-                    credential = read()
+                    credential = latest()
                 if credential != self._credential:
                     self._adopt(credential)
                     self._changed.notify_all()

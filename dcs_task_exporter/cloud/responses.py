@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -21,12 +22,14 @@ from dcs_task_exporter.errors import (
     AuthError,
     BadRequestError,
     ForbiddenError,
+    InternalError,
     InvalidResponseError,
     NotFoundError,
     ServerError,
     ThrottledError,
     TooLargeError,
 )
+from dcs_task_exporter.logs.formats import log_unforeseen
 from dcs_task_exporter.tasks.models import EARLIEST_TIME
 from dcs_task_exporter.text.display import shown
 from dcs_task_exporter.text.redaction import Redactor
@@ -134,6 +137,23 @@ def make_safe(error: ApiError, redactor: Redactor) -> None:
         lambda text: shown(redactor.text(text), MAX_MESSAGE_LENGTH),
         lambda text: shown(redactor.text(text), MAX_WORD_LENGTH),
     )
+
+
+def internal_error(
+    logger: logging.Logger,
+    message: str,
+    error: Exception,
+    fields: Mapping[str, object],
+    redact: Callable[[str], str],
+    answer: Answer | None = None,
+) -> ApiError:
+    """Log an unforeseen error; return the error that its answer stands for even so."""
+    log_unforeseen(logger, message, error, fields, redact)
+    text = f"internal error ({type(error).__name__}): see the log"
+    status = None if answer is None else answer.status
+    if status is None or status < HTTPStatus.MULTIPLE_CHOICES:
+        return InternalError(text, status=status)
+    return class_of(status)(text, status=status)
 
 
 def date_of(headers: Mapping[str, str]) -> float | None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from dcs_task_exporter.cloud.credentials import credential_source
+from dcs_task_exporter.cloud.source_of import check_this_machine
 from dcs_task_exporter.commands.check_online import check_online, counted, rule_keys
 from dcs_task_exporter.commands.configuration import (
     configuration,
@@ -73,7 +73,7 @@ def _problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield a problem for each project without a usable key, and for an unusable state file."""
     for at, project in enumerate(config.projects):
         try:
-            credential_source(project.credentials, environ)()
+            check_this_machine(project.credentials, environ)
         except CredentialsError as error:
             yield Problem(f"projects[{at}].credentials", str(error))
     if config.state.path is not None and (reason := _state_problem(config.state.path)):

@@ -21,11 +21,17 @@ _SECRETS: Final[Mapping[str, tuple[str, ...]]] = {
     "access_key": ("access_key", "secret_key"),
     "token": ("token",),
     "environment": (),
+    "password": ("password",),
+    "metadata": (),
+    "profile": (),
+    "pod_identity": (),
+    "auto": (),
+    "assume_agency": (),
 }
 """The secrets that each type of credentials needs."""
 
-_LATER: Final = ("password", "metadata", "profile")
-"""Types of credentials that a later version will have."""
+_NESTED: Final = tuple(kind for kind in _SECRETS if kind != "assume_agency")
+"""The types of credentials by which an agency can be assumed."""
 
 _PAIRS: Final = (
     ("max_staleness", "min_refresh_interval"),
@@ -111,11 +117,12 @@ def _enabled(section: Mapping[object, object]) -> bool | None:
         return None
 
 
-def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
+def _credentials(
+    path: str, section: Mapping[object, object], kinds: Iterable[str] = tuple(_SECRETS)
+) -> Iterator[Problem]:
     kind = section.get("type")
-    if not (isinstance(kind, str) and kind in _SECRETS):
-        later = f"{kind} comes with a later version; " if kind in _LATER else ""
-        yield Problem(f"{path}.type", f"{later}must be one of {', '.join(_SECRETS)}")
+    if not (isinstance(kind, str) and kind in kinds):
+        yield Problem(f"{path}.type", f"must be one of {', '.join(kinds)}")
         return
     for name in (*_SECRETS[kind], "security_token"):
         given = [key for key in (name, f"{name}_file") if key in section]
@@ -123,6 +130,18 @@ def _credentials(path: str, section: Mapping[object, object]) -> Iterator[Proble
             yield Problem(f"{path}.{name}", f"is given twice: remove it, or {name}_file")
         elif not given and name in _SECRETS[kind]:
             yield Problem(f"{path}.{name}", f"is missing: give it, or {name}_file")
+    if kind == "assume_agency":
+        yield from _assumed(path, section)
+
+
+def _assumed(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
+    accounts = [key for key in ("domain_name", "domain_id") if section.get(key)]
+    if len(accounts) != 1:
+        message = "give only one of both" if accounts else "is missing: give it, or domain_id"
+        yield Problem(f"{path}.domain_name", message)
+    source = section.get("source")
+    if isinstance(source, Mapping):
+        yield from _credentials(f"{path}.source", source, _NESTED)
 
 
 def _durations(

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dcs_task_exporter.config.types import Moment, Secret, SecretFile, Section
+from dcs_task_exporter.config.types import (
+    AgencyLife,
+    LocalUrl,
+    Moment,
+    Password,
+    PasswordFile,
+    Secret,
+    SecretFile,
+    Section,
+    Segment,
+)
 
 
 class AccessKeyCredentials(Section):
@@ -47,7 +58,90 @@ class EnvironmentCredentials(Section):
     type: Literal["environment"]
 
 
+class PasswordCredentials(Section):
+    """A user's name and password, for which the identity service gives tokens."""
+
+    type: Literal["password"]
+    user_name: str = Field(min_length=1)
+    """The name of the user (IAM user), not that of the account."""
+    domain_name: str = Field(min_length=1)
+    """The name of the account that the user belongs to."""
+    password: Password | None = None
+    """The password of the user."""
+    password_file: PasswordFile | None = None
+    """A file that holds the password."""
+
+
+class MetadataCredentials(Section):
+    """The agency of the server (ECS) that the exporter runs on: the metadata service has keys."""
+
+    type: Literal["metadata"]
+    endpoint: LocalUrl = "http://169.254.169.254"
+    """The URL of the metadata service; no proxy is used."""
+
+
+class ProfileCredentials(Section):
+    """A key of the official SDK's file of credentials."""
+
+    type: Literal["profile"]
+    path: Path | None = None
+    """The file; HUAWEICLOUD_SDK_CREDENTIALS_FILE or `~/.huaweicloud/credentials` if not given."""
+    profile: str = Field(default="basic", min_length=1)
+    """The section of the file."""
+
+
+class PodIdentityCredentials(Section):
+    """The agency of the pod's service account (CCE); its environment says where to ask."""
+
+    type: Literal["pod_identity"]
+
+
+class AutoCredentials(Section):
+    """The first that there is, as the official SDK searches: see below."""
+
+    type: Literal["auto"]
+    metadata_endpoint: LocalUrl = "http://169.254.169.254"
+    """The URL of the metadata service, which is one of the places; no proxy is used."""
+
+
+SourceCredentials = Annotated[
+    AccessKeyCredentials
+    | TokenCredentials
+    | EnvironmentCredentials
+    | PasswordCredentials
+    | MetadataCredentials
+    | ProfileCredentials
+    | PodIdentityCredentials
+    | AutoCredentials,
+    Field(discriminator="type"),
+]
+
+
+class AssumeAgencyCredentials(Section):
+    """An agency of another account: temporary keys for it are made with `source`."""
+
+    type: Literal["assume_agency"]
+    agency_name: str = Field(min_length=1)
+    """The name of the agency in the other account."""
+    domain_name: str = ""
+    """The name of the other account; this or `domain_id`."""
+    domain_id: Segment | None = None
+    """The id of the other account."""
+    duration: AgencyLife = 3_600.0
+    """How long the temporary keys live, from `15m` to `24h`; they are renewed before."""
+    source: SourceCredentials
+    """The credentials of this account: a section of any other type."""
+
+
 Credentials = Annotated[
-    AccessKeyCredentials | TokenCredentials | EnvironmentCredentials,
+    AccessKeyCredentials
+    | TokenCredentials
+    | EnvironmentCredentials
+    | PasswordCredentials
+    | MetadataCredentials
+    | ProfileCredentials
+    | PodIdentityCredentials
+    | AssumeAgencyCredentials
+    | AutoCredentials,
     Field(discriminator="type"),
 ]

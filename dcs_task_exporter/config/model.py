@@ -124,6 +124,11 @@ class ProjectConfig(Section):
         return self.iam_endpoint or f"https://iam.{self.region}.{self._domain}"
 
     @property
+    def sts_url(self) -> str:
+        """The URL of the service that makes temporary keys (STS), by region."""
+        return f"https://sts.{self.region}.{self._domain}"
+
+    @property
     def region_doubt(self) -> str:
         """Why the region is probably misspelt; empty if it is known or another cloud's."""
         return "" if self.endpoint or self.cloud else doubt_of_region(self.region)

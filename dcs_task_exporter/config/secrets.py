@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 from dcs_task_exporter.errors import CredentialsError
+
+_SENDABLE: Final = re.compile("[!-~]*")
+"""Text that a header can carry as it is."""
 
 
 def read_secret(path: Path) -> str:
@@ -13,19 +17,33 @@ def read_secret(path: Path) -> str:
 
     Raises `CredentialsError` when it cannot be read or is empty.
     """
-    name = _name(path)
+    content = _content(path).strip()
+    # Naming the file takes as long as reading it, and this is done for each request.
+    return content if _SENDABLE.fullmatch(content) else sendable(content, _name(path))
+
+
+def read_password(path: Path) -> str:
+    """Return the content of a file with a password, without the end of its last line.
+
+    A password is sent in a body, which carries any character. Raises `CredentialsError` when the
+    file cannot be read or is empty.
+    """
+    return _content(path).rstrip("\r\n")
+
+
+def _content(path: Path) -> str:
     try:
-        content = path.read_text(encoding="utf-8").strip()
+        content = path.read_text(encoding="utf-8")
     except OSError as error:
-        message = f"cannot read {name}: {error.strerror}"
+        message = f"cannot read {_name(path)}: {error.strerror}"
     except UnicodeDecodeError:
-        message = f"{name} is not UTF-8 text"
+        message = f"{_name(path)} is not UTF-8 text"
     except ValueError:
-        message = f"{name} has a name that no file can have"
+        message = f"{_name(path)} has a name that no file can have"
     else:
-        if content:
-            return sendable(content, name)
-        message = f"{name} is empty"
+        if content.strip():
+            return content
+        message = f"{_name(path)} is empty"
     # Raised outside the handlers, else its cause would show the path, or the secret's bytes.
     raise CredentialsError(message)
 
@@ -45,7 +63,7 @@ def sendable(secret: str, where: str) -> str:
 
     The HTTP library's error about a bad header would show the secret.
     """
-    if not re.fullmatch(r"[!-~]*", secret):
+    if not _SENDABLE.fullmatch(secret):
         message = f"{where} must hold printable ASCII without blanks: was it cut or wrapped?"
         raise CredentialsError(message)
     return secret

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
 from collections.abc import Callable
@@ -19,10 +20,14 @@ from pydantic import (
 )
 
 from dcs_task_exporter.config.durations import DURATION_PATTERN, parse_duration
-from dcs_task_exporter.config.secrets import read_secret
+from dcs_task_exporter.config.secrets import read_password, read_secret
 from dcs_task_exporter.errors import CredentialsError
 from dcs_task_exporter.tasks.models import MAX_LABEL_LENGTH
 from dcs_task_exporter.text.times import parse_time
+
+SHORTEST_LIFE: Final = 900
+LONGEST_LIFE: Final = 86_400
+"""Seconds that temporary keys can live, as the identity service allows."""
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -91,12 +96,26 @@ def _regex(value: str) -> str:
     raise ValueError(message)
 
 
-def _secret_file(path: Path) -> Path:
+def _readable(read: Callable[[Path], str]) -> AfterValidator:
+    """Return a validator that refuses a file from which no secret can be read."""
+
+    def check(path: Path) -> Path:
+        try:
+            read(path)
+        except CredentialsError as error:
+            raise ValueError(str(error)) from None
+        return path
+
+    return AfterValidator(check)
+
+
+def _is_local(host: str | None) -> bool:
+    """Whether a host is this machine, or a service that only this machine reaches."""
     try:
-        read_secret(path)
-    except CredentialsError as error:
-        raise ValueError(str(error)) from None
-    return path
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return host in _LOOPBACK
+    return address.is_link_local or address.is_loopback
 
 
 def _ca_file(path: Path) -> Path:
@@ -148,17 +167,27 @@ ProjectId = Annotated[
 Domain = Annotated[
     str, _matches(r"[A-Za-z0-9.-]*", "a domain only, such as myhuaweicloud.eu, without https://")
 ]
-Url = Annotated[
+_PlainUrl = Annotated[
     str,
     _needs(_is_http_url, "is no URL: write it like https://dcs.cn-north-4.myhuaweicloud.com"),
     _needs(
         _has_only_a_path, "a URL of scheme, host, port and path only: no user, password, ? or #"
     ),
+    AfterValidator(lambda url: url.rstrip("/")),
+]
+LocalUrl = Annotated[
+    _PlainUrl,
+    _needs(
+        lambda url: urlsplit(url).scheme == "https" or _is_local(urlsplit(url).hostname),
+        "http would carry keys in the clear: use https (http: loopback and link-local only)",
+    ),
+]
+Url = Annotated[
+    _PlainUrl,
     _needs(
         lambda url: urlsplit(url).scheme == "https" or urlsplit(url).hostname in _LOOPBACK,
         "http would send signed requests in the clear: use https (http: loopback only)",
     ),
-    AfterValidator(lambda url: url.rstrip("/")),
 ]
 ProxyUrl = Annotated[
     SecretStr,
@@ -175,7 +204,9 @@ Secret = Annotated[
         "must be printable ASCII without blanks: was it cut or wrapped?",
     ),
 ]
-SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+SecretFile = Annotated[Path, _readable(read_secret)]
+Password = Annotated[SecretStr, _needs(SecretStr.get_secret_value, "must not be empty")]
+PasswordFile = Annotated[Path, _readable(read_password)]
 CaFile = Annotated[Path, AfterValidator(_ca_file)]
 Moment = Annotated[
     str,
@@ -183,6 +214,10 @@ Moment = Annotated[
         lambda text: not text or parse_time(text) is not None,
         "is no time: write it like 2026-01-31T12:00:00Z",
     ),
+]
+AgencyLife = Annotated[
+    Duration,
+    _needs(lambda seconds: SHORTEST_LIFE <= seconds <= LONGEST_LIFE, "must be from 15m to 24h"),
 ]
 StatePath = Annotated[
     Path,

@@ -139,11 +139,10 @@ class InstanceReader:
         statuses = {task.status for task in listing.tasks}
         unknown = {status for status in statuses if outcome_of(status) is Outcome.UNKNOWN}
         with self._lock:
-            new = unknown - self._reported_words
-            if len(self._reported_words) >= MAX_REPORTED_WORDS:
-                return
-            self._reported_words |= new
-        for status in sorted(new):
+            room = MAX_REPORTED_WORDS - len(self._reported_words)
+            new = sorted(unknown - self._reported_words)[:room]
+            self._reported_words |= set(new)
+        for status in new:
             logger.warning(
                 "an unknown status: its tasks are shown and treated as not finished; "
                 "say what it means under status_words in the configuration",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -34,26 +35,32 @@ class AccessCheck:
         self._clock = clock
         self._max_skew = max_skew
         self._lock = threading.Lock()
-        self._keys: dict[str, tuple[str, str]] = {}
-        self._tokens: set[str] = set()
+        self._keys: dict[str, tuple[str, str, float]] = {}
+        self._tokens: dict[str, float] = {}
         self._bad: dict[str, int] = {}
         self._locked_until: dict[str, float] = {}
 
-    def add_key(self, access_key: str, secret_key: str, security_token: str = "") -> None:
-        """Create a key; with a security token it is a temporary one."""
+    def add_key(
+        self,
+        access_key: str,
+        secret_key: str,
+        security_token: str = "",
+        ends_at: float = math.inf,
+    ) -> None:
+        """Create a key, which works until `ends_at`; with a security token it is temporary."""
         with self._lock:
-            self._keys[access_key] = (secret_key, security_token)
+            self._keys[access_key] = (secret_key, security_token, ends_at)
 
-    def add_token(self, token: str) -> None:
-        """Create a token of the identity service."""
+    def add_token(self, token: str, ends_at: float = math.inf) -> None:
+        """Create a token of the identity service, which works until `ends_at`."""
         with self._lock:
-            self._tokens.add(token)
+            self._tokens[token] = ends_at
 
     def revoke(self, name: str) -> None:
         """Delete a key or a token."""
         with self._lock:
             self._keys.pop(name, None)
-            self._tokens.discard(name)
+            self._tokens.pop(name, None)
 
     def check(self, request: Request) -> None:
         """Raise `RefusedError` unless the request has a good token or signature."""
@@ -61,8 +68,19 @@ class AccessCheck:
             token = request.headers.get("x-auth-token")
             if token is None:
                 self._check_signature(request)
-            elif token not in self._tokens:
-                raise RefusedError(FAULTS["bad_token"])
+            else:
+                self._check_token(token)
+
+    def check_token(self, token: str) -> None:
+        """Raise `RefusedError` unless a token is good."""
+        with self._lock:
+            self._check_token(token)
+
+    def _check_token(self, token: str) -> None:
+        if token not in self._tokens:
+            raise RefusedError(FAULTS["bad_token"])
+        if self._tokens[token] <= self._clock():
+            raise RefusedError(FAULTS["expired_token"])
 
     def _check_signature(self, request: Request) -> None:
         headers = request.headers
@@ -77,7 +95,7 @@ class AccessCheck:
             raise RefusedError(replace(unknown, body=body))
         if self._locked_until.get(key, 0.0) > self._clock():
             raise RefusedError(FAULTS["locked_key"])
-        secret, security_token = self._keys[key]
+        secret, security_token, ends_at = self._keys[key]
         date = headers.get("x-sdk-date", "")
         if abs(_moment(date) - self._clock()) > self._max_skew:
             raise RefusedError(FAULTS["clock_skew"])
@@ -97,6 +115,8 @@ class AccessCheck:
         self._bad.pop(key, None)
         if headers.get("x-security-token", "") != security_token:
             raise RefusedError(FAULTS["bad_token"])
+        if ends_at <= self._clock():
+            raise RefusedError(FAULTS["expired_token"])
 
 
 def _moment(date: str) -> float:

@@ -18,6 +18,7 @@ from dcs_task_exporter.simulator.faults import (
     gateway_error,
     json_reply,
 )
+from dcs_task_exporter.simulator.identity import IdentityService
 from dcs_task_exporter.simulator.listing import Row, list_instances, list_tasks, timestamp
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.request import Request
@@ -39,6 +40,7 @@ class SimulatedCloud:
         self.quirks = quirks or Quirks()
         self.faults = Faults(seed)
         self.access = AccessCheck(clock, self.quirks.max_skew)
+        self.identity = IdentityService(clock, self.access, self.quirks, seed)
         self.requests: list[Request] = []
         self._changed = threading.Condition(threading.RLock())
         self._random = random.Random(seed)
@@ -157,6 +159,8 @@ class SimulatedCloud:
         try:
             if not request.operation:
                 return FAULTS["no_such_api"]
+            if self.identity.knows(request.operation):
+                return self.identity.answer(request)
             self.access.check(request)
             with self._changed:
                 self._check_rate()

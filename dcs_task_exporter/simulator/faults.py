@@ -69,6 +69,9 @@ FAULTS: Final[Mapping[str, Reply]] = {
         401, "APIGW.0301", f"{_INVALID}AK access failed to reach the limit,forbidden"
     ),
     "bad_token": gateway_error(401, "APIGW.0301", f"{_INVALID}decrypt token fail"),
+    "expired_token": gateway_error(
+        401, "APIGW.0301", f"{_INVALID}token expires, expires_at: 2021-12-17T06:58:04.000000Z"
+    ),
     "old_token": gateway_error(401, "APIGW.0307", "The token must be updated."),
     "keystone_401": json_reply(
         401,

@@ -26,3 +26,7 @@ class Quirks:
     date: bool = True
     max_skew: float = 900.0
     center_names_instances: bool = False
+    token_life: float = 86_400.0
+    key_life: float = 86_400.0
+    key_overlap: float = 3_600.0
+    metadata: Literal["1", "2", "both"] = "both"

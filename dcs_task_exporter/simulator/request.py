@@ -11,11 +11,18 @@ from urllib.parse import parse_qsl, urlsplit
 _INSTANCES: Final = r"/v2/(?P<project>[^/]+)/instances"
 _TASKS: Final = rf"{_INSTANCES}/(?P<instance>[^/]+)/tasks"
 _OPERATIONS: Final = {
-    "list_tasks": _TASKS,
-    "task_progress": rf"{_TASKS}/[^/]+/progress",
-    "list_instances": _INSTANCES,
-    "list_center_tasks": r"/v2/(?P<project>[^/]+)/tasks",
-    "list_projects": r"/v3/projects",
+    "list_tasks": ("GET", _TASKS),
+    "task_progress": ("GET", rf"{_TASKS}/[^/]+/progress"),
+    "list_instances": ("GET", _INSTANCES),
+    "list_center_tasks": ("GET", r"/v2/(?P<project>[^/]+)/tasks"),
+    "list_projects": ("GET", r"/v3/projects"),
+    "create_token": ("POST", r"/v3/auth/tokens"),
+    "create_token_by_id_token": ("POST", r"/v3\.0/OS-AUTH/id-token/tokens"),
+    "assume_agency": ("POST", r"/v3\.0/OS-CREDENTIAL/securitytokens"),
+    "assume_agency_with_oidc": ("POST", r"/v5/agencies/assume-with-oidc"),
+    "metadata_token": ("PUT", r"/meta-data/latest/api/token"),
+    "metadata_key": ("GET", r"/openstack/latest/securitykey"),
+    "pod_identity": ("POST", r"/v1/credentials"),
 }
 
 
@@ -40,9 +47,9 @@ def received(method: str, target: str, headers: Mapping[str, str], body: bytes) 
     """Return the request for a target: a path and a query."""
     url = urlsplit(target)
     operation, ids = "", dict[str, str]()
-    for name, pattern in _OPERATIONS.items():
+    for name, (allowed, pattern) in _OPERATIONS.items():
         match = re.fullmatch(pattern, url.path)
-        if match and method == "GET":
+        if match and method == allowed:
             operation, ids = name, match.groupdict()
     return Request(
         method,

@@ -80,6 +80,8 @@ class _CloudHandler(BaseHTTPRequestHandler):
         request = received(self.command, self.path, dict(self.headers.items()), body)
         self._send(self.server.cloud.answer(request))
 
+    do_POST = do_PUT = do_GET  # noqa: N815 - the names of its base
+
     def log_message(self, *_: Any) -> None:
         """Keep quiet: the requests are recorded."""
 

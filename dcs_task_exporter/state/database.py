@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,8 @@ def prepare(connection: sqlite3.Connection) -> None:
             _forget_instances(connection)
     except (sqlite3.OperationalError, UnusableStateError):
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # The second where SQLite quotes damaged text, which is not UTF-8 any more.
         message = f"is damaged: {error}"
         raise UnusableStateError(message) from error
 
@@ -85,14 +87,12 @@ def age_of(connection: sqlite3.Connection) -> float:
 
     No wall clock is asked: one that is wrong must not make instances look old.
     """
-    found = connection.execute("SELECT max(saved_at_age) FROM instance_state").fetchone()
-    return float(found[0] or 0.0)
+    return _latest(connection, "saved_at_age") or 0.0
 
 
 def latest_refresh(connection: sqlite3.Connection) -> float | None:
     """Return the time of the latest refresh of any instance (Unix seconds), or None."""
-    found = connection.execute("SELECT max(refreshed_at) FROM instance_state").fetchone()
-    return None if found[0] is None else float(found[0])
+    return _latest(connection, "refreshed_at")
 
 
 def instance_ids(connection: sqlite3.Connection) -> list[str]:
@@ -105,13 +105,13 @@ def read_state(connection: sqlite3.Connection, instance_id: str) -> InstanceStat
 
     Raises `UnusableStateError` for a row that no exporter wrote.
     """
-    own = connection.execute(
-        "SELECT state, refreshed_at FROM instance_state WHERE instance_id = ?", (instance_id,)
-    ).fetchone()
-    ids = connection.execute(
-        "SELECT task_id, started_at FROM counted WHERE instance_id = ?", (instance_id,)
-    )
     try:
+        own = connection.execute(
+            "SELECT state, refreshed_at FROM instance_state WHERE instance_id = ?", (instance_id,)
+        ).fetchone()
+        ids = connection.execute(
+            "SELECT task_id, started_at FROM counted WHERE instance_id = ?", (instance_id,)
+        )
         return own and decode(own[0], refreshed_at=own[1], counted=dict(ids))
     except (LookupError, TypeError, ValueError) as error:
         raise UnusableStateError(str(error)) from error
@@ -136,6 +136,18 @@ def write_changes(
                 "INSERT OR REPLACE INTO counted VALUES (?, ?, ?)",
                 [(instance_id, *item) for item in new.items() if old.get(item[0]) != item[1]],
             )
+
+
+def _latest(connection: sqlite3.Connection, column: str) -> float | None:
+    """Return the largest number of a column; raise `UnusableStateError` if it holds others."""
+    query = f"SELECT max({column}) FROM instance_state"  # noqa: S608 - a name of ours
+    (found,) = connection.execute(query).fetchone()
+    if found is None:
+        return None
+    if not isinstance(found, float) or not math.isfinite(found):
+        message = f"{column} is no number"
+        raise UnusableStateError(message)
+    return found
 
 
 def _checked_version(connection: sqlite3.Connection) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from dcs_task_exporter.state.row_shape import check_row
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task
@@ -45,6 +46,7 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
 
     Raises `LookupError`, `TypeError` or `ValueError` for any other text.
     """
+    check_row(text, refreshed_at=refreshed_at, counted=counted)
     row = json.loads(text)
     return InstanceState(
         baseline_at=row["baseline_at"],

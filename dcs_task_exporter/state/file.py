@@ -169,7 +169,7 @@ class StateFile(Journal):
         except sqlite3.Error as error:
             if not self._files.path.is_file():
                 raise
-            self._set_aside(f"{error}; it was set aside as %s, counting begins anew")
+            self._set_aside(str(error), ", counting begins anew")
             return connect(self._files.path)
 
     def _take(self, connection: sqlite3.Connection) -> None:
@@ -212,7 +212,7 @@ class StateFile(Journal):
             self._connection.close()
             self._connection = None
         try:
-            self._set_aside(f"is damaged: {error}; it was set aside as %s")
+            self._set_aside(f"is damaged: {error}")
         except OSError as problem:
             self._fail(_USE, "cannot be used", problem)
         else:
@@ -226,7 +226,7 @@ class StateFile(Journal):
             if instance_ids(connection):
                 # Renamed while it is locked, so that no other process goes on counting in it.
                 with contextlib.closing(connection):
-                    self._set_aside("holds other counts; it was set aside as %s")
+                    self._set_aside("holds other counts")
                 connection = self._open()
             self._take(connection)
         except (OSError, sqlite3.Error, StateLockedError) as error:
@@ -261,9 +261,10 @@ class StateFile(Journal):
         self._retry_at = self._clock.monotonic() + RETRY_INTERVAL
         self._fail(_SAVE, problem, error)
 
-    def _set_aside(self, problem: str) -> None:
+    def _set_aside(self, problem: str, outcome: str = "") -> None:
         aside = self._files.set_aside(self._clock.now())
-        self._note("cannot use the state file, it was set aside", problem % aside.name)
+        told = f"{problem}; it was set aside as {aside.name}{outcome}"
+        self._note("cannot use the state file, it was set aside", told)
 
     def _fail(self, message: str, problem: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error

@@ -22,6 +22,7 @@ from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.paging import check_interval
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.errors import (
     ApiError,
@@ -56,11 +57,11 @@ class Scripted:
         clock = Clock(lambda: NOW, lambda: 0.0)
         limit = RateLimit(1e9, clock, lambda _: False)
         retries = Retries(0, lambda _: False, lambda: 0.5)
-        caller = ApiCaller("prod", self, lambda: KEY, limit, telemetry, retries, clock)  # type: ignore[arg-type]
+        caller = ApiCaller("prod", self, FixedSource(lambda: KEY), limit, telemetry, retries, clock)  # type: ignore[arg-type]
         settings = collector(page_size=self.page_size, max_pages=self.max_pages)
         self.client = DcsClient(project(project_id="p"), settings, caller, clock, lambda: NOW)
 
-    def get(self, url: str, auth: object) -> Answer:
+    def send(self, url: str, auth: object, *_: object) -> Answer:
         del auth
         query = dict(parse_qsl(urlsplit(url).query))
         self.queries.append(query)
@@ -220,8 +221,8 @@ def test_a_refused_parameter_is_not_sent_again() -> None:
         return {"tasks": page(rows, query)}
 
     class Refusing(Scripted):
-        def get(self, url: str, auth: object) -> Answer:
-            answer = super().get(url, auth)
+        def send(self, url: str, auth: object, *_: object) -> Answer:
+            answer = super().send(url, auth)
             return Answer(400, {}, answer.body) if b"DCS.4062" in answer.body else answer
 
     cloud = Refusing(answer)
@@ -481,8 +482,8 @@ BOUND = 1000
 class Bounded(Scripted):
     """A cloud whose large answers are not read."""
 
-    def get(self, url: str, auth: object) -> Answer:
-        answer = super().get(url, auth)
+    def send(self, url: str, auth: object, *_: object) -> Answer:
+        answer = super().send(url, auth)
         if len(answer.body) > BOUND:
             message = "the answer is larger than 2 MB"
             raise TooLargeError(message, status=200)

@@ -59,6 +59,11 @@ def test_half_a_surrogate_pair() -> None:
     assert b'a="EX?"' in generate_latest(registry)
 
 
+def test_a_status_in_any_case() -> None:
+    """A status is in upper case, however the cloud writes it."""
+    assert parse_task({"id": "a", "status": "Success"}).status == "SUCCESS"
+
+
 @pytest.mark.parametrize(
     "body",
     [

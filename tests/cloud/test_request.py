@@ -22,6 +22,7 @@ from dcs_task_exporter.cloud.parsing import parse_page, parse_task
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import read_json
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.config.secrets import read_secret
 from dcs_task_exporter.errors import (
@@ -314,6 +315,8 @@ class Calls:
     signed: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     meanwhile: Callable[[], None] = lambda: None
+    on_send: Callable[[], None] = lambda: None
+    source: Callable[[], AccessKey] | None = None
 
     def __post_init__(self) -> None:
         clock = Clock(lambda: NOW, lambda: self.now)
@@ -323,17 +326,22 @@ class Calls:
         self.caller = ApiCaller(
             "prod",
             self,  # type: ignore[arg-type] # it stands in for the transport
-            lambda: self.key,
+            FixedSource(self.read_key),
             limit,
             observer,
             retries,
             clock,
         )
 
-    def get(self, url: str, auth: Any) -> Answer:
+    def read_key(self) -> AccessKey:
+        """Return the key as it is now, or what `source` says."""
+        return self.source() if self.source else self.key
+
+    def send(self, url: str, auth: Any, *_: object) -> Answer:
         """Answer a request, as the transport does."""
         self.sent.append(url)
         self.signed.append(auth._credential.secret_key)  # noqa: SLF001 - what it is signed with
+        self.on_send()
         answers = self.script.get(url)
         return answers.pop(0) if answers else Answer(200, {}, b"{}")
 
@@ -393,6 +401,52 @@ def test_what_waits_for_its_turn_is_stopped_by_a_refusal() -> None:
     assert calls.sent == ["a", "b", "c"]
 
 
+def test_a_key_that_changes_while_it_is_refused() -> None:
+    """A request that was refused with an old key is sent again with the new one at once."""
+    calls = Calls(script={"a": [REFUSED]})
+    calls.on_send = lambda: setattr(calls, "key", AccessKey(ACCESS_KEY, "another"))
+    calls.ask("a")
+
+    assert calls.signed == [SECRET_KEY, "another"]
+    assert calls.now < 1
+
+
+def test_a_key_that_changes_all_the_time() -> None:
+    """A request is sent again for a new key once: the second refusal stands."""
+    calls = Calls(script={"a": [REFUSED] * 9})
+    calls.on_send = lambda: setattr(calls, "key", AccessKey(ACCESS_KEY, f"key {len(calls.sent)}"))
+    with pytest.raises(AuthError):
+        calls.ask("a")
+
+    assert len(calls.sent) == 2
+
+
+def test_a_refused_key_that_stays() -> None:
+    """A key that is refused and has not changed is not sent again."""
+    calls = Calls(script={"a": [REFUSED] * 9})
+    with pytest.raises(AuthError):
+        calls.ask("a")
+
+    assert len(calls.sent) == 1
+
+
+def test_a_key_file_that_goes_away_while_it_is_refused() -> None:
+    """A key that cannot be read any more is no new key: the refusal is the error."""
+    calls = Calls(script={"a": [REFUSED]})
+
+    def gone() -> AccessKey:
+        if calls.sent:
+            message = "cannot read the file"
+            raise CredentialsError(message)
+        return calls.key
+
+    calls.source = gone
+    with pytest.raises(AuthError, match="no"):
+        calls.ask("a")
+
+    assert len(calls.sent) == 1
+
+
 def test_throttled_together_all_wait() -> None:
     """When two instances are throttled, without a time, the whole project is held back."""
     calls = Calls(script={"a": [THROTTLED] * 2, "b": [THROTTLED]})
@@ -431,6 +485,23 @@ def test_a_named_time_holds_all() -> None:
     calls.ask("b")
 
     assert calls.now == pytest.approx(20)
+
+
+def test_a_time_beyond_the_deadline_is_told_as_it_came() -> None:
+    """A 429 whose time is beyond the deadline is not asked again: the error is the cloud's own."""
+    calls = Calls(script={"a": [Answer(429, {"Retry-After": "20"}, b"{}")]})
+    with pytest.raises(ThrottledError) as caught:
+        calls.ask("a", patience=10)
+
+    assert (caught.value.status, calls.slept) == (429, [])
+
+
+def test_an_overloaded_cloud_names_the_pause() -> None:
+    """A 503 with a Retry-After is asked again after that time."""
+    calls = Calls(script={"a": [Answer(503, {"Retry-After": "20"}, b"")]})
+    calls.ask("a")
+
+    assert calls.slept == [20]
 
 
 def test_every_fault_is_survived() -> None:

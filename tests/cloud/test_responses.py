@@ -1,8 +1,9 @@
-"""What is remembered of the answers: the same bytes are parsed once."""
+"""What is read from the answers, and remembered of them: the same bytes are parsed once."""
 
 from __future__ import annotations
 
-from dcs_task_exporter.cloud.responses import AnswerMemory
+from dcs_task_exporter.cloud.responses import AnswerMemory, error_of
+from dcs_task_exporter.cloud.transport import Answer
 from tests.support.clouds import scrape, value, world
 
 
@@ -34,3 +35,12 @@ def test_a_bad_answer_is_not_kept() -> None:
         for _ in range(3):
             found = scrape(exporter, here.clock)
             assert value(found, "dcs_instance_up", dcs_instance_id="i0") == 0
+
+
+def test_a_pause_until_a_date() -> None:
+    """A Retry-After that is a date is the time until then, and none if it has passed."""
+    answer = Answer(429, {"Retry-After": "Wed, 17 Jun 2020 07:38:42 GMT"}, b"{}")
+    moment = 1_592_379_522.0
+
+    assert error_of(answer, moment - 22).retry_after == 22
+    assert error_of(answer, moment + 22).retry_after == 0

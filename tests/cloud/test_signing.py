@@ -6,6 +6,7 @@ import hashlib
 import string
 from datetime import datetime, timezone
 
+import pytest
 import requests
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.sdk_request import SdkRequest
@@ -144,3 +145,16 @@ def test_keys_hide_themselves() -> None:
     shown = repr(AccessKey("my-access", "my-secret", "my-token"))
 
     assert not [part for part in ("my-access", "my-secret", "my-token") if part in shown]
+
+
+def test_tokens_hide_themselves() -> None:
+    """The repr of a token shows no part of it."""
+    assert "a-token" not in repr(Token("a-token"))
+
+
+@pytest.mark.parametrize(
+    "credential", [AccessKey("a", "b", others=("pw",)), Token("a", others=("pw",))]
+)
+def test_credentials_hide_what_is_beside_them(credential: AccessKey | Token) -> None:
+    """The repr of a key or token shows no other secret, such as a proxy's password."""
+    assert "pw" not in repr(credential)

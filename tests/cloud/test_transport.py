@@ -120,25 +120,25 @@ def transport(ca_file: Path | None = None, *, insecure: bool = False) -> Transpo
 
 def test_trusted(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """A certificate of the configured authority is trusted."""
-    assert transport(ca_file).get(start().url, AUTH).body == b"/v2/x"
+    assert transport(ca_file).send(start().url, AUTH).body == b"/v2/x"
 
 
 def test_unknown_authority(start: Callable[..., TlsServer]) -> None:
     """A certificate of an unknown authority is refused, and the error says why."""
     with pytest.raises(ApiConnectionError, match="certificate verify failed"):
-        transport().get(start().url, AUTH)
+        transport().send(start().url, AUTH)
 
 
 def test_other_host(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """A certificate for another host is refused."""
     with pytest.raises(ApiConnectionError, match="certificate verify failed"):
-        transport(ca_file).get(start("other.example").url, AUTH)
+        transport(ca_file).send(start("other.example").url, AUTH)
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_insecure(start: Callable[..., TlsServer]) -> None:
     """With insecure_skip_verify any certificate is taken."""
-    assert transport(insecure=True).get(start("other.example").url, AUTH).status == 200
+    assert transport(insecure=True).send(start("other.example").url, AUTH).status == 200
 
 
 def test_no_connection() -> None:
@@ -147,7 +147,7 @@ def test_no_connection() -> None:
         unused.bind((HOST, 0))
         port = unused.getsockname()[1]
     with pytest.raises(ApiConnectionError) as raised:
-        transport().get(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
+        transport().send(f"https://{HOST}:{port}/v2/x?limit=1", AUTH)
 
     url = f"https://{HOST}:{port}/v2/x"
     assert raised.value.message == f"the connection to {url} failed: Connection refused"
@@ -165,7 +165,7 @@ def test_no_connection_to_the_proxy() -> None:
         proxies={"https": f"http://someone:hunter2@{proxy}"},
     )
     with pytest.raises(ApiConnectionError) as raised:
-        sender.get("https://dcs.example/v2/x", AUTH)
+        sender.send("https://dcs.example/v2/x", AUTH)
 
     told = f"https://dcs.example:443/v2/x through the proxy http://{proxy}"
     assert raised.value.message == f"the connection to {told} failed: Connection refused"
@@ -205,7 +205,7 @@ def test_no_redirect_is_followed(status: int) -> None:
         location = f"http://{HOST}:{target.getsockname()[1]}/v2/x"
         thread = threading.Thread(target=redirect, args=(listener, status, location))
         thread.start()
-        answer = transport().get(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
+        answer = transport().send(f"http://{HOST}:{listener.getsockname()[1]}/v2/x", AUTH)
         thread.join()
         target.setblocking(False)  # noqa: FBT003 - the library's own
 
@@ -228,7 +228,7 @@ def test_connections_are_kept(start: Callable[..., TlsServer], ca_file: Path) ->
     """Requests one after the other share a connection, which speaks HTTP/1.1."""
     server, sender = start(), transport(ca_file)
     for _ in range(5):
-        sender.get(server.url, AUTH)
+        sender.send(server.url, AUTH)
 
     assert server.protocols == ["http/1.1"]
 
@@ -238,7 +238,7 @@ def test_hung_up(start: Callable[..., TlsServer], ca_file: Path) -> None:
     server, sender = start(), transport(ca_file)
     server.hangs_up = True
     for _ in range(10):
-        assert sender.get(server.url, AUTH).status == 200
+        assert sender.send(server.url, AUTH).status == 200
         assert server.handled.acquire(timeout=10)
 
 
@@ -247,17 +247,17 @@ def test_an_answer_too_many(start: Callable[..., TlsServer], ca_file: Path) -> N
     server, sender = start(), transport(ca_file)
     server.stammers = True
     for name in "abc":
-        assert sender.get(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
+        assert sender.send(f"{server.url}/{name}", AUTH).body == b"/v2/x/%s" % name.encode()
 
 
 def test_an_interim_answer(start: Callable[..., TlsServer], ca_file: Path) -> None:
     """An interim answer ends its connection: what follows it must not be the next one's answer."""
     server, sender = start(), transport(ca_file)
     server.interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    assert sender.get(f"{server.url}/a", AUTH).status == 103
+    assert sender.send(f"{server.url}/a", AUTH).status == 103
     server.interim = b""
 
-    assert sender.get(f"{server.url}/b", AUTH).body == b"/v2/x/b"
+    assert sender.send(f"{server.url}/b", AUTH).body == b"/v2/x/b"
 
 
 def test_a_private_intermediate(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_private_intermediate(tmp_path: Path) -> None:
     server = TlsServer(context)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        assert transport(path).get(server.url, AUTH).status == 200
+        assert transport(path).send(server.url, AUTH).status == 200
     finally:
         server.shutdown()
         server.server_close()
@@ -283,7 +283,7 @@ def test_the_shared_context_is_left_alone(
     server, sender = start(), transport(ca_file)
     monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", _never)
 
-    assert sender.get(server.url, AUTH).status == 200
+    assert sender.send(server.url, AUTH).status == 200
 
 
 def test_authorities_are_read_once(
@@ -294,7 +294,7 @@ def test_authorities_are_read_once(
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", _never)
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", _never)
     for _ in range(3):
-        sender.get(server.url, AUTH)
+        sender.send(server.url, AUTH)
         sender.close()
 
     assert len(server.protocols) == 3
@@ -313,7 +313,7 @@ def test_close_leaves_no_connection(
     server, made = start(), transport(ca_file)
     if is_late:
         made.close()
-    made.get(server.url, AUTH)
+    made.send(server.url, AUTH)
     made.close()
 
     assert server.handled.acquire(timeout=10)

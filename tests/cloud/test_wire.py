@@ -29,6 +29,7 @@ from dcs_task_exporter.cloud.parsing import (
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import date_of
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.cloud.values import integer_of, number_of, text_of
 from dcs_task_exporter.config.model import DiscoveryConfig
@@ -92,7 +93,13 @@ class Client:
         clock = Clock(lambda: NOW, lambda: self.now)
         limit, retries = RateLimit(1000, clock, self.wait), Retries(0, self.wait, lambda: 0.5)
         self.caller = ApiCaller(
-            "prod", self.transport, lambda: self.key, limit, self.telemetry, retries, clock
+            "prod",
+            self.transport,
+            FixedSource(lambda: self.key),
+            limit,
+            self.telemetry,
+            retries,
+            clock,
         )
 
     def wait(self, seconds: float) -> bool:
@@ -284,6 +291,17 @@ def test_a_source_of_keys_that_breaks(client: Client) -> None:
     with pytest.raises(InternalError):
         client.ask()
     assert client.errors("internal") == client.errors() == 1
+
+
+def test_what_breaks_before_the_key_is_known_is_withheld(client: Client) -> None:
+    """The log has no text of an error in reading a key: no secret is known to take out of it."""
+    del client.key
+    stream = io.StringIO()
+    with log_to(stream), pytest.raises(InternalError):
+        client.ask()
+
+    assert "[withheld]" in stream.getvalue()
+    assert "no attribute" not in stream.getvalue()
 
 
 def test_a_secret_beside_an_error(wire: Wire, client: Client) -> None:

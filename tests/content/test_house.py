@@ -23,7 +23,14 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "paging.py reading.py",
         "the parts of one listing: their laws are the listing's",
     ),
-    "cloud/test_request.py": ("calls.py credentials.py", "what one request takes and reports"),
+    "cloud/test_request.py": (
+        "calls.py credentials.py keys.py observer.py sources.py",
+        "what one request takes and reports",
+    ),
+    "cloud/test_identity.py": (
+        "oidc.py source_of.py surroundings.py temporary_keys.py",
+        "each source of credentials that end, asked through its whole exporter",
+    ),
     "cloud/test_client.py": ("project.py", "looked up by the first operation that needs it"),
     "cloud/test_signing.py": ("auth.py", "puts a signature on a request: the SDK judges both"),
     "cloud/test_transport.py": ("tls.py", "the context of the transport's connections"),
@@ -59,7 +66,7 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     ),
     "refresh/test_scaling.py": ("fleet.py", "the exporter as probes and `/sd` see it"),
     "simulator/test_cloud.py": (
-        "access.py faults.py listing.py quirks.py request.py server.py",
+        "access.py faults.py identity.py listing.py quirks.py request.py server.py",
         "one cloud on a port; real/test_sdk_oracle.py proves it faithful",
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),

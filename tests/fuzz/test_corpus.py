@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from fuzz.fuzz_seeds import seeds_of
-from fuzz.fuzz_targets import TARGETS, verify
+from fuzz.checks import verify
+from fuzz.targets import TARGETS, seeds_of
 from tests.support.real_parts import ROOT
 
 CORPUS = ROOT / "fuzz" / "corpus"
@@ -25,6 +26,16 @@ def test_seeds(target: str) -> None:
     """So does all that a fuzzer begins with."""
     for seed in seeds_of(target):
         verify(TARGETS[target], seed)
+
+
+def test_all_are_fuzzed() -> None:
+    """`make fuzz`, which the nightly workflow runs, leaves no target out, and the corpus fits."""
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.findall(r"^FUZZ := ((?:.*\\\n)*.*)", makefile, re.MULTILINE)[0]
+
+    assert set(listed.replace("\\", "").split()) == set(TARGETS)
+    assert {path.parent.name for path in INPUTS} <= set(TARGETS)
+    assert "make fuzz" in (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])

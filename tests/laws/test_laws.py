@@ -21,6 +21,7 @@ REASONS = {
     "clock_skew": "auth",
     "locked_key": "auth",
     "bad_token": "auth",
+    "expired_token": "auth",
     "old_token": "auth",
     "keystone_401": "auth",
     "dcs_401": "auth",

@@ -67,8 +67,9 @@ def head(line: str = "HTTP/1.1 200 OK", **headers: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def whole(status: int, body: bytes, **headers: str) -> bytes:
+def whole(status: int, body: bytes | str, **headers: str) -> bytes:
     """Return an answer."""
+    body = body.encode() if isinstance(body, str) else body
     named = {"Content_Length": str(len(body)), "Content_Type": "application/json", **headers}
     return head(f"HTTP/1.1 {status} Word", **named) + body
 
@@ -175,9 +176,11 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """Read one request and answer it."""
         with contextlib.suppress(OSError):
-            target = self.rfile.readline().decode().split(" ")[1]
-            while self.rfile.readline().strip():
-                pass
+            target, length = self.rfile.readline().decode().split(" ")[1], 0
+            while line := self.rfile.readline().strip().lower():
+                if line.startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            self.rfile.read(length)
             self.wfile.write(self.server.answer(urlsplit(target).path))
 
 
@@ -246,12 +249,12 @@ def configured(port: int, folder: Path, **project: Any) -> dict[str, Any]:
     }
 
 
-def leaks(text: str) -> list[str]:
+def leaks(text: str, secrets: tuple[str, ...] = SECRETS) -> list[str]:
     """Return the secrets, in any case and spelling, and their beginnings, that a text holds."""
     low = text.lower()
     return [
         part
-        for secret in SECRETS
+        for secret in secrets
         for spelled in {secret, *(spell(secret) for spell in SPELLINGS.values())}
         if (part := spelled[:12].lower()) in low
     ]
@@ -302,10 +305,13 @@ class Outlets:
 
 
 @contextlib.contextmanager
-def outlets(server: Echo, folder: Path) -> Iterator[Outlets]:
+def outlets(
+    server: Echo, folder: Path, environ: Mapping[str, str] | None = None, **project: Any
+) -> Iterator[Outlets]:
     clock = SettableClock()
-    config = parse_config(json.dumps(configured(server.port, folder)), "test", {})
-    exporter = Exporter(config, Options(clock=clock.clock, process_metrics=False))
+    config = parse_config(json.dumps(configured(server.port, folder, **project)), "test", {})
+    options = Options(environ or {}, clock.clock, process_metrics=False)
+    exporter = Exporter(config, options)
     try:
         yield Outlets(exporter, clock, folder)
     finally:
@@ -338,6 +344,109 @@ def test_no_bad_answer_leaks(
         for outlet, text in out.files():
             if leaks(text):
                 found.setdefault("any", set()).add(outlet)
+
+    assert not found
+
+
+USER_PASSWORD = 'user pa"ss<word>&of many letters'
+LENT_TOKEN = "MIIatAYJKoZI-lent/token+OfManyLetters=="
+METADATA_TOKEN = "metadata-token/OfManyLetters+=="
+POD_TOKEN = "eyJhbGciOi.pod-token.OfManyLetters"
+LENT_KEYS = (
+    "LENTAK5F2D8S1G4H7J0K",
+    "lentSecretKey/OfMany+Letters",
+    "lentSts/Token+OfMany==Letters",
+)
+KEYS_ANSWER = dict(zip(("access", "secret", "securitytoken"), LENT_KEYS, strict=True))
+END = "2025-08-01T00:00:00Z"
+LENT = whole(201, json.dumps({"credential": {**KEYS_ANSWER, "expires_at": END}}))
+TOKEN_ANSWER = {"token": {"expires_at": END}}
+
+Source = tuple[Mapping[str, Any], Mapping[str, str], Mapping[str, bytes], tuple[str, ...]]
+"""A section, its environment, the answers that make its keys, and the secrets it begins with."""
+
+
+def password_source(_: Echo, __: Path) -> Source:
+    section = {"type": "password", "user_name": "u", "domain_name": "d", "password": USER_PASSWORD}
+    answer = whole(201, json.dumps(TOKEN_ANSWER), X_Subject_Token=LENT_TOKEN)
+    return section, {}, {"/v3/auth/tokens": answer}, (USER_PASSWORD,)
+
+
+def metadata_source(server: Echo, _: Path) -> Source:
+    section = {"type": "metadata", "endpoint": f"http://127.0.0.1:{server.port}"}
+    answers = {"/api/token": whole(200, METADATA_TOKEN), "/securitykey": LENT}
+    return section, {}, answers, (METADATA_TOKEN,)
+
+
+def pod_source(server: Echo, folder: Path) -> Source:
+    (folder / "pod").write_text(POD_TOKEN)
+    environ = {
+        "HC_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{server.port}/v1/credentials",
+        "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(folder / "pod"),
+    }
+    return {"type": "pod_identity"}, environ, {"/v1/credentials": LENT}, (POD_TOKEN,)
+
+
+def agency_source(_: Echo, __: Path) -> Source:
+    key = configured(9, Path())["projects"][0]["credentials"]
+    section = {"type": "assume_agency", "agency_name": "a", "domain_name": "d", "source": key}
+    return section, {}, {"/securitytokens": LENT}, (ACCESS_KEY, SECRET_KEY, SECURITY_TOKEN)
+
+
+def oidc_source(server: Echo, _: Path) -> Source:
+    url = f"http://127.0.0.1:{server.port}"
+    environ = {
+        "HUAWEICLOUD_SDK_STS_ENDPOINT": url,
+        "HUAWEICLOUD_OIDC_PROVIDER_URN": "p",
+        "HUAWEICLOUD_OIDC_AGENCY_URN": "a",
+        "HUAWEICLOUD_OIDC_ID_TOKEN": POD_TOKEN,
+    }
+    section = {"type": "auto", "metadata_endpoint": url}
+    none = whole(404, "none")
+    answers = {"/api/token": none, "/securitykey": none, "/assume-with-oidc": LENT}
+    return section, environ, answers, (POD_TOKEN,)
+
+
+RENEWED: Final[Mapping[str, Callable[[Echo, Path], Source]]] = {
+    "password": password_source,
+    "metadata": metadata_source,
+    "pod_identity": pod_source,
+    "assume_agency": agency_source,
+    "auto": oidc_source,
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["while renewing", "with the new ones"])
+@pytest.mark.parametrize("kind", RENEWED)
+def test_no_renewed_secret_leaks(
+    echo_server: Echo, log: io.StringIO, tmp_path: Path, kind: str, when: str
+) -> None:
+    """Wherever an answer echoes what credentials are renewed by, or the new ones, none leaves."""
+    section, environ, answers, begun_with = RENEWED[kind](echo_server, tmp_path)
+    is_lent = when == "with the new ones"
+    lent = (LENT_TOKEN,) if kind == "password" else LENT_KEYS
+    secrets = (*begun_with, *(lent if is_lent else ()))
+    echo = "/".join(secrets)
+    found: dict[str, set[str]] = {}
+    with outlets(echo_server, tmp_path, environ, credentials=section) as out:
+        for position, bad in (*on_the_wire(echo), *in_an_error(echo)):
+            last = list(answers)[-1]
+
+            def answer(path: str, bad: bytes = bad, last: str = last) -> bytes:
+                made = next((one for end, one in answers.items() if path.endswith(end)), None)
+                return bad if made is None or (path.endswith(last) and not is_lent) else made
+
+            echo_server.answer = answer
+            if "429" not in position:
+                out.refresh()
+            log.seek(0)
+            logged = log.read()
+            log.seek(0)
+            log.truncate()
+            for outlet, text in (*out.texts(), *out.errors(), ("log", logged)):
+                if leaks(text, secrets):
+                    found.setdefault(position, set()).add(outlet)
 
     assert not found
 

@@ -90,6 +90,15 @@ def test_a_new_task_takes_the_long_way() -> None:
     )
 
 
+def test_a_count_that_waits_takes_the_long_way() -> None:
+    """A listing whose counts are not all shown yet is counted again, to show them."""
+    listing = Listing((Task("a", "EXTEND", "FAILED", NOW - 60, NOW),), NOW - WEEK)
+    seen = count(InstanceState(), Listing((), NOW - WEEK), NOW - 120, RULES)
+    entry = watched(seen, listing, NOW)
+
+    assert not entry.is_unchanged(listing, NOW - WEEK)
+
+
 def test_what_was_counted_in_doubt_takes_the_long_way() -> None:
     """When the clock was in doubt, the same listing is counted once more: to forget, and mend."""
     listing = Listing((Task("a", "EXTEND", "SUCCESS", NOW - 60, NOW),), NOW - WEEK)

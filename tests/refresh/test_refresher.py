@@ -12,14 +12,16 @@ import pytest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError, StoppedError
+from dcs_task_exporter.refresh.reader import MAX_REPORTED_WORDS
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import CenterTask, Instance, Task
+from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot
 from tests.support.held_source import NOW, PATIENCE, Source
+from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import RULES, collector
 
 FAILED = ("EXTEND", "FAILED")
@@ -130,6 +132,20 @@ def test_old_data_are_not_up(scene: Callable[..., Scene]) -> None:
     (snapshot,) = here.refresher.snapshots()
 
     assert (snapshot.up, snapshot.metrics) == (False, None)
+
+
+def test_data_age_from_the_beginning_of_their_read(scene: Callable[..., Scene]) -> None:
+    """Data are as old as the beginning of their read, however long that took."""
+    here = scene(1, max_staleness=60)
+    here.source.permits = threading.Semaphore(0)
+    reading = here.refresher.refresh()
+    here.source.wait_for_the_begin(1)
+    here.steady += 50
+    here.source.permits.release()
+    reading.result(PATIENCE)
+    here.steady += 20
+
+    assert here.refresher.snapshots()[0].metrics is None
 
 
 def unforeseen() -> Task:
@@ -281,6 +297,81 @@ def test_an_answer_on_its_way_when_an_instance_leaves(scene: Callable[..., Scene
     assert on_its_way[0].metrics is not None
     assert on_its_way[0].metrics.finished[FAILED] == 1
     assert seen == [1, 1, 1]
+
+
+def test_an_answer_under_an_old_name(scene: Callable[..., Scene]) -> None:
+    """An answer under an old name that is delivered after the change shows no value of the new."""
+    here = scene()
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    here.refresh()
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([Instance("i0", "new", "prod")])
+    here.refresher.delivered(on_its_way, 7)
+
+    assert here.look()[FAILED] == 0
+
+
+def test_an_answer_to_who_has_no_series_any_more(scene: Callable[..., Scene]) -> None:
+    """An answer that is delivered after its instance left gives it no series, should it return."""
+    here = scene()
+    here.scrape()
+    on_its_way = here.refresher.snapshots()
+    here.refresher.retarget([])
+    here.refresher.delivered(on_its_way, 7)
+    here.refresher.retarget([Instance("i0", "n0", "prod")])
+    here.source.tasks = [failed(1)]
+
+    assert here.failures(2) == [0, 1]
+
+
+def test_the_end_saves_what_was_delivered(scene: Callable[..., Scene]) -> None:
+    """At the end, a count that no scraper has seen is saved as one that is not shown yet."""
+    journal = KeptJournal(InstanceState())
+    here = scene(journal=journal)
+    here.scrape()
+    here.source.tasks = [failed(1)]
+    here.refresh()
+    before = journal.state.shown[FAILED]
+    here.refresher.stop()
+
+    assert (before, journal.state.shown[FAILED], journal.state.counts[FAILED]) == (1, 0, 1)
+
+
+def test_a_failure_shows_what_waits(scene: Callable[..., Scene]) -> None:
+    """A count whose first value was delivered is shown, although the next read fails."""
+    here = scene()
+    here.scrape()
+    here.source.tasks = [unforeseen()]
+    here.scrape()
+    here.source.error = ApiTimeoutError("silence")
+
+    assert here.scrape()["DeleteAcl", "CANCELLED"] == 1
+
+
+def test_what_is_fresh_is_not_read(scene: Callable[..., Scene]) -> None:
+    """An instance that was read a moment ago is not read again."""
+    here = scene(1, min_refresh_interval=15)
+    here.refresh()
+    here.steady += 10
+    here.refresher.refresh().result(PATIENCE)
+
+    assert here.source.read == ["i0"]
+
+
+def test_a_read_has_an_end(scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request of a read begins later than a minute after it."""
+    here = scene()
+    deadlines = []
+
+    def listing(_instance_id: str, start: float, deadline: float) -> Listing:
+        deadlines.append(deadline)
+        return Listing((), start)
+
+    monkeypatch.setattr(here.source, "list_tasks", listing)
+    here.refresh()
+
+    assert deadlines == [here.steady + 60]
 
 
 def test_a_name_that_changes_during_a_read(scene: Callable[..., Scene]) -> None:
@@ -600,3 +691,34 @@ def test_a_read_of_a_project_that_left(scene: Callable[..., Scene]) -> None:
     late.result(PATIENCE)
     assert here.source.read == ["i0"]
     assert [one.failure for one in here.refresher.snapshots()] == [None]
+
+
+def words_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the unforeseen statuses that the log names."""
+    lines = [record for record in caplog.records if "unknown status" in record.msg]
+    return [vars(line)["fields"]["status"] for line in lines]
+
+
+def test_an_unforeseen_status_is_logged_once(
+    scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unforeseen status is logged once, whatever number of instances and refreshes show it."""
+    here = scene(2)
+    here.source.tasks = [Task("a", "EXTEND", "PAUSED", NOW, NOW)]
+    here.refresh()
+    here.refresh()
+
+    assert words_logged(caplog) == ["PAUSED"]
+
+
+def test_few_unforeseen_statuses_are_logged(
+    scene: Callable[..., Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    """At most 100 unforeseen statuses are logged, although one listing has more."""
+    here = scene()
+    here.source.tasks = [Task(f"t{at}", "EXTEND", f"WORD{at}", NOW, NOW) for at in range(150)]
+    here.refresh()
+    here.source.tasks = [Task("a", "EXTEND", "PAUSED", NOW, NOW)]
+    here.refresh()
+
+    assert len(words_logged(caplog)) == MAX_REPORTED_WORDS

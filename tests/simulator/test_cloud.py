@@ -11,6 +11,7 @@ from dcs_task_exporter.cloud.signing import ALGORITHM
 from dcs_task_exporter.simulator.access import LOCK_SECONDS, MAX_BAD_SIGNATURES
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.faults import FAULTS, Reply
+from dcs_task_exporter.simulator.identity import MAX_WRONG_PASSWORDS, USER_LOCK_SECONDS
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.request import received
 from tests.support.clouds import ACCESS_KEY, NOW, PROJECT, SECRET_KEY, SettableClock
@@ -128,3 +129,68 @@ def test_the_rate_limit_of_the_cloud() -> None:
     clock.advance(60)
 
     assert (before, ask(cloud, TASKS).status) == ([200, 200, 429], 200)
+
+
+def login(cloud: SimulatedCloud, password: str) -> Reply:
+    """Ask the identity service for a token."""
+    user = {"name": "u", "password": password, "domain": {"name": "d"}}
+    identity = {"methods": ["password"], "password": {"user": user}}
+    body = {"auth": {"identity": identity, "scope": {"project": {"name": "cn-north-4"}}}}
+    sent = received("POST", "/v3/auth/tokens", {}, json.dumps(body).encode())
+    return cloud.answer(sent)
+
+
+def test_tokens_end() -> None:
+    """A token of the identity service works until the end that it names."""
+    clock = SettableClock()
+    cloud = cloud_of(clock, Quirks(token_life=100))
+    cloud.identity.add_user("d", "u", "right")
+    reply = login(cloud, "right")
+    token = {"X-Auth-Token": reply.headers["X-Subject-Token"]}
+    found = []
+    for _ in range(2):
+        found.append(cloud.answer(received("GET", TASKS, token, b"")).status)
+        clock.advance(100)
+
+    assert (reply.status, found) == (201, [200, 401])
+    assert json.loads(reply.body)["token"]["expires_at"] == "2025-06-15T15:08:20.000000Z"
+
+
+def test_wrong_passwords_lock_the_user() -> None:
+    """After five wrong passwords the user is locked for a while, also with the right one."""
+    clock = SettableClock()
+    cloud = cloud_of(clock)
+    cloud.identity.add_user("d", "u", "right")
+    for _ in range(MAX_WRONG_PASSWORDS):
+        assert login(cloud, "wrong").status == 401
+    locked = login(cloud, "right").status
+    clock.advance(USER_LOCK_SECONDS)
+
+    assert (locked, login(cloud, "right").status) == (401, 201)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"auth": 1}', b'{"auth": {"identity": []}}'])
+@pytest.mark.parametrize(
+    "path",
+    ["/v3/auth/tokens", "/v3.0/OS-CREDENTIAL/securitytokens", "/v5/agencies/assume-with-oidc"],
+)
+def test_bad_logins(path: str, body: bytes) -> None:
+    """What is no request of the identity service's is refused, in its own form."""
+    reply = cloud_of(SettableClock()).answer(received("POST", path, {}, body))
+
+    assert reply.status in (400, 401)
+    assert json.loads(reply.body)
+
+
+def test_a_servers_keys_stay_until_they_are_nearly_dead() -> None:
+    """The metadata service gives the same keys again until an hour before their end."""
+    clock = SettableClock()
+    cloud = cloud_of(clock)
+    cloud.identity.give_server_agency()
+    found = []
+    for seconds in (0, 82_000, 1000):
+        clock.advance(seconds)
+        reply = cloud.answer(received("GET", "/openstack/latest/securitykey", {}, b""))
+        found.append(json.loads(reply.body)["credential"]["access"])
+
+    assert found[0] == found[1] != found[2]

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.state.database import StateLockedError
+from dcs_task_exporter.state.database import StateLockedError, connect
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
@@ -41,6 +41,9 @@ VERSION_3 = TESTDATA / "state" / "version-3.db"
 In the second are two EXTEND that failed, and what was listed since; in the third are `FULL` and a
 small instance.
 """
+
+FULL_SYNC = 2
+"""SQLite's number for a commit that waits for the disk."""
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 TIMES = st.floats(0, 4e9)
@@ -451,10 +454,28 @@ def foreign(disk: Disk) -> None:
     execute(disk.path, "CREATE TABLE dashboards (id INTEGER)")
 
 
+def garbled(disk: Disk) -> None:
+    """Spoil a statement of the schema: SQLite quotes it in its error."""
+    disk.keep("i0", SOME)
+    before = disk.path.read_bytes()
+    disk.path.write_bytes(
+        before.replace(b"instance_id TEXT PRIMARY", b"instance_id %s %d %     ", 1)
+    )
+
+
+def no_text(disk: Disk) -> None:
+    """Spoil the schema with bytes that are no text, which the error quotes too."""
+    disk.keep("i0", SOME)
+    before = disk.path.read_bytes()
+    disk.path.write_bytes(before.replace(b"instance_state (", b"instance_state \xff", 1))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (truncated, "malformed"),
+        (garbled, "is damaged"),
+        (no_text, "is damaged"),
         (text, "file is not a database"),
         (later, f"is of a later version ({VERSION + 1}, this one knows {VERSION})"),
         (foreign, "is a database of another program"),
@@ -496,6 +517,18 @@ def test_rows_without_sense(disk: Disk, text: str | bytes) -> None:
 
     assert (found, len(disk.aside())) == (InstanceState(), 1)
     assert disk.open().load("i0").counts == SOME.counts
+
+
+@pytest.mark.parametrize("column", ["saved_at_age", "refreshed_at"])
+def test_columns_without_sense(disk: Disk, column: str) -> None:
+    """So is a file in which a time is a text: the exporter starts."""
+    disk.keep("i0", SOME)
+    execute(disk.path, f"UPDATE instance_state SET {column} = 'x'")  # noqa: S608 - ours
+
+    again = disk.open()
+    again.latest_refresh()
+
+    assert (again.load("i0"), len(disk.aside())) == (InstanceState(), 1)
 
 
 def test_missing_folder(disk: Disk) -> None:
@@ -951,6 +984,14 @@ def test_killed_in_a_commit(disk: Disk, _round: int) -> None:
     number = state.counts["EXTEND", "FAILED"]
     assert number in (told[-1], told[-1] + 1)
     assert set(state.counted) == {f"{number}-{at}" for at in range(200)}
+
+
+def test_a_save_is_on_the_disk(disk: Disk) -> None:
+    """A save ends when its bytes are on the disk: no shown count is lost with the power."""
+    with contextlib.closing(connect(disk.path)) as connection:
+        (level,) = connection.execute("PRAGMA synchronous").fetchone()
+
+    assert level == FULL_SYNC
 
 
 def test_bytes_of_a_save(disk: Disk) -> None:

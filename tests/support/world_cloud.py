@@ -127,7 +127,7 @@ class WorldCloud:
         self.before.clear()
         self.during.clear()
 
-    def get(self, url: str, auth: AuthBase) -> Answer:
+    def send(self, url: str, auth: AuthBase, *_: object) -> Answer:
         """Answer a request, as the transport does; raises `ApiError` as it does."""
         del auth
         parts = urlsplit(url)

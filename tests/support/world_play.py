@@ -23,6 +23,7 @@ from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer
@@ -271,7 +272,7 @@ class World:
         caller = ApiCaller(
             "prod",
             self.cloud,  # type: ignore[arg-type] # it stands in for the transport
-            lambda: AccessKey("AK", "SK"),
+            FixedSource(lambda: AccessKey("AK", "SK")),
             RateLimit(1000.0, clock, self.wait),
             self.telemetry,
             Retries(1, self.wait, lambda: 0.5),

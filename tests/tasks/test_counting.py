@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.tasks.counting import CountingRules, listing_start
-from dcs_task_exporter.tasks.instance_state import OTHER, InstanceState, has_pending, reveal
+from dcs_task_exporter.tasks.instance_state import (
+    MAX_STATUSES,
+    OTHER,
+    ZEROED_STATUSES,
+    InstanceState,
+    has_pending,
+    reveal,
+)
 from dcs_task_exporter.tasks.models import Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
+from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from tests.support.clouds import DAY, NOW
 from tests.support.counting import count
 
@@ -123,6 +131,14 @@ def test_cut_baseline() -> None:
     assert dict(state.counts) == {("EXTEND", "FAILED"): 1}
 
 
+def test_the_last_minutes_before_a_cut_first_listing() -> None:
+    """After a cut first listing, what ended just before it is baseline: the cut may have hid it."""
+    first = count(InstanceState(), listing([], truncated=True), NOW, RULES)
+    just = Task("a", "EXTEND", "FAILED", NOW - 60, NOW - 60)
+
+    assert not count(first, listing([just]), NOW + 60, RULES).counts
+
+
 def test_long_task_is_followed() -> None:
     """A task that started before the window is listed from its start, until it ends."""
     started = NOW - 30 * DAY
@@ -133,6 +149,24 @@ def test_long_task_is_followed() -> None:
 
     ended = Listing((replace(task, status="FAILED", updated_at=NOW),), started)
     assert dict(count(state, ended, NOW, RULES).counts) == {("EXTEND", "FAILED"): 1}
+
+
+def test_a_followed_task_is_no_baseline() -> None:
+    """A task that was seen unfinished is counted, even if its end is dated long before."""
+    running = Task("a", "EXTEND", "EXECUTING", NOW - DAY)
+    state = count(InstanceState(), listing([running]), NOW, RULES)
+    ended = replace(running, status="FAILED", updated_at=NOW - DAY)
+
+    assert count(state, listing([ended]), NOW + 60, RULES).counts == {("EXTEND", "FAILED"): 1}
+
+
+def test_a_followed_task_is_not_forgotten() -> None:
+    """A task that was seen unfinished is counted, even if younger ones were forgotten meanwhile."""
+    running = Task("a", "EXTEND", "EXECUTING", NOW - 30 * DAY)
+    state = replace(SEEN, active={"a": running}, forgotten_until=NOW - 8 * DAY)
+    ended = Listing((replace(running, status="FAILED", updated_at=NOW),), NOW - 30 * DAY)
+
+    assert count(state, ended, NOW + 60, RULES).counts == {("EXTEND", "FAILED"): 1}
 
 
 @pytest.mark.parametrize("ended_before", [310, 600, 890, 1500, 2000])
@@ -177,6 +211,16 @@ def test_cap(cap: int) -> None:
     assert len({*found.active, *(name for name, _ in found.finished)}) == cap + 1
     assert sum(found.active.values()) == 60
     assert found.active[OTHER] == 60 - (cap - 10)
+
+
+def test_cap_of_statuses() -> None:
+    """Above the cap, statuses are counted together as `other`."""
+    rules = replace(RULES, statuses=StatusTable({f"END{at}": Outcome.ENDED for at in range(60)}))
+    tasks = [Task(f"{at}", "EXTEND", f"END{at}", NOW, NOW) for at in range(60)]
+    state = count(SEEN, listing(tasks), NOW, rules)
+
+    assert len(state.counts) == MAX_STATUSES - len(ZEROED_STATUSES) + 1
+    assert sum(state.counts.values()) == 60
 
 
 def test_odd_times_never_pass_for_the_latest() -> None:
@@ -228,6 +272,14 @@ def test_pages_that_show_a_task_twice(order: list[int]) -> None:
     state = count(SEEN, listing([forms[at] for at in order]), NOW, RULES)
 
     assert (dict(state.counts), dict(state.active)) == ({("EXTEND", "FAILED"): 1}, {})
+
+
+def test_a_task_that_ended_has_ended() -> None:
+    """A task that two pages show counts as ended, even if its unfinished form has a later time."""
+    ended = Task("a", "EXTEND", "FAILED", NOW, NOW + 1)
+    running = replace(ended, status="EXECUTING", updated_at=NOW + 2)
+
+    assert count(SEEN, listing([ended, running]), NOW, RULES).counts == {("EXTEND", "FAILED"): 1}
 
 
 def test_torn_baseline() -> None:

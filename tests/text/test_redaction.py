@@ -15,16 +15,24 @@ from tests.support.clouds import SECRET_KEY
 
 ODD = "MIIx+a/b=='\"&<>%\\Q7f"
 
+
+def in_form(text: str, form: str) -> str:
+    """Return a text with each sign written in a form, from its number."""
+    return "".join(char if char.isalnum() else form.format(ord(char)) for char in text)
+
+
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "plain": str,
     "percent": lambda text: quote(text, safe=""),
-    "percent, lower case": lambda text: "".join(
-        char if char.isalnum() else f"%{ord(char):02x}" for char in text
-    ),
+    "percent, lower case": lambda text: in_form(text, "%{:02x}"),
     "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
     "partly percent": lambda text: quote(text, safe="/+="),
     "json": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+    "json, only escapes": lambda text: in_form(text, "\\u{:04x}"),
+    "hexadecimal escapes": lambda text: in_form(text, "\\x{:02X}"),
     "json twice": lambda text: json.dumps(json.dumps(text))[1:-1],
+    "html, decimal": lambda text: in_form(text, "&#{:d};"),
+    "html, hexadecimal": lambda text: in_form(text, "&#x{:X};"),
     "html": lambda text: text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#39;"),
 }
 
@@ -59,7 +67,23 @@ def test_a_secret_in_decoded_json(encoding: str, escaped: bool, place: int) -> N
     assert str(number) not in told
 
 
+def test_a_secret_in_escapes_alone() -> None:
+    """A secret that JSON spells in escapes only, with no letter of it, is looked for."""
+    spelt = "".join(f"\\u{ord(char):04x}" for char in SECRET_KEY)
+    assert Redactor.of([SECRET_KEY]).may_be_in(spelt.encode())
+
+
+def test_a_secret_inside_another() -> None:
+    """Of two secrets of which one begins the other, the longer one leaves no rest."""
+    assert Redactor.of(["abcdefgh", "abcdefgh-rest"]).text("abcdefgh-rest") == REDACTED
+
+
 def test_base64_is_no_spelling_of_ours() -> None:
     """Nothing that is sent of a key is base64 of it: that spelling is not looked for."""
     spelt = base64.b64encode(SECRET_KEY.encode()).decode()
     assert Redactor.of([SECRET_KEY]).text(spelt) == spelt
+
+
+def test_a_redactor_hides_its_secrets() -> None:
+    """The repr of a redactor shows no secret."""
+    assert "secret" not in repr(Redactor.of(["a-secret"]))

@@ -8,23 +8,17 @@ next one, and the last answers all that follow.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import socket
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 from unittest import mock
 
 import urllib3
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from requests.auth import AuthBase
 
 from dcs_task_exporter.clock import Clock
@@ -33,22 +27,17 @@ from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
+from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import ApiError
-from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter
-from dcs_task_exporter.metrics.collector import TaskCollector
-from dcs_task_exporter.metrics.exposition import ScrapeRequest
-from dcs_task_exporter.metrics.renderer import Renderer
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
 from dcs_task_exporter.text.times import parse_time
-
-NOW: Final = 1_592_381_900.0
-"""When each input is read (Unix seconds): a little after the tasks of the API page's sample."""
+from fuzz.checks import NOW, Target, UnsoundError, expect, logged, page
 
 TIME_LIMIT: Final = 60.0
 LOOKBACK: Final = 30 * 86_400.0
@@ -59,38 +48,6 @@ INSTANCE: Final = Instance("5560df16-cebf-4473-95c4-d1b573c16e79", "cache", "p")
 
 _END_OF_PAGES: Final = Answer(200, {}, b'{"tasks": [], "instances": []}')
 _STATUS: Final = re.compile(rb"[1-9]\d\d")
-
-
-class UnsoundError(Exception):
-    """The output is unfit for a log, a page or a scraper."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One target to fuzz: `read` gives an input to the package, and returns the texts it renders.
-
-    `read` lets only undocumented errors out.
-    """
-
-    name: str
-    read: Callable[[bytes], Sequence[bytes]]
-
-
-def verify(target: Target, data: bytes) -> None:
-    """Raise an error if the package answers an input wrongly; documented errors are right."""
-    for text in target.read(data):
-        check_exposition(text)
-
-
-@lru_cache(maxsize=1000)
-def check_exposition(text: bytes) -> None:
-    """Raise when a scrape's text is not strictly valid, or says a number that is none."""
-    read: Callable[[str], Iterable[Metric]] = text_string_to_metric_families
-    for family in read(text.decode()):
-        for sample in family.samples:
-            if not math.isfinite(sample.value):
-                message = f"{sample.name} is {sample.value}"
-                raise UnsoundError(message)
 
 
 def answers_in(data: bytes) -> list[Answer]:
@@ -146,7 +103,7 @@ class _Canned(Transport):
         self._given = 0
         self._latest = answers[0]
 
-    def get(self, url: str, auth: AuthBase) -> Answer:  # noqa: ARG002 - its base's names
+    def send(self, url: str, auth: AuthBase, *_: object) -> Answer:  # noqa: ARG002 - its base's names
         went_well = self._latest.status == HTTPStatus.OK
         if "offset=0" in url and went_well:
             self._given = 0
@@ -161,40 +118,11 @@ class _Canned(Transport):
         """Keep nothing open."""
 
 
-class _StrictLog(logging.Handler):
-    """Writes each line in both formats, and throws it away; a line that cannot be is an error.
-
-    So is an unforeseen error that is logged: the client catches it, and reports it like a
-    documented one.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        for formatter in (LogfmtFormatter(), JsonFormatter()):
-            formatter.format(record).encode()
-        caught = sys.exc_info()[1]
-        if record.levelno >= logging.ERROR and isinstance(caught, Exception):
-            raise caught
-
-
-@contextmanager
-def _logged() -> Iterator[None]:
-    logger, handler = logging.getLogger("dcs_task_exporter"), _StrictLog()
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
-
-
 @contextmanager
 def _documented() -> Iterator[None]:
     """Let pass an `ApiError` whose texts can be written."""
     try:
-        with _logged():
+        with logged():
             yield
     except ApiError as error:
         "".join((str(error), error.message, error.error_code, error.request_id)).encode()
@@ -206,7 +134,7 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
     caller = ApiCaller(
         "p",
         transport,
-        lambda: KEY,
+        FixedSource(lambda: KEY),
         RateLimit(1000.0, clock, time.wait),
         _Silent(),
         Retries(1, time.wait, lambda: 0.5),
@@ -229,13 +157,6 @@ def _deadline() -> float:
     return _Clock().passed + TIME_LIMIT
 
 
-def _page(snapshots: Sequence[Snapshot]) -> bytes:
-    """Render snapshots as a scrape gets them."""
-    collector = TaskCollector(lambda _: snapshots, personal=True, tags=("key1", "key2"))
-    renderer = Renderer(collector, CollectorRegistry())
-    return renderer.exposition(ScrapeRequest("application/openmetrics-text;version=1.0.0")).body
-
-
 def _tasks_shown(transport: Transport) -> bytes:
     """List the tasks of an instance and count them, twice as refreshes do; render the second."""
     client, state = _client(transport), InstanceState()
@@ -245,10 +166,10 @@ def _tasks_shown(transport: Transport) -> bytes:
         listing = client.list_tasks(INSTANCE.id, start, _deadline())
         answered_at = listing.answered_at
         is_time = answered_at is None or math.isfinite(answered_at)
-        _expect(is_time, f"an answer's time is {answered_at}")
+        expect(is_time, f"an answer's time is {answered_at}")
         state = reveal(count_new(state, listing, now, RULES)[0], state.shown)
     shown = task_metrics(state, listing, NOW + 60, RULES)
-    return _page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
+    return page([Snapshot(INSTANCE, up=True, metrics=shown, refreshed_at=NOW)])
 
 
 def error_answers(data: bytes) -> Sequence[bytes]:
@@ -271,7 +192,7 @@ def instances(data: bytes) -> Sequence[bytes]:
     texts: list[bytes] = []
     with _documented():
         found = _client(_Canned(answers_in(data))).list_instances(_deadline())
-        texts.append(_page([Snapshot(instance) for instance in found]))
+        texts.append(page([Snapshot(instance) for instance in found]))
     return texts
 
 
@@ -283,7 +204,7 @@ def center_and_progress(data: bytes) -> Sequence[bytes]:
     with _documented():
         progress = _client(_Canned(answers)).task_progress(INSTANCE.id, "t", _deadline())
         for number in (progress.ratio, progress.remaining):
-            _expect(number is None or math.isfinite(number), f"a progress of {number}")
+            expect(number is None or math.isfinite(number), f"a progress of {number}")
     with _documented():
         _client(_Canned(answers), project_id="").list_instances(_deadline())
     return ()
@@ -329,9 +250,9 @@ def _wire() -> Transport:
 
 def _read_as_each_kind(value: object) -> None:
     number = values.number_of(value)
-    _expect(number is None or math.isfinite(number), f"a number that is {number}")
+    expect(number is None or math.isfinite(number), f"a number that is {number}")
     moment = parse_time(value)
-    _expect(moment is None or math.isfinite(moment), f"a time that is {moment}")
+    expect(moment is None or math.isfinite(moment), f"a time that is {moment}")
     values.integer_of(value)
     values.boolean_of(value)
     tags = values.tags_of(value)
@@ -347,20 +268,11 @@ def _read_as_each_kind(value: object) -> None:
         values.required(values.object_of(value, "a row"), "id", "a row")
 
 
-def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence
-    if not holds:
-        raise UnsoundError(otherwise)
-
-
-TARGETS: Final = {
-    function.__name__: Target(function.__name__, function)
-    for function in (
-        error_answers,
-        task_pages,
-        instances,
-        center_and_progress,
-        times_and_numbers,
-        http_wire,
-    )
-}
-"""Every target by name."""
+CLOUD_TARGETS: Final = (
+    Target("error_answers", error_answers),
+    Target("task_pages", task_pages),
+    Target("instances", instances),
+    Target("center_and_progress", center_and_progress),
+    Target("times_and_numbers", times_and_numbers, "json"),
+    Target("http_wire", http_wire, "wire"),
+)

@@ -1,4 +1,4 @@
-"""The first inputs of a fuzzer: the simulated cloud's faults, and the bodies in the documents."""
+"""What the cloud's targets begin with: the simulated faults, and the documents' bodies."""
 
 from __future__ import annotations
 
@@ -67,11 +67,6 @@ _VALUES: Final = (
 )
 
 
-def seeds_of(target: str) -> Sequence[bytes]:
-    """Return the inputs that a target begins with."""
-    return _SEEDS[target]
-
-
 def _tasks() -> tuple[bytes, ...]:
     sample = json.loads(_SAMPLE.read_bytes())
     active = json.loads(_SAMPLE.read_bytes())
@@ -118,7 +113,7 @@ def _reply_wire(reply: Reply) -> bytes:
     return head.encode() + reply.body
 
 
-_SEEDS: Final[Mapping[str, Sequence[bytes]]] = {
+CLOUD_SEEDS: Final[Mapping[str, Sequence[bytes]]] = {
     "error_answers": _faults(),
     "task_pages": _tasks(),
     "instances": (_body(_INSTANCES), _body({"instances": []})),
@@ -126,3 +121,4 @@ _SEEDS: Final[Mapping[str, Sequence[bytes]]] = {
     "times_and_numbers": tuple(json.dumps(value).encode() for value in _VALUES),
     "http_wire": _wire(),
 }
+"""The first inputs by target."""

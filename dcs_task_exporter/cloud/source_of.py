@@ -1,0 +1,180 @@
+"""The source of credentials that a configuration asks for, with the calls that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from dcs_task_exporter.cloud.chain import Chain
+from dcs_task_exporter.cloud.credentials import credential_reader, environment_key
+from dcs_task_exporter.cloud.identity import (
+    ASSUME_AGENCY,
+    ASSUME_WITH_OIDC,
+    CREATE_TOKEN,
+    AgencyLogin,
+    PasswordLogin,
+    Service,
+)
+from dcs_task_exporter.cloud.metadata import (
+    METADATA_KEY,
+    METADATA_TOKEN,
+    POD_IDENTITY,
+    PodIdentity,
+    ServerAgency,
+    pod_place,
+)
+from dcs_task_exporter.cloud.oidc import STS_ENDPOINT, OidcLogin
+from dcs_task_exporter.cloud.profile import ProfileKey
+from dcs_task_exporter.cloud.renewal import Fresh, Renewal
+from dcs_task_exporter.cloud.sources import CredentialSource, FixedSource
+from dcs_task_exporter.cloud.surroundings import Surroundings
+from dcs_task_exporter.config.credentials import (
+    AccessKeyCredentials,
+    AssumeAgencyCredentials,
+    AutoCredentials,
+    Credentials,
+    EnvironmentCredentials,
+    MetadataCredentials,
+    PasswordCredentials,
+    PodIdentityCredentials,
+    ProfileCredentials,
+    TokenCredentials,
+)
+from dcs_task_exporter.config.secrets import read_password, read_secret
+
+METADATA_OPERATIONS: Final = (METADATA_TOKEN, METADATA_KEY)
+
+
+def source_of(config: Credentials, around: Surroundings) -> CredentialSource:
+    """Return the source that a section `credentials` asks for."""
+    match config:
+        case PasswordCredentials():
+            return _password(config, around)
+        case MetadataCredentials():
+            return _metadata(config.endpoint, around)
+        case ProfileCredentials():
+            return _profile(config, around)
+        case PodIdentityCredentials():
+            return _pod_identity(around)
+        case AssumeAgencyCredentials():
+            return _assume_agency(config, around)
+        case AutoCredentials():
+            return _chain(config, around)
+        case _:
+            return FixedSource(credential_reader(config, around.environ, around.others))
+
+
+def identity_operations(config: Credentials) -> Sequence[str]:
+    """Return the operations by which these credentials are made."""
+    match config:
+        case PasswordCredentials():
+            return [CREATE_TOKEN]
+        case MetadataCredentials():
+            return METADATA_OPERATIONS
+        case PodIdentityCredentials():
+            return [POD_IDENTITY]
+        case AssumeAgencyCredentials():
+            return [*identity_operations(config.source), ASSUME_AGENCY]
+        case AutoCredentials():
+            return [ASSUME_WITH_OIDC, *METADATA_OPERATIONS, POD_IDENTITY]
+        case _:
+            return []
+
+
+def check_this_machine(config: Credentials, environ: Mapping[str, str]) -> None:
+    """Read what credentials need of this machine, and ask nobody.
+
+    Raises `CredentialsError` where it is missing.
+    """
+    match config:
+        case ProfileCredentials():
+            ProfileKey(config.path, config.profile, environ)()
+        case PodIdentityCredentials():
+            pod_place(environ)
+        case AssumeAgencyCredentials():
+            check_this_machine(config.source, environ)
+        case AccessKeyCredentials() | TokenCredentials() | EnvironmentCredentials():
+            credential_reader(config, environ)()
+        case _:
+            pass  # a password is read with the configuration; the others are somewhere else
+
+
+def _password(config: PasswordCredentials, around: Surroundings) -> CredentialSource:
+    project = around.project
+    named = {"name": project.project_name or project.region}
+
+    def password() -> str:
+        if config.password_file is not None:
+            return read_password(config.password_file)
+        return config.password.get_secret_value() if config.password else ""
+
+    service = _cloud_service(project.iam_url, around)
+    scope = {"id": project.project_id} if project.project_id else named
+    login = PasswordLogin(service, config.user_name, config.domain_name, scope, password)
+    return _renewal(login, around, service.caller.make_way)
+
+
+def _metadata(url: str, around: Surroundings) -> CredentialSource:
+    service = _local_service(url, around)
+    return _renewal(ServerAgency(service), around, service.caller.close)
+
+
+def _pod_identity(around: Surroundings) -> CredentialSource:
+    service = _local_service("", around)
+    pod = PodIdentity(service, around.environ, read_secret)
+    return _renewal(pod, around, service.caller.close)
+
+
+def _profile(config: ProfileCredentials, around: Surroundings) -> CredentialSource:
+    key = ProfileKey(config.path, config.profile, around.environ, around.others)
+    return FixedSource(key)
+
+
+def _assume_agency(config: AssumeAgencyCredentials, around: Surroundings) -> CredentialSource:
+    inner = source_of(config.source, around)
+    domain = {"domain_id": config.domain_id, "domain_name": config.domain_name}
+    service = _cloud_service(around.project.iam_url, around)
+    login = AgencyLogin(
+        service,
+        inner,
+        config.agency_name,
+        {key: value for key, value in domain.items() if value},
+        config.duration,
+    )
+
+    def end() -> None:
+        inner.close()
+        service.caller.make_way()
+
+    return _renewal(login, around, end)
+
+
+def _chain(config: AutoCredentials, around: Surroundings) -> CredentialSource:
+    """Return the chain of the official SDK, in its order."""
+    sts = around.environ.get(STS_ENDPOINT, "").strip().rstrip("/") or around.project.sts_url
+    service = _cloud_service(sts, around)
+    oidc = OidcLogin(service, around.environ, read_secret)
+    return Chain(
+        around.project.name,
+        {
+            "oidc": _renewal(oidc, around, service.caller.make_way),
+            "environment": FixedSource(lambda: environment_key(around.environ, around.others)),
+            "profile": _profile(ProfileCredentials(type="profile"), around),
+            "metadata": _metadata(config.metadata_endpoint, around),
+            "pod_identity": _pod_identity(around),
+        },
+    )
+
+
+def _cloud_service(url: str, around: Surroundings) -> Service:
+    return Service(url, around.caller(), around.clock.now, around.others)
+
+
+def _local_service(url: str, around: Surroundings) -> Service:
+    return Service(url, around.local_caller(), around.clock.now, around.others)
+
+
+def _renewal(
+    fetch: Callable[[float], Fresh], around: Surroundings, end: Callable[[], None]
+) -> CredentialSource:
+    return Renewal(around.project.name, fetch, around.clock, around.retries.jitter, end)

@@ -1,0 +1,169 @@
+"""Keys that a server or a pod gets from the machine that it runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcs_task_exporter.cloud.metadata import pod_place
+from dcs_task_exporter.errors import (
+    AuthError,
+    CredentialsError,
+    ForbiddenError,
+    InvalidResponseError,
+    ServerError,
+)
+from dcs_task_exporter.simulator.faults import Reply
+from dcs_task_exporter.simulator.quirks import Quirks
+from tests.support.clouds import World, exporter_of, world
+from tests.support.credentials import SOURCES, Made, ask, exporter_with, metadata, text_with
+
+NO_TOKEN = Reply(503, b"", {"Content-Type": "text/plain"})
+
+
+def operations(here: World) -> list[str]:
+    """Return what the metadata service was asked, in order."""
+    return [
+        request.operation.removeprefix("metadata_")
+        for request in here.cloud.requests
+        if request.operation.startswith("metadata")
+    ]
+
+
+@pytest.mark.parametrize("version", ["1", "2", "both"])
+def test_versions(version: Any, tmp_path: Path) -> None:
+    """The keys come by version 2 of the service, and by version 1 where there is no other."""
+    with world(1, Quirks(metadata=version)) as here:
+        with exporter_with(here, metadata(here, tmp_path)) as exporter:
+            ask(exporter, here)
+        sent = [request.headers.get("x-metadata-token") for request in here.cloud.requests]
+
+        assert operations(here) == ["token", "key"]
+    assert bool(sent[1]) == (version != "1")
+
+
+@pytest.mark.parametrize("status", [404, 405, 503])
+def test_no_version_2(status: int, tmp_path: Path) -> None:
+    """What a service without version 2 answers to its request is no failure."""
+    with world(1) as here:
+        here.cloud.faults.add(Reply(status, b"no"), operation="metadata_token")
+        with exporter_with(here, metadata(here, tmp_path)) as exporter:
+            ask(exporter, here)
+
+
+def test_version_2_that_failed_by_chance(tmp_path: Path) -> None:
+    """If the service wants version 2 all the same, the token is asked for again."""
+    with world(1, Quirks(metadata="2")) as here:
+        here.cloud.faults.add(NO_TOKEN, times=1, operation="metadata_token")
+        with exporter_with(here, metadata(here, tmp_path)) as exporter:
+            ask(exporter, here)
+
+        assert operations(here) == ["token", "key", "token", "key"]
+
+
+def test_version_2_that_fails(tmp_path: Path) -> None:
+    """If it fails again, that is the error."""
+    with world(1, Quirks(metadata="2")) as here:
+        here.cloud.faults.add(NO_TOKEN, operation="metadata_token")
+        with (
+            exporter_with(here, metadata(here, tmp_path)) as exporter,
+            pytest.raises(ServerError),
+        ):
+            ask(exporter, here)
+
+        assert operations(here) == ["token", "key", "token"]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_no_agency(version: Any, tmp_path: Path) -> None:
+    """A server without an agency is an error that says where to choose one, and is asked seldom."""
+    with world(1, Quirks(metadata=version)) as here:
+        section = {"type": "metadata", "endpoint": here.server.url}
+        with exporter_with(here, Made(section, "", 0, {})) as exporter:
+            for _ in range(3):
+                with pytest.raises(ForbiddenError, match=r"no agency.*choose an agency"):
+                    ask(exporter, here)
+            asked = operations(here)
+            metadata(here, tmp_path)
+            here.clock.advance(60)
+            ask(exporter, here)
+
+    assert asked == ["token", "key"]
+
+
+def test_a_token_that_is_none(tmp_path: Path) -> None:
+    """A page in place of a token is an error, and is not sent as a header."""
+    with world(1) as here:
+        here.cloud.faults.add(Reply(200, b"<html> a page"), operation="metadata_token")
+        with (
+            exporter_with(here, metadata(here, tmp_path)) as exporter,
+            pytest.raises(InvalidResponseError, match="the answer is no token"),
+        ):
+            ask(exporter, here)
+
+        assert operations(here) == ["token"]
+
+
+@pytest.mark.parametrize("kind", ["metadata", "pod_identity"])
+def test_no_proxy(kind: str, tmp_path: Path) -> None:
+    """The services of this machine are asked without the project's proxy."""
+    with world(1) as here:
+        made = SOURCES[kind](here, tmp_path)
+        dead = "    proxy_url: http://127.0.0.1:9\n    credentials:"
+        text = text_with(here, made.section).replace("    credentials:", dead)
+        with (
+            exporter_of(here, text, made.environ) as exporter,
+            pytest.raises(Exception, match=":9"),
+        ):
+            ask(exporter, here)
+
+        assert here.cloud.identity.made[made.operation] == 1
+
+
+def test_no_pod() -> None:
+    """Outside such a pod, the error names the variables."""
+    with pytest.raises(CredentialsError, match="HC_CONTAINER_CREDENTIALS_FULL_URI and HC_"):
+        pod_place({})
+
+
+def test_pod_in_the_clear() -> None:
+    """The pod's token is not sent over the internet in the clear."""
+    environ = {
+        "HC_CONTAINER_CREDENTIALS_FULL_URI": "http://example.com/v1",
+        "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/run/token",
+    }
+    with pytest.raises(CredentialsError, match="must be https"):
+        pod_place(environ)
+
+
+def test_rotated_pod_token(tmp_path: Path) -> None:
+    """The token of a pod, which its cluster renews, is read at each renewal."""
+    with world(1) as here:
+        made = SOURCES["pod_identity"](here, tmp_path)
+        with exporter_with(here, made) as exporter:
+            ask(exporter, here)
+            here.cloud.identity.add_pod("the-next-token")
+            (tmp_path / "pod").write_text("the-next-token")
+            here.clock.advance(made.life)
+            ask(exporter, here)
+        sent = [
+            request.headers["authorization"]
+            for request in here.cloud.requests
+            if request.operation == "pod_identity"
+        ]
+
+    assert sent[1] == "the-next-token"
+
+
+def test_wrong_pod_token(tmp_path: Path) -> None:
+    """A pod whose token is refused gets an error that says what to check."""
+    with world(1) as here:
+        made = SOURCES["pod_identity"](here, tmp_path)
+        (tmp_path / "pod").write_text("wrong")
+        with (
+            exporter_with(here, made) as exporter,
+            pytest.raises(AuthError, match="service account has an association"),
+        ):
+            ask(exporter, here)
