@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ audit: ## look up known vulnerabilities of the versions in requirements.txt
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python -m bench chaos
+
+reloads: tools ## reload 100 times under two Prometheus servers; nothing may be lost, fail or grow
+	$(BIN)/python -m bench reloads
 
 clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
 	$(BIN)/python -m bench clients

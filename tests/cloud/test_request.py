@@ -32,6 +32,7 @@ from dcs_task_exporter.errors import (
     InvalidResponseError,
     NoSlotError,
     RefusedEarlierError,
+    StoppedError,
     ThrottledError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
@@ -321,7 +322,7 @@ class Calls:
         clock = Clock(lambda: NOW, lambda: self.now)
         limit, retries = RateLimit(10, clock, self.wait), Retries(1, self.wait, lambda: 0.5)
         observer = ApiTelemetry()
-        observer.prepare("prod", ["list_tasks"])
+        observer.prepare({"prod": ["list_tasks"]})
         self.caller = ApiCaller(
             "prod",
             self,  # type: ignore[arg-type] # it stands in for the transport
@@ -516,3 +517,16 @@ def test_every_fault_is_survived() -> None:
             here.clock.advance(400)
             exporter.fleet.refresh_and_wait(10)
             assert exporter.refresher.snapshots()[0].up, name
+
+
+def test_a_replaced_caller_sends_no_more() -> None:
+    """A caller that made way for another sends nothing, also what had waited for its turn."""
+    calls = Calls()
+    calls.ask("a")
+    calls.meanwhile = calls.caller.make_way
+    with pytest.raises(StoppedError):
+        calls.ask("b")
+    with pytest.raises(StoppedError):
+        calls.ask("c")
+
+    assert calls.sent == ["a"]

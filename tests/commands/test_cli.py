@@ -731,17 +731,94 @@ def test_stops(
     assert "Traceback" not in output
 
 
-def test_sighup_does_not_end_it(config: Path, started: list[subprocess.Popen[str]]) -> None:
-    """SIGHUP, at which others reload, is logged as not supported yet, and scrapes go on."""
+def next_line(process: subprocess.Popen[str], *words: str) -> str:
+    """Return the next line that the process prints with these words."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if all(word in line for word in words))
+
+
+def names(url: str) -> set[str]:
+    """Return the names of the instances that a scrape shows."""
+    found = samples(requests.get(f"{url}/metrics", timeout=10).text)
+    return {
+        dict(labels)["dcs_instance_name"] for name, labels in found if name == "dcs_instance_up"
+    }
+
+
+def test_sighup_reloads(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """At SIGHUP the file is taken as it is now, or the log has its mistakes; scrapes go on."""
     url, _ = serve(started, f"--config.file={config}")
-
+    config.write_text(config.read_text().replace("cache-1", "orders"))
     started[0].send_signal(signal.SIGHUP)
-    assert started[0].stdout is not None
-    line = started[0].stdout.readline()
-    answer = requests.get(f"{url}/metrics", timeout=10)
+    good = next_line(started[0], "the configuration was reloaded")
+    reloaded = names(url)
+    config.write_text("projects: []\ncolector: {}\n")
+    started[0].send_signal(signal.SIGHUP)
+    bad = [next_line(started[0], "was not reloaded") for _ in range(2)]
 
-    assert ("level=warn" in line, "reload is not supported yet" in line) == (True, True)
-    assert answer.ok
+    assert ("level=info" in good, f"file={config}" in good) == (True, True)
+    assert all("level=error" in line for line in bad)
+    assert "did you mean `collector`?" in "".join(bad)
+    assert reloaded == names(url) == {"cache-0", "orders"}
+
+
+def test_reload_by_the_web(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With the flag a POST reloads, and is answered with the mistakes of a bad file."""
+    url, _ = serve(started, f"--config.file={config}", "--web.enable-lifecycle")
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+    good = requests.post(f"{url}/-/reload", timeout=10)
+    config.write_text(config.read_text().replace("concurrency", "conccurrency"))
+    config.write_text(config.read_text().replace("timeout: 2s", "timeout: 2"))
+    bad = requests.put(f"{url}/-/reload", timeout=10)
+    found = samples(requests.get(f"{url}/metrics", timeout=10).text)
+
+    assert (good.status_code, names(url)) == (200, {"cache-0", "orders"})
+    assert bad.status_code == 500
+    assert "collector.timeout: needs a unit: write 2s for seconds" in bad.text
+    assert value(found, "dcs_task_exporter_config_last_reload_successful") == 0
+
+
+def test_reload_by_the_web_is_off(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """Without the flag a POST is refused, in Prometheus' own words."""
+    url, _ = serve(started, f"--config.file={config}")
+    answer = requests.post(f"{url}/-/reload", timeout=10)
+
+    assert (answer.status_code, answer.text) == (403, "Lifecycle API is not enabled.\n")
+
+
+def test_reload_needs_the_password(
+    config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The web configuration's users reload, and nobody else; its mistakes are in the answer."""
+    web = tmp_path / "web.yml"
+    users = f"basic_auth_users: {{me: '{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}'}}\n"
+    web.write_text(users)
+    flags = (f"--config.file={config}", f"--web.config.file={web}", "--web.enable-lifecycle")
+    url, _ = serve(started, *flags)
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+
+    def ask(*auth: str) -> requests.Response:
+        given = (auth[0], auth[1]) if auth else None
+        return requests.post(f"{url}/-/reload", auth=given, timeout=10)
+
+    refused = [ask().status_code, ask("me", "wrong").status_code]
+    log = [ask("me", "right").status_code, next_line(started[0], "was reloaded")]
+    web.write_text(users.replace("basic_auth_users", "basic_auth_usrs"))
+    broken = ask("me", "right")
+
+    assert (refused, log[0]) == ([401, 401], 200)
+    assert "reload=1 " in str(log[1])
+    assert broken.status_code == 500
+    assert "basic_auth_users" in broken.text
+
+
+def test_a_changed_file_is_noticed(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With an interval, a changed file is taken without a word from anybody."""
+    url, _ = serve(started, f"--config.file={config}", "--config.auto-reload-interval=50ms")
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+    next_line(started[0], "the configuration was reloaded")
+
+    assert names(url) == {"cache-0", "orders"}
 
 
 def test_sighup_ends_the_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:

@@ -344,3 +344,13 @@ def test_a_clock_behind_brings_nothing_back() -> None:
 
     assert counted == [0, 1, 2, 2, 2]
     assert cloud.starts[-2] < NOW < cloud.starts[-1]
+
+
+def test_projects_that_left_are_forgotten() -> None:
+    """What the cloud of a project said of the time ends with the project."""
+    keeper = Timekeeper(Clock(lambda: NOW, lambda: 0.0))
+    keeper.hear("prod", NOW + 3600)
+    keeper.hear("test", NOW + 3600)
+    keeper.keep_only(["prod"])
+
+    assert [keeper.moment(name).at for name in ("prod", "test")] == [NOW + 3600, NOW]
