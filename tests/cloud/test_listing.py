@@ -278,8 +278,8 @@ def test_a_cut_that_may_lack_the_newest_is_no_listing(order: str) -> None:
     counted = {
         sample.labels["reason"]: sample.value
         for family in cloud.telemetry.collect()
-        if family.name == "dcs_api_errors"
         for sample in family.samples
+        if sample.name == "dcs_api_errors_total"
     }
     assert counted == {"incomplete_listing": 1}
 

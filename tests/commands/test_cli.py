@@ -29,10 +29,13 @@ from tests.support.clouds import (
     value,
     world_of_today,
 )
+from tests.support.fault_rows import fault
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus
+from tests.support.secrets import secret
 
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+WRONG_KEY = secret("a-wrong-secret-key-")
 PYTHON = ["/usr/bin/env", "--default-signal", sys.executable]
 """Not ignoring what the tests may ignore: SIGHUP under nohup, SIGINT in the background."""
 
@@ -129,6 +132,15 @@ def test_query_parameters_are_documented() -> None:
     )
 
 
+@fault(
+    "The configuration file has mistakes when the exporter starts",
+    where="process",
+    log=("the exit status is 2: every mistake, with its path and a remedy",),
+    metrics=("up = 0",),
+    page=("no answer",),
+    alerts=("DCSProjectNotWatched", "DCSTaskExporterDown"),
+    recovers="nothing: it does not start; `dcs-task-exporter check` finds them before",
+)
 def test_broken_configuration(tmp_path: Path) -> None:
     """A broken configuration: exit status 2, every mistake, nothing starts."""
     path = tmp_path / "config.yml"
@@ -176,11 +188,11 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
 )
 def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
     """Of a key that is half there the missing variable is named, and nothing of the key shown."""
-    done = run("check", folder=tmp_path, **{**NO_KEY, given: "hunter2"})
+    done = run("check", folder=tmp_path, **{**NO_KEY, given: WRONG_KEY})
 
     assert done.returncode == 2
     assert f"  - {missing}: is missing: only {given} is set\n" in done.stderr
-    assert "hunter2" not in done.stderr
+    assert WRONG_KEY not in done.stderr
 
 
 def test_missing_secret_file(config: Path) -> None:
@@ -626,7 +638,7 @@ def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
         "tasks",
         folder=tmp_path,
         HUAWEICLOUD_SDK_AK=ACCESS_KEY,
-        HUAWEICLOUD_SDK_SK="a-wrong-secret-key",
+        HUAWEICLOUD_SDK_SK=WRONG_KEY,
         HUAWEICLOUD_SDK_REGION="cn-north-4",
         HUAWEICLOUD_SDK_PROJECT_ID=PROJECT,
         HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
@@ -652,8 +664,8 @@ def test_check_online_tries_the_task_center(
     config: Path, here: World, faults: list[str], told: str, status: int
 ) -> None:
     """`check --online` says whether the task center works; a refusal makes it fail."""
-    for fault in faults:
-        here.cloud.faults.add(fault, operation="list_center_tasks")
+    for failure in faults:
+        here.cloud.faults.add(failure, operation="list_center_tasks")
     here.cloud.start_task("i0", "EXTEND")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
@@ -754,7 +766,7 @@ def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> N
 
 def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
     """A wrong key gives one clear log line with the error code, and no secret."""
-    config.write_text(config.read_text().replace(SECRET_KEY, "a-wrong-secret-key"))
+    config.write_text(config.read_text().replace(SECRET_KEY, WRONG_KEY))
     url, _ = serve(started, f"--config.file={config}")
     for _ in range(3):
         requests.get(f"{url}/metrics", timeout=10)
@@ -767,7 +779,7 @@ def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]
     ]
     assert len(lines) == 1
     assert "error_code=APIGW.0301" in lines[0]
-    assert "a-wrong-secret-key" not in output
+    assert WRONG_KEY not in output
 
 
 def test_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
@@ -914,7 +926,7 @@ def test_a_password_before_the_command(
     config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """A web configuration that is named before the command protects what is served."""
-    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    hashed = bcrypt.hashpw(secret("hunter2").encode(), bcrypt.gensalt(4)).decode()
     (tmp_path / "auth.yml").write_text(f"basic_auth_users: {{prometheus: {hashed}}}\n")
     words = [f"--web.config.file={tmp_path}/auth.yml", "serve", f"--config.file={config}"]
 

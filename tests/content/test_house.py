@@ -11,17 +11,23 @@ from tests.support.real_parts import ROOT
 PACKAGE = ROOT / "dcs_task_exporter"
 TESTS = ROOT / "tests"
 
-BESIDE_THE_PACKAGES = {"bench", "content", "fuzz", "laws", "real", "support", "testdata"}
+BESIDE_THE_PACKAGES = {
+    "bench",
+    "content",
+    "deploy",
+    "faults",
+    "fuzz",
+    "laws",
+    "real",
+    "support",
+    "testdata",
+}
 """Folders of tests that mirror no package: each is explained in CONTRIBUTING.md."""
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_gate.py": (
-        "admission.py evidence.py",
+        "admission.py",
         "what the gate decides by: tested through every interleaving at the gate",
-    ),
-    "cloud/test_listing.py": (
-        "paging.py reading.py",
-        "the parts of one listing: their laws are the listing's",
     ),
     "cloud/test_request.py": (
         "calls.py credentials.py keys.py observer.py sources.py",

@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")]
 CORPUS = ROOT / "fuzz" / "corpus"
 INPUTS = sorted(CORPUS.glob("*/*"))
 
+pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")  # old versions are input too
+
 
 @pytest.mark.parametrize("path", INPUTS, ids=[f"{path.parent.name}-{path.name}" for path in INPUTS])
 def test_input(path: Path) -> None:

@@ -280,7 +280,7 @@ def place_of(credentials: Any) -> str:
 
 
 @redirected
-@pytest.mark.parametrize("present", PRESENT, ids=" ".join)
+@pytest.mark.parametrize("present", PRESENT, ids=lambda present: " ".join(sorted(present)))
 def test_the_order_of_the_chain(
     here: World,
     monkeypatch: pytest.MonkeyPatch,
