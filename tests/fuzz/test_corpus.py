@@ -11,8 +11,6 @@ from fuzz.checks import verify
 from fuzz.targets import TARGETS, seeds_of
 from tests.support.real_parts import ROOT
 
-pytestmark = [pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")]
-
 CORPUS = ROOT / "fuzz" / "corpus"
 INPUTS = sorted(CORPUS.glob("*/*"))
 
