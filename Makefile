@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos clients soak years bench fuzz mutants tools docs dashboards alerts lock format audit clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(PIP_FLAGS)
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,deploy]'
+	@touch $@ $(VENV)/.dev $(VENV)/.runtime
 
 $(VENV)/.fuzz: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -74,7 +79,7 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire \
   configuration key_file state_rows state_file requests timeouts \
-  web_configuration authorization
+  web_configuration authorization token_answers key_answers metadata_answers profile_file
 
 fuzz: $(VENV)/.fuzz ## look for input that breaks what reads it; takes up to five minutes a target
 	@failed=; for target in $(FUZZ); do \
@@ -84,7 +89,7 @@ fuzz: $(VENV)/.fuzz ## look for input that breaks what reads it; takes up to fiv
 mutants: $(VENV)/.mutants ## change a sample of the code and list what no test notices; takes up to 30 minutes
 	$(BIN)/python scripts/mutants.py --seed $(or $(SEED),1)
 
-tools: $(VENV)/.dev ## fetch Prometheus 2 and 3 and Chromium for the tests
+tools: $(VENV)/.deploy ## fetch Prometheus 2 and 3, Chromium, Helm and more for the tests
 	scripts/install-test-tools
 
 ##@ Write: files that are generated, and the format of the code
@@ -98,11 +103,16 @@ dashboards: $(VENV)/.dev ## write the dashboards from grafana/*.py
 alerts: ## write the alert rules from prometheus/alerts.py
 	$(PYTHON) prometheus/alerts.py
 
-lock: ## write requirements.txt: the newest versions of what runs, with their hashes
+deploy: $(VENV)/.deploy ## write what deploy/ repeats: rules, dashboards, the chart's schema, plain manifests
+	$(BIN)/python scripts/generate_deploy.py
+
+lock: ## write requirements.txt, and what builds the image: the newest versions, with their hashes
 	$(PYTHON) -m venv .venvs/lock
 	.venvs/lock/bin/python -m pip install --quiet uv==0.13.9
 	.venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	  --custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml
+	echo hatchling | .venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+	  --custom-compile-command 'make lock' --output-file deploy/container/build-requirements.txt -
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix
@@ -119,6 +129,9 @@ audit: ## look up known vulnerabilities of the versions in requirements.txt
 
 chaos: tools ## kill the exporter 20 times in 3 minutes; nothing may be lost or counted twice
 	$(BIN)/python -m bench chaos
+
+reloads: tools ## reload 100 times under two Prometheus servers; nothing may be lost, fail or grow
+	$(BIN)/python -m bench reloads
 
 clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes two minutes
 	$(BIN)/python -m bench clients

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-PROMETHEUS: Final = Path(__file__).parent.parent / ".tools" / "prometheus-3" / "prometheus"
+TOOLS: Final = Path(__file__).parent.parent / ".tools"
+PROMETHEUS: Final = TOOLS / "prometheus-3" / "prometheus"
+OTHER: Final = TOOLS / "prometheus-2" / "prometheus"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     option(one, "instances", 20, "instances in the cloud")
     option(one, "seed", 1, "seed of chance")
     prometheus(one)
+
+    one = add("reloads", "reloads", "reload again and again: nothing may be lost, fail, or grow")
+    option(one, "reloads", 100, "number of reloads, one a second")
+    option(one, "instances", 300, "instances in the cloud")
+    option(one, "seed", 1, "seed of chance")
+    prometheus(one)
+    one.add_argument("--other", type=Path, default=OTHER, help="another real Prometheus")
 
     one = add(
         "soak", "soak", "run for an hour under faults, reloads and rotations: nothing may grow"

@@ -13,6 +13,7 @@ from typing import Final
 from dcs_task_exporter import __version__
 from dcs_task_exporter.commands.check import MistakesError, check
 from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
+from dcs_task_exporter.commands.ready import ready
 from dcs_task_exporter.commands.scrape import scrape
 from dcs_task_exporter.commands.serve import serve
 from dcs_task_exporter.commands.state import state_show, state_verify
@@ -32,6 +33,7 @@ COMMANDS: Final = {
     "tasks": tasks,
     "state show": state_show,
     "state verify": state_verify,
+    "ready": ready,
     "demo": demo,
 }
 

@@ -7,8 +7,9 @@ counts them, the collector shows the latest snapshots, the web app serves them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +21,9 @@ from prometheus_client import (
 from starlette.types import ASGIApp
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.config.model import Config
+from dcs_task_exporter.errors import ConfigError, Problem
 from dcs_task_exporter.logs.queue import lines_lost
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.durations import TaskDurations
@@ -41,11 +44,15 @@ from dcs_task_exporter.web.app import Sources, create_app
 from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
-    client_of,
+    Clients,
+    WiredClient,
     counting_rules,
     operations_of,
-    task_center_of,
+    task_centers_of,
 )
+
+REUSED: Final = "configuration in use"
+"""The source of a mistake that a configuration is only to a running exporter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +74,17 @@ class Exporter:
         self._config = config
         self._clock = clock = options.clock
         self._guard = options.guard
-        self._stopping = threading.Event()
+        self._keeps_state = options.keep_state
+        self._reloading = threading.Lock()
         path = config.state.path if options.keep_state else None
         self._state = None if path is None else StateFile(path, clock)
         journal = self._state or Journal()
         self._timekeeper = Timekeeper(clock, journal.latest_refresh())
         self._api = ApiTelemetry()
-        for project in config.projects:
-            self._api.prepare(project.name, operations_of(project, config.collector))
-        self.clients = {
-            project.name: client_of(
-                project,
-                config.collector,
-                self._api,
-                self._stopping,
-                clock,
-                self._timekeeper,
-                options.environ,
-            )
-            for project in config.projects
-        }
-        self._task_centers = {
-            project.name: task_center_of(
-                project, self.clients[project.name], clock, self._timekeeper
-            )
-            for project in config.projects
-            if project.task_center.enabled
-        }
+        self._api.prepare(operations_of(config))
+        self._clients = Clients(self._api, clock, self._timekeeper, options.environ)
+        self._clients.adopt(self._clients.prepared(config), config.collector)
+        self._task_centers = task_centers_of(config, self.clients, {}, clock, self._timekeeper)
         rules = counting_rules(config)
         self._durations = TaskDurations(
             clock.monotonic,
@@ -113,29 +104,82 @@ class Exporter:
             observe=self._durations.observe,
         )
         self.fleet = Fleet(config, self.clients, self._targets, self.refresher, clock)
-        # With an interval no scrape joins another's refresh.
-        interval = config.collector.refresh_interval
         self._own = ExporterTelemetry(
             clock.now(),
             options.shard,
             self._state,
             lines_lost=lines_lost,
-            coalesced=lambda: 0 if interval else self.refresher.coalesced,
+            coalesced=lambda: self.refresher.coalesced,
         )
-        collector = TaskCollector(
+        own_metrics = self._own_metrics(process_metrics=options.process_metrics)
+        self.renderer = Renderer(self._collector_of(config), own_metrics)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self._config
+
+    @property
+    def clients(self) -> Mapping[str, DcsClient]:
+        """The client of each project."""
+        return self._clients.current
+
+    def reload(self, load: Callable[[], Config]) -> None:
+        """Use the configuration that `load` returns from now on; what stays goes on as it is.
+
+        Raises what `load` raises, and `ConfigError` where a key cannot change while the exporter
+        runs. Everything stays as it was then, and the metrics say that the reload failed.
+        """
+        with self._reloading:
+            try:
+                config = load()
+                self._refuse_changed_path(config)
+                clients = self._clients.prepared(config)
+            except BaseException:
+                self._own.not_loaded()
+                raise
+            self._use(config, clients)
+            self._own.loaded(self._clock.now())
+
+    def _use(self, config: Config, clients: Mapping[str, WiredClient]) -> None:
+        """Change to another configuration; nothing here fails."""
+        projects = [project.name for project in config.projects]
+        sources = {name: wired.client for name, wired in clients.items()}
+        rules, collector = counting_rules(config), config.collector
+        self._api.prepare(operations_of(config))
+        self._durations.change(
+            hold=collector.first_value_hold, max_names=collector.max_task_names, projects=projects
+        )
+        self._task_centers = task_centers_of(
+            config, sources, self._task_centers, self._clock, self._timekeeper
+        )
+        self.fleet.change(config, sources, rules, self._task_centers)
+        # After their successors can be found, so that a read that this ends begins anew there.
+        self._clients.adopt(clients, collector)
+        self._timekeeper.keep_only(projects)
+        self.renderer.change(self._collector_of(config))
+        self._config = config
+
+    def _refuse_changed_path(self, config: Config) -> None:
+        before = self._config.state.path
+        if self._keeps_state and config.state.path != before:
+            is_now = f"is {before}" if before else "is not set"
+            message = f"{is_now} and cannot change while the exporter runs: restart the exporter"
+            raise ConfigError(REUSED, (Problem("state.path", message),))
+
+    def _collector_of(self, config: Config) -> TaskCollector:
+        return TaskCollector(
             self.refresher.snapshots,
             personal=config.collector.personal_labels,
             tags=config.collector.tag_labels,
-            statuses=rules.statuses,
+            statuses=config.status_words.table(),
         )
-        own_metrics = self._own_metrics(process_metrics=options.process_metrics)
-        self.renderer = Renderer(collector, own_metrics)
 
     @property
     def sources(self) -> Sources:
         """The parts that the web app shows."""
         return Sources(
-            self._config,
+            lambda: self._config,
             self.fleet,
             self.refresher,
             self.renderer.exposition,
@@ -143,9 +187,11 @@ class Exporter:
             self.status,
         )
 
-    def app(self, telemetry_path: str = "/metrics") -> ASGIApp:
-        """Return the web application."""
-        return create_app(self.sources, telemetry_path)
+    def app(
+        self, telemetry_path: str = "/metrics", reload: Callable[[], None] | None = None
+    ) -> ASGIApp:
+        """Return the web application; its clients may ask for a `reload` if there is one."""
+        return create_app(self.sources, telemetry_path, reload=reload)
 
     def status(self) -> ExporterStatus:
         """Return the state of the exporter as a whole."""
@@ -178,10 +224,8 @@ class Exporter:
 
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
-        self._stopping.set()
+        self._clients.close()
         self.fleet.stop()
-        for client in self.clients.values():
-            client.close()
         if self._state is not None:
             self._state.close()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
+from dcs_task_exporter.config.durations import parse_duration
 from dcs_task_exporter.errors import ExporterError
 from dcs_task_exporter.logs.formats import FORMATS, LEVELS
 from dcs_task_exporter.simulator.story import DEMO_KEY
@@ -74,6 +75,7 @@ def _path(word: str) -> Path:
 _FILE: Final = _checked(_path, "expected the name of a file, not an empty text")
 _NUMBER: Final = _checked(int, "expected a whole number, not {!r}")
 _ADDRESS: Final = _checked(parse_listen_address)
+_DURATION: Final = _checked(parse_duration)
 _URL_PATH: Final = _checked(parse_metrics_path)
 
 
@@ -91,16 +93,20 @@ def _value(name: str, type_: object, metavar: str, text: str, default: object = 
     return Flag(name, default, {"type": type_, "metavar": metavar, "help": text})
 
 
-def _web(address: str) -> tuple[Flag, ...]:
-    listen = {
+def _addresses(address: str, text: str = "address to listen on") -> Flag:
+    settings = {
         "action": "append",
         "type": _ADDRESS,
         "metavar": "HOST:PORT",
-        "help": f"address to listen on; may be repeated (default: {address})",
+        "help": f"{text}; may be repeated (default: {address})",
     }
+    return Flag("--web.listen-address", [parse_listen_address(address)], settings)
+
+
+def _web(address: str) -> tuple[Flag, ...]:
     path = "path of the metrics (default: /metrics)"
     return (
-        Flag("--web.listen-address", [parse_listen_address(address)], listen),
+        _addresses(address),
         _value("--web.telemetry-path", _URL_PATH, "PATH", path, "/metrics"),
     )
 
@@ -140,6 +146,17 @@ _WEB_CONFIG: Final = _value(
 _SYSTEMD: Final = _switch(
     "--web.systemd-socket", "take the sockets of systemd, not --web.listen-address (Linux only)"
 )
+_RELOAD: Final = (
+    _value(
+        "--config.auto-reload-interval",
+        _DURATION,
+        "DURATION",
+        "how often to reload the configuration if its content has changed (default: 0, never)",
+        0.0,
+    ),
+    _switch("--web.enable-lifecycle", "reload the configuration at a POST or PUT of /-/reload"),
+)
+_PORT: Final = ":39327"
 _CHECK: Final = (
     _switch("--online", "also try the key, discovery and the task center, and read each instance"),
     _switch("--verbose", "with --online: list all instances, not only 20"),
@@ -161,7 +178,8 @@ The first line that the demo prints has the address of its cloud.
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "serve": Command(
-        "serve /metrics (the default)", (*_CONFIG, *_LOG, *_web(":39327"), _SYSTEMD, _WEB_CONFIG)
+        "serve /metrics (the default)",
+        (*_CONFIG, *_LOG, *_web(_PORT), _SYSTEMD, _WEB_CONFIG, *_RELOAD),
     ),
     "check": Command("check the configuration", (*_CONFIG, _WEB_CONFIG, *_LOG, *_CHECK)),
     "scrape": Command("read all instances once and print the metrics", (*_CONFIG, *_LOG)),
@@ -171,6 +189,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "state show": Command("show the counts in the state file", (*_STATE, *_LOG, _JSON)),
     "state verify": Command(
         "check that an exporter would go on from the state file", (*_STATE, *_LOG)
+    ),
+    "ready": Command(
+        "ask a running exporter whether it answers, for health checks",
+        (_addresses(_PORT, "address that it listens on"), _WEB_CONFIG, *_LOG),
     ),
     "demo": Command(
         "run against a simulated cloud, without an account",

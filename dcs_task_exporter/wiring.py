@@ -1,4 +1,7 @@
-"""The parts that a configuration makes of each project: its client and its task center."""
+"""The parts that a configuration makes of each project: its client and its task center.
+
+A reload makes only those anew whose settings have changed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import logging
 import random
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import (
@@ -32,24 +37,126 @@ from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.text.redaction import proxy_secrets
 
+_NOT_OF_CLIENT: Final = {"instances", "discovery", "task_center"}
+"""The keys of a project that its client does not depend on."""
+
+_OF_CLIENT: Final = {"retries", "page_size", "max_pages", "start_parameter", "personal_labels"}
+"""The keys of `collector` that a client depends on, beside those of its route."""
+
 logger = logging.getLogger(__name__)
 
 
-def client_of(
-    project: ProjectConfig,
-    collector: CollectorConfig,
-    observer: ApiObserver,
-    stopping: threading.Event,
-    clock: Clock,
-    timekeeper: Timekeeper,
-    environ: Mapping[str, str],
-) -> DcsClient:
-    """Return the client of a project, with its own connections, key and rate limit."""
+@dataclass(frozen=True, slots=True)
+class WiredClient:
+    """The client of one project, what it was made of, and the parts that the next may take over.
+
+    `settings` and `route` are all that the client, and its transport, depend on.
+    """
+
+    settings: object = field(repr=False)
+    route: object = field(repr=False)
+    client: DcsClient
+    caller: ApiCaller
+    transport: Transport
+    rate_limit: RateLimit
+
+
+class Clients:
+    """The client of each project, with its own connections, key and rate limit.
+
+    Another configuration keeps the clients that are right, as the same objects. Of the others, the
+    new ones take over what the cloud knows them by: the rate limit, the gate, and the connections
+    if their route is the same. `adopt` and `prepared` are called by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        observer: ApiObserver,
+        clock: Clock,
+        timekeeper: Timekeeper,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._observer = observer
+        self._clock = clock
+        self._timekeeper = timekeeper
+        self._environ = environ
+        self._stopping = threading.Event()
+        self._wired: Mapping[str, WiredClient] = {}
+
+    @property
+    def current(self) -> Mapping[str, DcsClient]:
+        """The clients by project."""
+        return {name: wired.client for name, wired in self._wired.items()}
+
+    def prepared(self, config: Config) -> Mapping[str, WiredClient]:
+        """Return the clients of a configuration; nothing changes before they are adopted."""
+        collector = config.collector
+        return {project.name: self._prepare(project, collector) for project in config.projects}
+
+    def adopt(self, wired: Mapping[str, WiredClient], collector: CollectorConfig) -> None:
+        """Use these clients from now on; the requests of the others end, and no more follow."""
+        before, self._wired = self._wired, wired
+        for name, old in before.items():
+            new = wired.get(name)
+            if new is not old:
+                old.caller.make_way()
+            if new is None:
+                old.client.close()
+            elif new.transport is not old.transport:
+                old.transport.close()
+        for new in wired.values():
+            new.rate_limit.change(collector.requests_per_second)
+            new.caller.gate.try_again()
+
+    def close(self) -> None:
+        """Send no more requests, end the pauses between them, close the connections."""
+        self._stopping.set()
+        for client in self.current.values():
+            client.close()
+
+    def _prepare(self, project: ProjectConfig, collector: CollectorConfig) -> WiredClient:
+        before = self._wired.get(project.name)
+        proxies = _proxies(project)
+        certificates = project.tls.ca_file and project.tls.ca_file.read_bytes()
+        route = (project.tls, certificates, collector.timeout, collector.concurrency, proxies)
+        settings = (
+            project.model_dump(exclude=_NOT_OF_CLIENT),
+            collector.model_dump(include=_OF_CLIENT),
+            route,
+        )
+        if before and before.settings == settings:
+            return before
+        if before and before.route == route:
+            transport = before.transport
+        else:
+            transport = _transport_of(project, collector, proxies, self._clock)
+        rate = collector.requests_per_second
+        limit = before.rate_limit if before else RateLimit(rate, self._clock, self._stopping.wait)
+        secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
+        retries = Retries(collector.retries, self._stopping.wait, random.random)
+        around = Surroundings(
+            project, self._environ, self._clock, transport, retries, self._observer, rate, secrets
+        )
+        caller = ApiCaller(
+            project.name,
+            transport,
+            source_of(project.credentials, around),
+            limit,
+            self._observer,
+            retries,
+            self._clock,
+            before.caller.gate if before else None,
+        )
+        client = DcsClient(project, collector, caller, self._clock, self._timekeeper.latest)
+        return WiredClient(settings, route, client, caller, transport, limit)
+
+
+def _transport_of(
+    project: ProjectConfig, collector: CollectorConfig, proxies: Mapping[str, str], clock: Clock
+) -> Transport:
     unchecked = UncheckedWarning(project.name, project.tls, clock.monotonic)
     unchecked.warn_if_due()
-    proxies = _proxies(project)
-    secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
-    transport = Transport(
+    return Transport(
         timeout=collector.timeout,
         # Discovery and progress have threads of their own.
         connections=collector.concurrency + PROGRESS_THREADS + 1,
@@ -58,42 +165,49 @@ def client_of(
         proxies=proxies,
         before=unchecked.warn_if_due,
     )
-    retries = Retries(collector.retries, stopping.wait, random.random)
-    rate = collector.requests_per_second
-    around = Surroundings(project, environ, clock, transport, retries, observer, rate, secrets)
-    caller = ApiCaller(
-        project.name,
-        transport,
-        source_of(project.credentials, around),
-        RateLimit(rate, clock, stopping.wait),
-        observer,
-        retries,
-        clock,
-    )
-    return DcsClient(project, collector, caller, clock, timekeeper.latest)
 
 
-def operations_of(project: ProjectConfig, collector: CollectorConfig) -> Sequence[str]:
-    """Return the operations that this configuration uses."""
-    optional = {
-        LIST_CENTER_TASKS: project.task_center.enabled,
-        TASK_PROGRESS: collector.task_progress,
+def operations_of(config: Config) -> Mapping[str, Sequence[str]]:
+    """Return the operations that a configuration uses, by project."""
+    progress = [TASK_PROGRESS] if config.collector.task_progress else []
+    return {
+        project.name: [
+            *(LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS),
+            *([LIST_CENTER_TASKS] if project.task_center.enabled else []),
+            *progress,
+            *identity_operations(project.credentials),
+        ]
+        for project in config.projects
     }
-    used = [operation for operation, is_used in optional.items() if is_used]
-    makers = identity_operations(project.credentials)
-    return [LIST_TASKS, LIST_INSTANCES, LIST_PROJECTS, *used, *makers]
 
 
-def task_center_of(
-    project: ProjectConfig, client: DcsClient, clock: Clock, timekeeper: Timekeeper
-) -> TaskCenter:
-    """Return the task center of a project; its clock is the cloud's."""
-    return TaskCenter(
-        project.name,
-        client.list_center_tasks,
-        project.task_center.full_pass_interval,
-        replace(clock, now=lambda: timekeeper.moment(project.name).at),
-    )
+def task_centers_of(
+    config: Config,
+    clients: Mapping[str, DcsClient],
+    before: Mapping[str, TaskCenter],
+    clock: Clock,
+    timekeeper: Timekeeper,
+) -> Mapping[str, TaskCenter]:
+    """Return the task center of each project that uses it; those before go on.
+
+    The clock of a task center is the cloud's.
+    """
+    centers: dict[str, TaskCenter] = {}
+    for project in config.projects:
+        if not project.task_center.enabled:
+            continue
+        listing = clients[project.name].list_center_tasks
+        interval = project.task_center.full_pass_interval
+        cloud_clock = replace(clock, now=partial(_cloud_time, timekeeper, project.name))
+        known = before.get(project.name)
+        center = known or TaskCenter(project.name, listing, interval, cloud_clock)
+        center.change(listing, interval)
+        centers[project.name] = center
+    return centers
+
+
+def _cloud_time(timekeeper: Timekeeper, project: str) -> float:
+    return timekeeper.moment(project).at
 
 
 def counting_rules(config: Config) -> CountingRules:

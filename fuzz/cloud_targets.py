@@ -27,7 +27,7 @@ from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.sources import FixedSource
+from dcs_task_exporter.cloud.sources import CredentialSource, FixedSource
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
@@ -91,7 +91,7 @@ class _Silent:
     def credentials_expiry(self, project: str, timestamp: float | None) -> None: ...
 
 
-class _Canned(Transport):
+class Canned(Transport):
     """Gives one answer after the other, as a cloud does that has these pages.
 
     A listing that is read again begins with the first, and past the last it is empty; a failure
@@ -104,6 +104,7 @@ class _Canned(Transport):
         self._latest = answers[0]
 
     def send(self, url: str, auth: AuthBase, *_: object) -> Answer:  # noqa: ARG002 - its base's names
+        """Return the next answer."""
         went_well = self._latest.status == HTTPStatus.OK
         if "offset=0" in url and went_well:
             self._given = 0
@@ -119,7 +120,7 @@ class _Canned(Transport):
 
 
 @contextmanager
-def _documented() -> Iterator[None]:
+def documented() -> Iterator[None]:
     """Let pass an `ApiError` whose texts can be written."""
     try:
         with logged():
@@ -128,18 +129,16 @@ def _documented() -> Iterator[None]:
         "".join((str(error), error.message, error.error_code, error.request_id)).encode()
 
 
-def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> DcsClient:
+def caller_of(transport: Transport, source: CredentialSource) -> tuple[ApiCaller, Clock]:
+    """Return a caller over a transport, and its clock, on which only waiting takes time."""
     time = _Clock()
     clock = Clock(lambda: NOW, lambda: time.passed)
-    caller = ApiCaller(
-        "p",
-        transport,
-        FixedSource(lambda: KEY),
-        RateLimit(1000.0, clock, time.wait),
-        _Silent(),
-        Retries(1, time.wait, lambda: 0.5),
-        clock,
-    )
+    limit, retries = RateLimit(1000.0, clock, time.wait), Retries(1, time.wait, lambda: 0.5)
+    return ApiCaller("p", transport, source, limit, _Silent(), retries, clock), clock
+
+
+def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> DcsClient:
+    caller, clock = caller_of(transport, FixedSource(lambda: KEY))
     # Not validated: plain HTTP is for loopback only.
     project = ProjectConfig.model_construct(
         name="p",
@@ -153,7 +152,8 @@ def _client(transport: Transport, *, project_id: str = "a4d31cb63d724fdc") -> Dc
     return DcsClient(project, collector, caller, clock, lambda: NOW)
 
 
-def _deadline() -> float:
+def deadline() -> float:
+    """Return the latest time at which a request may begin."""
     return _Clock().passed + TIME_LIMIT
 
 
@@ -163,7 +163,7 @@ def _tasks_shown(transport: Transport) -> bytes:
     listing = Listing((), NOW)
     for now in (NOW, NOW + 60):
         start = listing_start(state, now, LOOKBACK)
-        listing = client.list_tasks(INSTANCE.id, start, _deadline())
+        listing = client.list_tasks(INSTANCE.id, start, deadline())
         answered_at = listing.answered_at
         is_time = answered_at is None or math.isfinite(answered_at)
         expect(is_time, f"an answer's time is {answered_at}")
@@ -174,24 +174,24 @@ def _tasks_shown(transport: Transport) -> bytes:
 
 def error_answers(data: bytes) -> Sequence[bytes]:
     """Read answers that are mostly errors."""
-    with _documented():
-        _client(_Canned(answers_in(data))).task_progress(INSTANCE.id, "t", _deadline())
+    with documented():
+        _client(Canned(answers_in(data))).task_progress(INSTANCE.id, "t", deadline())
     return ()
 
 
 def task_pages(data: bytes) -> Sequence[bytes]:
     """Read the pages of a listing of tasks twice, and render its tasks."""
     texts: list[bytes] = []
-    with _documented():
-        texts.append(_tasks_shown(_Canned(answers_in(data))))
+    with documented():
+        texts.append(_tasks_shown(Canned(answers_in(data))))
     return texts
 
 
 def instances(data: bytes) -> Sequence[bytes]:
     """Read a listing of instances, and show them."""
     texts: list[bytes] = []
-    with _documented():
-        found = _client(_Canned(answers_in(data))).list_instances(_deadline())
+    with documented():
+        found = _client(Canned(answers_in(data))).list_instances(deadline())
         texts.append(page([Snapshot(instance) for instance in found]))
     return texts
 
@@ -199,14 +199,14 @@ def instances(data: bytes) -> Sequence[bytes]:
 def center_and_progress(data: bytes) -> Sequence[bytes]:
     """Read the same answers as the task centre's, as a task's progress, and as projects."""
     answers = answers_in(data)
-    with _documented():
-        _client(_Canned(answers)).list_center_tasks(NOW - LOOKBACK, _deadline())
-    with _documented():
-        progress = _client(_Canned(answers)).task_progress(INSTANCE.id, "t", _deadline())
+    with documented():
+        _client(Canned(answers)).list_center_tasks(NOW - LOOKBACK, deadline())
+    with documented():
+        progress = _client(Canned(answers)).task_progress(INSTANCE.id, "t", deadline())
         for number in (progress.ratio, progress.remaining):
             expect(number is None or math.isfinite(number), f"a progress of {number}")
-    with _documented():
-        _client(_Canned(answers), project_id="").list_instances(_deadline())
+    with documented():
+        _client(Canned(answers), project_id="").list_instances(deadline())
     return ()
 
 
@@ -233,9 +233,9 @@ def http_wire(data: bytes) -> Sequence[bytes]:
     try:
         with (
             mock.patch.object(urllib3.util.connection, "create_connection", connect),
-            _documented(),
+            documented(),
         ):
-            _client(transport).task_progress(INSTANCE.id, "t", _deadline())
+            _client(transport).task_progress(INSTANCE.id, "t", deadline())
     finally:
         transport.close()
         for peer in peers:
@@ -264,7 +264,7 @@ def _read_as_each_kind(value: object) -> None:
         *tags.values(),
     )
     "".join(texts).encode()
-    with _documented():
+    with documented():
         values.required(values.object_of(value, "a row"), "id", "a row")
 
 

@@ -66,7 +66,8 @@ def check_problems(error: ConfigError) -> None:
 
 
 def _check_config(config: Config) -> None:
-    expect_plain(repr(config), config.model_dump_json())
+    for project in config.projects:
+        expect_plain(repr(project.credentials), repr(project.proxy_url))
     counting_rules(config)
     for _, value in config.collector:
         expect(not isinstance(value, float) or math.isfinite(value), f"a setting of {value}")

@@ -32,6 +32,9 @@ KEPT_SHARE: Final = 0.05
 RECURSION_LIMIT: Final = sys.getrecursionlimit()
 """How deep calls may be nested, as where the exporter runs."""
 
+SHORT: Final = 2048
+"""Bytes of an input from which chance goes on, at most: longer ones only cost time."""
+
 _INSTRUMENTED: Final = ("dcs_task_exporter", "http", "email", "urllib3", "configparser")
 
 
@@ -103,7 +106,8 @@ def by_chance(name: str, runs: int, seconds: float, seed: int) -> None:
         data = random.choice(pool)
         for _ in range(random.choice((1, 1, 2, 4))):
             data = changed(target, data, random)
-        if not campaign.one(data) and random.random() < KEPT_SHARE:
+        is_kept = random.random() < KEPT_SHARE and len(data) <= SHORT
+        if not campaign.one(data) and is_kept:
             pool.append(data)
             if len(pool) > POOL:
                 del pool[random.randrange(len(begin), POOL)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-LENGTHS: Final = (1, 2, 9, 60, 129, 1025, 4301)
+LENGTHS: Final = (1, 1, 2, 2, 2, 9, 9, 9, 60, 60, 129, 129, 1025, 4301)
 """How often a word is repeated."""
 
 _DIGITS: Final = re.compile(r"\d+")

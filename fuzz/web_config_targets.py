@@ -69,7 +69,7 @@ def web_configuration(data: bytes) -> Sequence[bytes]:
         expect(len(os.listdir("/proc/self/fd")) < MAX_FILES, "files stay open")  # noqa: PTH208 - only counted
     config = file.current()
     expect(not file.problem(), f"a good file with a problem: {file.problem()}")
-    expect_plain(repr(config), config.model_dump_json())
+    expect_plain(repr(list(config.basic_auth_users.values())), repr(config.tls_server_config.key))
     for name, value in config.headers().items():
         expect(f"{name}: {value}".isprintable(), "a header that is not printable")
         f"{name}: {value}".encode("ascii")

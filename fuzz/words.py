@@ -291,3 +291,23 @@ WEB_CONFIG_WORDS: Final = (
     "{cert}",
     "{key}",
 )
+
+PROFILE_WORDS: Final = (
+    *ODD_WORDS,
+    "[",
+    "]",
+    "=",
+    ":",
+    "%",
+    "%(sk)s",
+    "ak",
+    "sk",
+    "security_token",
+    "idp_id",
+    "id_token_file",
+    "[basic]",
+    "[DEFAULT]",
+    "#",
+    ";",
+    "  ",
+)

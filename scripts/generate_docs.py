@@ -1,4 +1,4 @@
-"""Write the tables in docs/ that repeat the code: metrics, reasons, configuration keys and flags.
+"""Write the tables in docs/ that repeat the code: metrics, reasons, keys, flags and faults.
 
 python scripts/generate_docs.py            # write the tables
 python scripts/generate_docs.py --check    # fail if a table is out of date
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import fault_table
 from prometheus_client.core import Metric
 
 from dcs_task_exporter.config.model import Config, parse_config
@@ -49,7 +50,8 @@ def generated() -> Mapping[Path, str]:
 
 def tables() -> Mapping[str, str]:
     """Return all tables by name."""
-    return {**metrics(), "reasons": reasons(), **keys(), "flags": flags()}
+    faults = {name: table(*cells) for name, cells in fault_table.tables().items()}
+    return {**metrics(), "reasons": reasons(), **keys(), "flags": flags(), **faults}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.support import secret_watch
 from tests.support.certificates import Certificates, certificates_in
+from tests.support.fault_rows import FaultRow, row_of
 from tests.support.real_parts import ROOT, missing, real_part
 
 TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
@@ -30,7 +32,11 @@ settings.load_profile("no deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the tests an empty home folder: the official SDK writes to it when it is imported."""
+    """Watch for secrets, and give the tests an empty home folder.
+
+    The official SDK writes to the home folder when it is imported.
+    """
+    config.pluginmanager.register(secret_watch)
     home = TemporaryDirectory()
     config.add_cleanup(home.cleanup)
     os.environ["HOME"] = home.name
@@ -81,6 +87,12 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> FaultRow:
+    """The row in docs/faults.md of a test that is marked with `@fault(...)`."""
+    return row_of(request.node)
 
 
 @pytest.fixture(params=MAJORS)

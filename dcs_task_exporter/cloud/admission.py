@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from dcs_task_exporter.cloud.refusals import REFUSAL_PAUSE, Refusal, RefusedTries
 from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
@@ -21,13 +22,8 @@ from dcs_task_exporter.errors import (
     ForbiddenError,
     NotFoundError,
     OutdatedKeyError,
-    RefusedEarlierError,
-    ThrottledEarlierError,
     ThrottledError,
 )
-
-REFUSAL_PAUSE: Final = 310.0
-"""Seconds without a request after a refused key: 6 bad signatures lock it for 5 minutes."""
 
 MAX_THROTTLE_BACKOFF: Final = 30.0
 """Longest pause after a 429 that does not say how long, in seconds."""
@@ -50,31 +46,6 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A refusal by the cloud: it stands until `until`; `repeats` counts those before it in a row.
-
-    Times are monotonic.
-    """
-
-    error: ApiError
-    found_at: float
-    until: float
-    pause: float
-    repeats: int = 0
-
-    def earlier_error(self, refused: str, now: float) -> ApiError:
-        """Return the error of a request that is not sent because of this refusal."""
-        kind = RefusedEarlierError if isinstance(self.error, AuthError) else ThrottledEarlierError
-        wait = max(0, round(self.until - now))
-        return kind(
-            f"not asked: {refused} was refused, next try in {wait} s: {self.error.message}",
-            status=self.error.status,
-            error_code=self.error.error_code,
-            request_id=self.error.request_id,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """The consequence of an answer.
 
@@ -92,11 +63,14 @@ NO_VERDICT: Final = Verdict({})
 class Admission:
     """Decides which request with one key may be sent; `now` is monotonic.
 
+    `tries` are those of its access key, which keys with another secret share.
+
     A request enters, starts when the rate limit gives it a slot, and leaves with its result. One
     that must wait enters again when another has left: at least one is unanswered then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tries: RefusedTries | None = None) -> None:
+        self.tries = tries or RefusedTries()
         self._is_proven = self._is_accepted = False
         self._admitted: set[Ticket] = set()
         self._sent: set[Ticket] = set()
@@ -111,7 +85,7 @@ class Admission:
         """Return a ticket, or None to wait; raise the `ApiError` of a refusal that stands."""
         if (error := self._standing(subject, now)) is not None:
             raise error
-        if not self._has_room():
+        if not self._has_room(now):
             return None
         ticket = Ticket(subject)
         self._admitted.add(ticket)
@@ -126,7 +100,7 @@ class Admission:
         return True
 
     def leave(self, ticket: Ticket, result: Result, now: float) -> Verdict:
-        """Take a ticket back, and learn from the result of its request; ignore another key's."""
+        """Take a ticket back, and learn from the result of its request."""
         is_recent = ticket in self._sent
         was_sent = is_recent or ticket in self._older
         for tickets in (self._admitted, self._sent, self._older):
@@ -137,15 +111,23 @@ class Admission:
             return self._accept(ticket.subject)
         return NO_VERDICT
 
-    def _has_room(self) -> bool:
+    def try_again(self, now: float) -> None:
+        """Let one request try a refused key although its pause is not over, if tries are left."""
+        if self._common is not None:
+            self._common = self._common.ended(now)
+        self._undecided = {key: one.ended(now) for key, one in self._undecided.items()}
+
+    def _has_room(self, now: float) -> bool:
         unanswered = len(self._admitted) + len(self._sent) + len(self._older)
         if self._undecided:
             return not unanswered
-        return self._is_proven or unanswered < UNPROVEN_IN_FLIGHT
+        return self._is_proven or unanswered < min(UNPROVEN_IN_FLIGHT, self.tries.left(now))
 
     def _standing(self, subject: str, now: float) -> ApiError | None:
         """Return the error of a refusal that still stands for this request."""
         known, common = self._known(subject), self._common
+        if not (self._is_proven or self.tries.left(now)):
+            return self.tries.standing().earlier_error("the key", now)
         if common is not None:
             self._others_entered |= subject not in self._tried
             if now < common.until:
@@ -173,10 +155,13 @@ class Admission:
         self._undecided, self._common = {}, None
         self._tried, self._others_entered = set(), False
         self._is_proven = self._is_accepted = True
+        self.tries.clear()
         return Verdict(found) if found else NO_VERDICT
 
     def _learn(self, subject: str, error: ApiError, now: float, *, is_recent: bool) -> Verdict:
         refusal = self._next_refusal(subject, error, now)
+        if is_recent and isinstance(error, AuthError):
+            self.tries.add(refusal)
         is_known = subject in self._own and not self._undecided and self._is_accepted
         self._is_accepted = False
         if is_known:

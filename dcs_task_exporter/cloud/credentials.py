@@ -43,6 +43,11 @@ class AccessKey:
     others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def locked_as(self) -> str:
+        """The part of the key that the cloud locks after bad signatures."""
+        return self.access_key
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """All parts of this key, and the `others`."""
         return (self.secret_key, self.security_token, self.access_key, *self.others)
@@ -60,6 +65,11 @@ class Token:
     token: str = field(repr=False)
     expires_at: float | None = None
     others: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def locked_as(self) -> str:
+        """The token: there is no other part."""
+        return self.token
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from dcs_task_exporter.errors import (
 
 REFUSED: Final = (
     "the cloud refuses the credentials of this project, for all instances or for one: check them, "
-    "and the clock; the next try is in five minutes, or when they change"
+    "and the clock; the next try is in five minutes, when they change, or at a reload"
 )
 
 Told = TypeVar("Told")

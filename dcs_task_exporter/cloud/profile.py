@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,11 @@ from dcs_task_exporter.errors import CredentialsError
 
 FILE_VARIABLE: Final = "HUAWEICLOUD_SDK_CREDENTIALS_FILE"
 
-MAX_SIZE: Final = 1_000_000
+MAX_SIZE: Final = 100_000
 """Characters of the file that are read at most."""
+
+_BLANKS: Final = re.compile(r"[^\S\n]{100}")
+"""So many blanks in a row that the library would need their number squared in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +61,24 @@ class ProfileKey:
 
 def _section(path: Path, section: str) -> Mapping[str, str]:
     """Return the keys and values of a section. Raises `CredentialsError`."""
-    parser = configparser.ConfigParser()
+    # Without the library's references between values, which can grow ten levels deep.
+    parser = configparser.ConfigParser(interpolation=None)
     try:
         with path.open(encoding="utf-8") as file:
-            parser.read_string(file.read(MAX_SIZE))
-        if parser.has_section(section):
-            return dict(parser.items(section))
-        message = f"{path} has no section [{section}]"
+            text = file.read(MAX_SIZE)
+        if _BLANKS.search(text):
+            message = f"{path} has 100 blanks in a row"
+        else:
+            parser.read_string(text)
+            found = dict(parser.items(section)) if parser.has_section(section) else None
+            if found is None:
+                message = f"{path} has no section [{section}]"
+            elif any("%" in value.replace("%%", "") for value in found.values()):
+                message = f"{path} has a % in the section [{section}]: write %% for it"
+            else:
+                return {name: value.replace("%%", "%") for name, value in found.items()}
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
-    except configparser.InterpolationError:
-        message = f"{path} has a % in the section [{section}]: write %% for it, as for the SDK"
     except (ValueError, configparser.Error):
         message = f"{path} is no file of sections, keys and values in UTF-8"
     # Raised outside the handlers, else its cause would quote the file's lines.

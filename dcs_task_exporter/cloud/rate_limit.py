@@ -47,6 +47,15 @@ class RateLimit:
             waited, delay = waited + delay, 0.0
         return waited
 
+    def change(self, rate: float) -> None:
+        """Hand out `rate` slots per second from now on."""
+        with self._lock:
+            self._interval = 1 / rate
+            self._sent = deque(self._sent, maxlen=max(1, math.floor(rate)))
+            # Slots that were given away at another pace count where they come soon, or are used.
+            soon = self._monotonic() + self._interval
+            self._next_slot = max(self._paused_until, min(self._next_slot, soon))
+
     def pause(self, seconds: float) -> None:
         """Hold back every request for `seconds`, because the cloud asked for it."""
         with self._lock:

@@ -56,7 +56,11 @@ class Retries:
 
 
 class ApiCaller:
-    """Makes the calls of one project; safe to use from threads."""
+    """Makes the calls of one project; safe to use from threads.
+
+    A caller with other settings that takes the place of this one shares its `gate` and its rate
+    limit: what the cloud thinks of the project does not change with our settings.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class ApiCaller:
         observer: ApiObserver,
         retries: Retries,
         clock: Clock,
+        gate: Gate | None = None,
     ) -> None:
         self._project = project
         self._transport = transport
@@ -75,12 +80,12 @@ class ApiCaller:
         self._observer = observer
         self._retries = retries
         self._clock = clock
-        self._gate = Gate(clock.monotonic, self._obey)
+        self.gate = gate or Gate(clock.monotonic, partial(_obey, project, rate_limit))
 
     def close(self) -> None:
         """Refuse waiting requests, also for a new key, and close the idle connections."""
         self._keys.stop("the exporter is stopping")
-        self._gate.close()
+        self.gate.close()
         self._transport.close()
 
     def make_way(self) -> None:
@@ -134,7 +139,7 @@ class ApiCaller:
         """Send one request, past the gate and within the rate limit, and read its answer."""
         read, latest = partial(self._keys.key_of, call), partial(self._keys.latest, call)
         while True:
-            with self._gate.passage(read, call.subject, call.deadline, latest) as passage:
+            with self.gate.passage(read, call.subject, call.deadline, latest) as passage:
                 waited = self._rate_limit.take(call.deadline)
                 if waited > 0:
                     self._observer.throttle_wait(self._project, waited)
@@ -152,18 +157,6 @@ class ApiCaller:
             # Before another request passes; for the whole project, because the limit is shared.
             self._rate_limit.pause(_named_pause(error))
             raise
-
-    def _obey(self, verdict: Verdict) -> None:
-        """Hold the project back, or log which instances alone are refused."""
-        if verdict.pause:
-            self._rate_limit.pause(verdict.pause)
-        for subject, refusal in verdict.own.items():
-            fields = {"dcs_instance_id": subject, **refusal.error.fields}
-            logger.warning(
-                "the cloud refuses this instance and takes the same key for another: "
-                "only this one waits until it is asked again",
-                extra={"fields": {"project": self._project, **fields}},
-            )
 
     def _send(
         self, call: Call[Parsed], credential: Credential, *, may_be_outdated: bool
@@ -196,6 +189,19 @@ class ApiCaller:
         # Its cause may quote the answer, or hold the request with its headers.
         failure.__cause__ = failure.__context__ = None
         raise failure.with_traceback(None)
+
+
+def _obey(project: str, rate_limit: RateLimit, verdict: Verdict) -> None:
+    """Hold a project back, or log which of its instances alone are refused."""
+    if verdict.pause:
+        rate_limit.pause(verdict.pause)
+    for subject, refusal in verdict.own.items():
+        fields = {"dcs_instance_id": subject, **refusal.error.fields}
+        logger.warning(
+            "the cloud refuses this instance and takes the same key for another: "
+            "only this one waits until it is asked again",
+            extra={"fields": {"project": project, **fields}},
+        )
 
 
 def _named_pause(error: ThrottledError) -> float:

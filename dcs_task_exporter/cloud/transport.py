@@ -78,6 +78,7 @@ class Transport:
         tls = tls or TlsConfig()
         self._verify = not tls.insecure_skip_verify
         self._adapter = TimedAdapter(tls_context(tls), connections)
+        self._is_closed = False
 
     def send(
         self,
@@ -117,9 +118,13 @@ class Transport:
             failed = "failed" if isinstance(error, requests.ConnectionError) else "broke"
             message = f"the connection to {self._path_to(url)} {failed}: {_cause(error)}"
             raise ApiConnectionError(message) from error
+        finally:
+            if self._is_closed:  # while the request was under way
+                self._adapter.close()
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections; the others close with their answer."""
+        self._is_closed = True
         self._adapter.close()
 
     def _path_to(self, url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from dcs_task_exporter.errors import ConfigError, Problem
 from dcs_task_exporter.exporter import Options
 from dcs_task_exporter.flags import DEFAULT_CONFIG
 from dcs_task_exporter.refresh.sharding import choose_shard
+
+logger = logging.getLogger(__name__)
 
 
 def configuration(arguments: argparse.Namespace) -> Config:
@@ -40,6 +43,14 @@ def exporter_options(arguments: argparse.Namespace, *, serving: bool = False) ->
     """Return the options of an exporter; only one that serves keeps counts in the state file."""
     shard = choose_shard(arguments.shard, arguments.total_shards, os.environ)
     return Options(os.environ, process_metrics=serving, keep_state=serving, shard=shard)
+
+
+def warn_of_regions(config: Config) -> None:
+    """Log which regions are probably misspelt."""
+    for project in config.projects:
+        if project.region_doubt:
+            fields = {"project": project.name, "problem": project.region_doubt}
+            logger.warning("the region is probably misspelt", extra={"fields": fields})
 
 
 def _missing_configuration(environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -56,12 +56,8 @@ def parse(
 
     Raises `ConfigError` with every mistake of the text.
     """
-    try:
-        data, problems = read(text)
-        data = data if environ is None else _expand(data, "", environ, problems)
-    except RecursionError:
-        problems = [Problem("", "is nested too deeply")]
-        data = None
+    data, problems = read(text)
+    data = data if environ is None else _expand(data, "", environ, problems)
     if not isinstance(data, dict):
         raise ConfigError(source, tuple(problems))
     config, items = _validate(model, data)

@@ -29,7 +29,25 @@ _NO_VALUE: Final = re.compile(r"""(?:[^'"]|'(?:[^\w'"]{1,2}|\\t|<[a-z ]+>)')*"""
 """The beginning of an error of the YAML library that quotes nothing but the signs of YAML."""
 
 
-class _Loader(yaml.SafeLoader):
+class _ShallowLoader(yaml.SafeLoader):
+    """YAML that is not nested deeply: a thousand deep, brackets take the library a second."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node, unless it is too deep."""
+        if self._depth > MOST_DEPTH:
+            raise _too_deep(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
+class _Loader(_ShallowLoader):
     """YAML in which a time is a text, as it is in JSON."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
@@ -38,7 +56,7 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-class _TextLoader(yaml.SafeLoader):
+class _TextLoader(_ShallowLoader):
     """YAML in which every value is the text that stands there; only no value is None."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base's
@@ -95,8 +113,7 @@ def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:
     while waiting:
         path, node, depth = waiting.pop()
         if depth > MOST_DEPTH:
-            problem = f"nested more than {MOST_DEPTH} deep, or an alias of itself"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            raise _too_deep(node.start_mark)
         yield node
         depth += 1
         if isinstance(node, yaml.SequenceNode):
@@ -104,6 +121,11 @@ def _nodes(root: yaml.Node, problems: list[Problem]) -> Iterator[yaml.Node]:
         elif isinstance(node, yaml.MappingNode):
             problems += _repeated_keys(node, path)
             waiting += [(join_path(path, key.value), item, depth) for key, item in node.value]
+
+
+def _too_deep(mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    problem = f"nested more than {MOST_DEPTH} deep, or an alias of itself"
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _repeated_keys(node: yaml.MappingNode, path: str) -> list[Problem]:

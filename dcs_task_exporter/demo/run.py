@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.commands.output import say
-from dcs_task_exporter.commands.serve import serve_until_signal
+from dcs_task_exporter.commands.serve import serve_until_signal, service_manager
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.demo.monitoring import monitoring
 from dcs_task_exporter.exporter import Exporter, Options
@@ -52,7 +52,7 @@ def demo(arguments: argparse.Namespace) -> bool:
         stack.callback(stopping.set)
         threading.Thread(target=_play, args=(story, stopping), daemon=True).start()
         say(_introduction(server.url, url, path, places))
-        serve_until_signal(exporter, arguments, sockets=sockets, hangup_ends=True)
+        serve_until_signal(exporter, arguments, service_manager(), sockets=sockets)
     return True
 
 

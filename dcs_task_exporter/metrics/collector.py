@@ -42,6 +42,11 @@ class TaskCollector(Collector):
     tags: Sequence[str] = ()
     statuses: StatusTable = field(default_factory=StatusTable)
 
+    def shows_as(self, other: TaskCollector) -> bool:
+        """Whether the other one shows the same snapshot in the same way."""
+        own = (self.personal, tuple(self.tags), self.statuses)
+        return own == (other.personal, tuple(other.tags), other.statuses)
+
     def describe(self) -> Iterator[Metric]:
         """Yield every family without samples."""
         return self._families(())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from prometheus_client import Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from dcs_task_exporter.tasks.instance_state import MAX_STATUSES, OTHER, Series
+from dcs_task_exporter.tasks.instance_state import MAX_STATUSES, OTHER
+from dcs_task_exporter.tasks.naming import Series
 
 BUCKETS: Final = (
     *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
@@ -33,6 +34,7 @@ class TaskDurations(Collector):
         self._hold = hold
         self._max_names = max_names
         self._lock = threading.Lock()
+        self._projects: Collection[str] | None = None
         self._born: dict[tuple[str, str, str], float] = {}
         self._histogram = Histogram(
             "dcs_task_duration_seconds",
@@ -42,9 +44,19 @@ class TaskDurations(Collector):
             registry=None,
         )
 
+    def change(self, *, hold: float, max_names: int, projects: Collection[str]) -> None:
+        """Use these settings from now on; the series of projects that are not named end."""
+        with self._lock:
+            self._hold, self._max_names, self._projects = hold, max_names, projects
+            for key in [key for key in self._born if key[0] not in projects]:
+                del self._born[key]
+                self._histogram.remove(*key)
+
     def observe(self, project: str, series: Series, seconds: float) -> None:
         """Add the duration of one task."""
         with self._lock:
+            if self._projects is not None and project not in self._projects:
+                return  # it has left
             key = self._key(project, *series)
             self._born.setdefault(key, self._monotonic())
             self._histogram.labels(*key).observe(seconds)

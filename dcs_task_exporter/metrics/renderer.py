@@ -62,6 +62,7 @@ class _Lines:
     `TaskMetrics` is held, so that replaced ones are freed.
     """
 
+    collector: TaskCollector
     instance: Instance
     token: object
     blocks: Sequence[bytes]
@@ -69,9 +70,10 @@ class _Lines:
     labels: str
     starts: tuple[bytes, bytes]
 
-    def are_of(self, snapshot: Snapshot) -> bool:
-        """Return whether these are the lines of a snapshot."""
-        return self.instance is snapshot.instance and self.token is _token(snapshot)
+    def are_of(self, snapshot: Snapshot, collector: TaskCollector) -> bool:
+        """Return whether these are the lines of a snapshot, as this collector shows it."""
+        is_same = self.instance is snapshot.instance and self.token is _token(snapshot)
+        return is_same and self.collector is collector
 
 
 class Renderer:
@@ -87,25 +89,34 @@ class Renderer:
         self._lines: dict[str, _Lines] = {}
         self.registry = _registry(collector, own)
 
+    def change(self, collector: TaskCollector) -> None:
+        """Show the instances by another collector from now on, unless it shows the same."""
+        if not collector.shows_as(self._collector):
+            self._collector = collector
+            self.registry = _registry(collector, self._own)
+
     def exposition(self, request: ScrapeRequest) -> Exposition:
         """Render the metrics that a scrape asks for."""
-        number = next(self._numbers)
+        number, collector = next(self._numbers), self._collector
         wanted = INSTANCES in request.parts
-        snapshots = one_each(self._collector.snapshots(request.target)) if wanted else ()
+        snapshots = one_each(collector.snapshots(request.target)) if wanted else ()
         encoder, content_type = choose_format(request.accept)
         own = self._own if EXPORTER in request.parts else CollectorRegistry()
         if request.names or DOTS in content_type:
-            instances = [replace(self._collector, snapshots=lambda _: snapshots)] if wanted else []
+            instances = [replace(collector, snapshots=lambda _: snapshots)] if wanted else []
             made = render(_registry(*instances, own), request)
         else:
-            lines = self._lines_of(snapshots, keep=wanted and request.target is None)
-            written = self._written(lines, snapshots, encoder) if wanted else ()
+            keep = wanted and request.target is None
+            lines = self._lines_of(snapshots, collector, keep=keep)
+            written = _written(collector, lines, snapshots, encoder) if wanted else ()
             pieces = itertools.chain(written, map(encoder, [own]))
             size = sum(one.size for one in lines)
             made = answer(pieces, content_type, compress=takes_gzip(request), size=size)
         return replace(made, counted=snapshots if request.counts else (), number=number)
 
-    def _lines_of(self, snapshots: Sequence[Snapshot], *, keep: bool) -> Sequence[_Lines]:
+    def _lines_of(
+        self, snapshots: Sequence[Snapshot], collector: TaskCollector, *, keep: bool
+    ) -> Sequence[_Lines]:
         """Return the lines of each instance, written anew where it shows something else.
 
         With `keep`, all other instances are forgotten. Needs no lock: each step is one operation
@@ -114,8 +125,8 @@ class Renderer:
         current: dict[str, _Lines] = {}
         for snapshot in snapshots:
             lines = self._lines.get(snapshot.instance.id)
-            if lines is None or not lines.are_of(snapshot):
-                lines = self._write(snapshot)
+            if lines is None or not lines.are_of(snapshot, collector):
+                lines = _write(snapshot, collector)
             current[snapshot.instance.id] = lines
             if keep:  # at once, so that the lines before are freed
                 self._lines[snapshot.instance.id] = lines
@@ -123,34 +134,40 @@ class Renderer:
             self._lines.pop(left, None)
         return list(current.values())
 
-    def _write(self, snapshot: Snapshot) -> _Lines:
-        families = self._collector.task_families((snapshot,))
-        labels = _labels(dict(zip(INSTANCE_LABELS, identity(snapshot.instance), strict=True)))
-        starts = _starts(labels)
-        blocks, size = [], 0
-        for family in families:
-            block = "".join(map(_line, family.samples)).encode()
-            blocks.append(block.replace(_name(family) + starts[family.type == "info"], MARK))
-            size += len(block)
-        return _Lines(snapshot.instance, _token(snapshot), tuple(blocks), size, labels, starts)
 
-    def _written(
-        self, lines: Sequence[_Lines], snapshots: Sequence[Snapshot], encoder: Encoder
-    ) -> Iterator[bytes]:
-        """Yield the text of each family, its head first."""
-        for at, family in enumerate(self._collector.task_families(())):
-            name, is_info = _name(family), family.type == "info"
-            yield _head(family, encoder)
-            for one in lines:
-                yield one.blocks[at].replace(MARK, name + one.starts[is_info])
-        for gauge in REFRESH_GAUGES:
-            values = map(gauge.value, snapshots)
-            text = "".join(
-                f"{gauge.name}{one.labels} {_number(value)}\n"
-                for one, value in zip(lines, values, strict=True)
-                if value is not None
-            )
-            yield _head(gauge.family(()), encoder) + text.encode()
+def _write(snapshot: Snapshot, collector: TaskCollector) -> _Lines:
+    families = collector.task_families((snapshot,))
+    instance, token = snapshot.instance, _token(snapshot)
+    labels = _labels(dict(zip(INSTANCE_LABELS, identity(instance), strict=True)))
+    starts = _starts(labels)
+    blocks, size = [], 0
+    for family in families:
+        block = "".join(map(_line, family.samples)).encode()
+        blocks.append(block.replace(_name(family) + starts[family.type == "info"], MARK))
+        size += len(block)
+    return _Lines(collector, instance, token, tuple(blocks), size, labels, starts)
+
+
+def _written(
+    collector: TaskCollector,
+    lines: Sequence[_Lines],
+    snapshots: Sequence[Snapshot],
+    encoder: Encoder,
+) -> Iterator[bytes]:
+    """Yield the text of each family, its head first."""
+    for at, family in enumerate(collector.task_families(())):
+        name, is_info = _name(family), family.type == "info"
+        yield _head(family, encoder)
+        for one in lines:
+            yield one.blocks[at].replace(MARK, name + one.starts[is_info])
+    for gauge in REFRESH_GAUGES:
+        values = map(gauge.value, snapshots)
+        text = "".join(
+            f"{gauge.name}{one.labels} {_number(value)}\n"
+            for one, value in zip(lines, values, strict=True)
+            if value is not None
+        )
+        yield _head(gauge.family(()), encoder) + text.encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -54,10 +55,15 @@ _counter = partial(ReadAtScrape, CounterMetricFamily)
 
 
 class ApiTelemetry(CollectorRegistry):
-    """Counts the requests to the cloud, by project and operation; safe to use from threads."""
+    """Counts the requests to the cloud, by project and operation; safe to use from threads.
+
+    Once projects are prepared, only those are counted.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self._preparing = threading.Lock()
+        self._projects: Collection[str] | None = None
         counter = partial(Counter, registry=self)
         self._requests = counter(
             "dcs_api_requests",
@@ -88,8 +94,22 @@ class ApiTelemetry(CollectorRegistry):
         )
         self.register(expiry)
 
-    def prepare(self, project: str, operations: Iterable[str]) -> None:
-        """Start every known series of `project` at 0, so that no first increment is missed."""
+    def prepare(self, operations: Mapping[str, Iterable[str]]) -> None:
+        """Count the operations of each project from now on, and end the series of other projects.
+
+        Every known series starts at 0, so that no first increment is missed.
+        """
+        with self._preparing:
+            for project in set(self._projects or ()).difference(operations):
+                counters = (self._requests, self._errors, self._retries, self._waits)
+                for metric in (*counters, self._durations):
+                    metric.remove_by_labels({"project": project})
+                self._expiry.pop(project, None)
+            self._projects = frozenset(operations)
+            for project, names in operations.items():
+                self._start(project, names)
+
+    def _start(self, project: str, operations: Iterable[str]) -> None:
         for operation in operations:
             self._requests.labels(project, operation, "200")
             self._durations.labels(project, operation)
@@ -98,26 +118,32 @@ class ApiTelemetry(CollectorRegistry):
         self._retries.labels(project)
         self._waits.labels(project)
 
+    def _count(self, project: str, note: Callable[[], None]) -> None:
+        """Call `note`, unless the project has left: its last requests may end later."""
+        with self._preparing:
+            if self._projects is None or project in self._projects:
+                note()
+
     def request(self, project: str, operation: str, code: str, seconds: float) -> None:
         """Count one HTTP request; `code` is its status, or ``error`` if there was no answer."""
-        self._requests.labels(project, operation, code).inc()
-        self._durations.labels(project, operation).observe(seconds)
+        self._count(project, lambda: self._requests.labels(project, operation, code).inc())
+        self._count(project, lambda: self._durations.labels(project, operation).observe(seconds))
 
     def error(self, project: str, operation: str, reason: str) -> None:
         """Count one request that failed."""
-        self._errors.labels(project, operation, reason).inc()
+        self._count(project, lambda: self._errors.labels(project, operation, reason).inc())
 
     def retry(self, project: str) -> None:
         """Count one retry."""
-        self._retries.labels(project).inc()
+        self._count(project, lambda: self._retries.labels(project).inc())
 
     def throttle_wait(self, project: str, seconds: float) -> None:
         """Add the time that a request waited for the rate limit."""
-        self._waits.labels(project).inc(seconds)
+        self._count(project, lambda: self._waits.labels(project).inc(seconds))
 
     def credentials_expiry(self, project: str, timestamp: float | None) -> None:
         """Note the Unix time at which the credentials in use expire; None if they do not."""
-        self._expiry[project] = timestamp
+        self._count(project, lambda: self._expiry.update({project: timestamp}))
 
 
 class ExporterTelemetry(CollectorRegistry):
@@ -134,6 +160,7 @@ class ExporterTelemetry(CollectorRegistry):
     ) -> None:
         super().__init__()
         self._scrape_seconds: float | None = None
+        self._loaded_at, self._is_loaded = loaded_at, True
 
         def of_state(value: Callable[[StateStatus], float | None]) -> Callable[[], Values]:
             return lambda: None if state is None else value(state.status)
@@ -144,12 +171,12 @@ class ExporterTelemetry(CollectorRegistry):
             _gauge(
                 "dcs_task_exporter_config_last_reload_successful",
                 "1 if the latest attempt to load the configuration succeeded.",
-                lambda: 1,
+                lambda: self._is_loaded,
             ),
             _gauge(
                 "dcs_task_exporter_config_last_reload_success_timestamp_seconds",
                 "Unix time at which the configuration in use was loaded.",
-                lambda: loaded_at,
+                lambda: self._loaded_at,
             ),
             _gauge(
                 "dcs_task_exporter_scrape_duration_seconds",
@@ -184,6 +211,14 @@ class ExporterTelemetry(CollectorRegistry):
             ),
         ):
             self.register(metric)
+
+    def loaded(self, at: float) -> None:
+        """Note the Unix time at which another configuration was loaded."""
+        self._loaded_at, self._is_loaded = at, True
+
+    def not_loaded(self) -> None:
+        """Note that a configuration could not be loaded: the one before stays."""
+        self._is_loaded = False
 
     def scrape(self, seconds: float) -> None:
         """Note the duration of the latest scrape."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,13 @@ class Timekeeper:
         moment = self.moment(project)
         self._log_change(project, moment.doubt)
         return moment
+
+    def keep_only(self, projects: Iterable[str]) -> None:
+        """Forget the clouds of all other projects."""
+        with self._lock:
+            kept = frozenset(projects)
+            self._heard = {name: at for name, at in self._heard.items() if name in kept}
+            self._doubted &= kept
 
     def moment(self, project: str) -> Moment:
         """Return the time now, by the cloud of a project where it is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from dcs_task_exporter.tasks.instance_state import Series
+from dcs_task_exporter.tasks.naming import Series
 
 
 class DeliveredValues:

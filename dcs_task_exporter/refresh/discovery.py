@@ -64,7 +64,8 @@ class Discovery:
     """Searches one project, in a thread of its own.
 
     `listing` takes a deadline (monotonic) and raises `ApiError`; `found` gets each new list. The
-    `status` is the result of the searches until now.
+    `status` is the result of the searches until now. A search that goes on where the one `before`
+    it ended knows what that one knew, as far as its own rules admit it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Discovery:
         listing: Callable[[float], Sequence[Instance]],
         found: Callable[[Sequence[Instance]], None],
         clock: Clock,
+        before: Discovery | None = None,
     ) -> None:
         self.project = project
         self._rules = rules
@@ -83,13 +85,23 @@ class Discovery:
         self._lock = threading.Lock()
         self._pool = WorkerPool(f"{project}-discovery", 1)
         self._known: Mapping[str, Instance] = {}
+        self.status = DiscoveryStatus(project)
+        if before is not None:
+            self._known = {item.id: item for item in before.known if is_admitted(item, rules)}
+            self.status = replace(before.status, warning="")
+            if before.status.instances is not None:
+                self.status = replace(self.status, instances=len(self._known))
         self._missing: Collection[str] = ()
         self._empty_since: float | None = None
         # The numbers before and after most instances left at once, and when they did.
         self._loss: tuple[int, int, float] | None = None
         self._next_at = clock.monotonic()
         self._in_flight: Future[None] | None = None
-        self.status = DiscoveryStatus(project)
+
+    @property
+    def known(self) -> Sequence[Instance]:
+        """The instances of the latest list."""
+        return tuple(self._known.values())
 
     def search(self) -> Future[None] | None:
         """Search if that is due; return the future of the search that is under way, if any."""

@@ -9,17 +9,35 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
-from functools import partial
+from dataclasses import dataclass
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.config.model import Config
+from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.targets import ProjectSource, Targets
+from dcs_task_exporter.refresh.task_center import TaskCenter
 from dcs_task_exporter.refresh.workers import all_of, wait_awake
+from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.models import Instance
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The search of one project, and what it depends on."""
+
+    project: ProjectConfig
+    source: ProjectSource
+    discovery: Discovery
+
+    def is_of(self, project: ProjectConfig) -> bool:
+        """Whether this is the project where the search finds instances, by its id or its name."""
+        return all(
+            getattr(self.project, key) == getattr(project, key)
+            for key in ("project_id", "region", "project_name")
+        )
 
 
 class Fleet:
@@ -37,24 +55,78 @@ class Fleet:
         refresher: Refresher,
         clock: Clock,
     ) -> None:
-        self._sources = sources
+        self._clock = clock
         self._targets = targets
         self._refresher = refresher
-        self._requests_per_second = config.collector.requests_per_second
-        self._interval = config.collector.refresh_interval
         self._retargeting = threading.Lock()
         self._stopping = threading.Event()
-        self.discoveries = [
-            Discovery(
-                project.name,
-                project.discovery,
-                sources[project.name].list_instances,
-                partial(self._found, project.name),
-                clock,
-            )
+        self._refreshing = threading.Lock()
+        self._changed = threading.Event()
+        self._has_thread = self._is_started = self._was_tried = False
+        self._sources: Mapping[str, ProjectSource] = {}
+        self._searched: Mapping[str, _Search] = {}
+        self._take(config, sources)
+
+    @property
+    def discoveries(self) -> Sequence[Discovery]:
+        """The searches for instances, one of each project that has them."""
+        return [search.discovery for search in self._searched.values()]
+
+    def change(
+        self,
+        config: Config,
+        sources: Mapping[str, ProjectSource],
+        rules: CountingRules,
+        task_centers: Mapping[str, TaskCenter],
+    ) -> None:
+        """Search and watch by another configuration from now on.
+
+        No instance leaves because a search must begin anew: one that the new rules admit stays
+        until a search does not find it.
+        """
+        with self._retargeting:
+            ended = self._take(config, sources)
+            discovered = {item.project: item.known for item in self.discoveries}
+            targets = self._targets.change(config.projects, discovered)
+            self._refresher.change(targets, sources, config.collector, rules, task_centers)
+        for discovery in ended:
+            discovery.stop()
+        watched = {target.id for target in targets}
+        for source in sources.values():
+            source.forget_all_but(watched)
+        self._refresh_alone()
+
+    def _take(self, config: Config, sources: Mapping[str, ProjectSource]) -> Sequence[Discovery]:
+        """Use these settings, and return the searches that end; the others go on."""
+        before = self._searched
+        self._sources = sources
+        self._requests_per_second = config.collector.requests_per_second
+        self._interval = config.collector.refresh_interval
+        self._searched = {
+            project.name: self._search_of(project, sources[project.name], before.get(project.name))
             for project in config.projects
             if project.discovery.enabled
-        ]
+        }
+        kept = {id(search) for search in self._searched.values()}
+        return [search.discovery for search in before.values() if id(search) not in kept]
+
+    def _search_of(
+        self, project: ProjectConfig, source: ProjectSource, before: _Search | None
+    ) -> _Search:
+        """Return the search before, if it is right still, or one that goes on where it ended."""
+        if before is not None and not before.is_of(project):
+            before = None
+        if before and before.source is source and before.project.discovery == project.discovery:
+            return before
+        discovery = Discovery(
+            project.name,
+            project.discovery,
+            source.list_instances,
+            lambda instances: self._found(discovery, instances),
+            self._clock,
+            None if before is None else before.discovery,
+        )
+        return _Search(project, source, discovery)
 
     async def refresh(self, timeout: float, target: str | None = None) -> None:
         """Return when all due instances are read, or after `timeout` seconds.
@@ -74,9 +146,9 @@ class Fleet:
             if project in (None, item.project)
         )
 
-    def refresh_and_wait(self, timeout: float) -> None:
+    def refresh_and_wait(self, timeout: float, *, is_scrape: bool = True) -> None:
         """Block until all due instances are read, or `timeout` seconds pass."""
-        wait([self._read()], timeout)
+        wait([self._read(is_scrape=is_scrape)], timeout)
 
     def read_everything(self, patience: float) -> None:
         """Read every instance once; wait `patience` seconds longer than the rate limit makes it."""
@@ -90,42 +162,63 @@ class Fleet:
         return {name: number / self._requests_per_second for name, number in numbers.items()}
 
     def was_tried(self) -> bool:
-        """Whether every project was searched and every instance read, or tried, once."""
-        searched = all(
-            discovery.status.instances is not None or discovery.status.problem
-            for discovery in self.discoveries
-        )
-        snapshots = self._refresher.snapshots()
-        return searched and all(snapshot.attempted_at is not None for snapshot in snapshots)
+        """Whether every project was searched and every instance read, or tried, once.
+
+        It stays true for those that come later, by discovery or by a reload.
+        """
+        if not self._was_tried:
+            searched = all(
+                discovery.status.instances is not None or discovery.status.problem
+                for discovery in self.discoveries
+            )
+            snapshots = self._refresher.snapshots()
+            self._was_tried = searched and all(it.attempted_at is not None for it in snapshots)
+        return self._was_tried
 
     def start(self) -> None:
-        """Begin to refresh without scrapes, if there is an interval for it."""
-        if self._interval:
-            threading.Thread(target=self._refresh_forever, name="refresh", daemon=True).start()
+        """Begin to refresh without scrapes, whenever there is an interval for it."""
+        self._is_started = True
+        self._refresh_alone()
 
     def stop(self) -> None:
         """Start no more searches and reads."""
         self._stopping.set()
+        self._changed.set()
         for discovery in self.discoveries:
             discovery.stop()
         self._refresher.stop()
 
+    def _refresh_alone(self) -> None:
+        """Begin to refresh without scrapes if that is wanted; a thread that does so goes on now."""
+        self._changed.set()
+        with self._refreshing:
+            if self._is_started and self._interval and not self._has_thread:
+                self._has_thread = True
+                threading.Thread(target=self._refresh_forever, name="refresh", daemon=True).start()
+
+    def _goes_on(self) -> bool:
+        """Whether to refresh once more without a scrape; if not, the thread ends."""
+        self._changed.clear()
+        with self._refreshing:
+            self._has_thread = bool(self._interval) and not self._stopping.is_set()
+            return self._has_thread
+
     def _refresh_forever(self) -> None:
-        while not self._stopping.is_set():
-            began = time.monotonic()
+        while self._goes_on():
+            began, interval = time.monotonic(), self._interval
             try:
-                self.refresh_and_wait(self._interval)
+                self.refresh_and_wait(interval, is_scrape=False)
             except Exception:
                 logger.exception("the refresh of all instances failed; the next begins as planned")
-            self._stopping.wait(max(0.0, began + self._interval - time.monotonic()))
+            self._changed.wait(max(0.0, began + interval - time.monotonic()))
 
-    def _read(self, target: str | None = None) -> Future[None]:
+    def _read(self, target: str | None = None, *, is_scrape: bool = True) -> Future[None]:
         """Start reading one due instance, or all known ones and those of each first search."""
         searches = self._search()
         if target is not None:
             return self._refresher.refresh(target)
         found = [all_of(self._search_and_read(*search)) for search in searches.items()]
-        return all_of([self._refresher.refresh(), *found])
+        return all_of([self._refresher.refresh(is_scrape=is_scrape), *found])
 
     def _search_and_read(self, project: str, search: Future[None]) -> Iterator[Future[None]]:
         """Yield the first search of a project, and then the reads of what it found."""
@@ -145,9 +238,15 @@ class Fleet:
             if search is not None and item.status.last_success is None
         }
 
-    def _found(self, project: str, instances: Sequence[Instance]) -> None:
-        """Watch the instances that a search found, in place of those that it no longer finds."""
+    def _found(self, discovery: Discovery, instances: Sequence[Instance]) -> None:
+        """Watch the instances that a search found, in place of those that it no longer finds.
+
+        A search that another has replaced finds nothing any more.
+        """
         with self._retargeting:
-            targets = self._targets.found(project, instances)
+            search = self._searched.get(discovery.project)
+            if search is None or search.discovery is not discovery:
+                return
+            targets = self._targets.found(discovery.project, instances)
             self._refresher.retarget(targets)
-        self._sources[project].forget_all_but({target.id for target in targets})
+        search.source.forget_all_but({target.id for target in targets})

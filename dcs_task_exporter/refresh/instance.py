@@ -21,12 +21,14 @@ from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, refresh_time
 from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
-    Series,
     has_pending,
+    renamed,
     reveal,
+    seen_late,
     series_of,
 )
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.naming import Series, name_of
 from dcs_task_exporter.tasks.snapshots import (
     Failure,
     Snapshot,
@@ -76,13 +78,14 @@ class WatchedInstance:
         self._lock = threading.Lock()
         self.instance = instance
         self._is_watched = True
-        self.state = journal.load(instance.id)
+        self.state = renamed(journal.load(instance.id), name_of(instance))
         self._delivered = DeliveredValues()
         self._snapshot = Snapshot(instance)
         self.refreshed_at: float | None = None
         self._progress: Mapping[str, Progress] = {}
         # The listing that was counted last, with the start of its look-back window.
         self._listed: tuple[Task, ...] | None = None
+        self._listed_by = rules
         self._window = -math.inf
         self._was_in_doubt = False
 
@@ -121,7 +124,8 @@ class WatchedInstance:
             before = shown = self._snapshot.metrics
             if shown is None or not is_unchanged:
                 shown = task_metrics(self.state, listing, now, rules, self._progress)
-            self._listed, self._window, self._was_in_doubt = listing.tasks, window, in_doubt
+            self._listed, self._listed_by = listing.tasks, rules
+            self._window, self._was_in_doubt = window, in_doubt
             self.refreshed_at = began
             wall = self._clock.now()  # Prometheus compares it with its own clock
             self._snapshot = Snapshot(
@@ -167,11 +171,13 @@ class WatchedInstance:
 
         Counting one again takes 0.1 ms of CPU for 10 tasks and 0.25 ms for 50, at every refresh.
         `window` is the Unix time at which the look-back window begins. A listing that was counted
-        while the clock was in doubt is counted again: some tasks may be left to forget.
+        while the clock was in doubt is counted again: some tasks may be left to forget. So is one
+        that was counted by other rules.
         """
         low, high = sorted((window, self._window))
         return (
             not self._was_in_doubt
+            and self._listed_by == self._rules
             and listing.tasks == self._listed
             and not any(low <= (task.created_at or -math.inf) < high for task in listing.tasks)
             and self._snapshot.metrics is not None
@@ -183,16 +189,20 @@ class WatchedInstance:
         """Note that a scraper has this snapshot, in the answer with this `number`.
 
         From now on the counters show at least as much: the instance may have left while the answer
-        was on its way, which sets them back to the values that were delivered until then.
+        was on its way, which sets them back to the values that were delivered until then. What the
+        answer showed under a former name is not shown under this one.
         """
         shown = snapshot.metrics.finished if snapshot.metrics else {}
         with self._lock:
             if not self.instance.shares_series(snapshot.instance):
+                self.state = seen_late(self.state, name_of(snapshot.instance), shown)
                 return
-            own = self.state.shown
+            naming = self.state.naming
+            own = naming.exposed(self.state.shown)
             is_more = shown is not own and any(own.get(key, 0) < shown[key] for key in shown)
             if is_more:
-                self.state = replace(self.state, shown=_at_least(shown, own))
+                counted = _at_least(naming.counts(shown), self.state.shown)
+                self.state = replace(self.state, shown=counted)
                 if (known := self._snapshot.metrics) is not None:
                     # Not those of the state, which may not be saved yet.
                     known = replace(known, finished=_at_least(shown, known.finished))
@@ -201,6 +211,12 @@ class WatchedInstance:
             state = self.state
         if is_more:
             self._save(state)
+
+    def change(self, collector: CollectorConfig, rules: CountingRules) -> None:
+        """Read, count and show it by other settings from now on."""
+        with self._lock:
+            self._collector, self._rules = collector, rules
+        self.reads.change(collector.min_refresh_interval)
 
     def rename(self, instance: Instance) -> None:
         """Watch it as `instance` from now on; another name or project makes other series."""
@@ -212,7 +228,7 @@ class WatchedInstance:
             self.instance = instance
             self._snapshot = replace(self._snapshot, instance=instance)
             if not instance.shares_series(before):
-                self._end_series()
+                self.state = renamed(self._end_series(), name_of(instance))
                 self._snapshot = replace(self._snapshot, metrics=self._metrics())
 
     def leave(self) -> None:
@@ -240,21 +256,23 @@ class WatchedInstance:
     def _metrics(self) -> TaskMetrics | None:
         """Return the metrics with the counters that may be shown; the same object where equal."""
         known = self._snapshot.metrics
-        if known is None or known.finished == self.state.shown:
+        exposed = self.state.naming.exposed(self.state.shown)
+        if known is None or known.finished == exposed:
             return known
-        return replace(known, finished=self.state.shown)
+        return replace(known, finished=exposed)
 
     def _end_series(self) -> InstanceState:
         """Show the values that were delivered: the next series begin with them."""
-        self.state = replace(self.state, shown={**self.state.shown, **self._delivered.values})
+        seen = self.state.naming.counts(self._delivered.values)
+        self.state = replace(self.state, shown={**self.state.shown, **seen})
         self._delivered.end()
         return self.state
 
     def _accept(self, counted: InstanceState, *, shows_more: bool) -> InstanceState:
         """Take the counts, choose which may be shown, save them, and return the state."""
         with self._lock:
-            # Answers, other names and departures change `shown` while a thread counts.
-            state = replace(counted, shown=self.state.shown)
+            # Answers, other names and departures change these while a thread counts.
+            state = replace(counted, shown=self.state.shown, naming=self.state.naming)
             if shows_more:
                 held_since = self._clock.monotonic() - self._collector.first_value_hold
                 state = reveal(state, self._delivered.series(held_since))

@@ -54,6 +54,14 @@ class ProgressReader:
         deadline = self._clock.monotonic() + PATIENCE
         self._pool.submit([Job(partial(self._read, watched, tasks, deadline, done), done)])
 
+    def change(self, source: TaskSource, statuses: StatusTable) -> None:
+        """Ask another client, or by other words, from now on."""
+        self._source, self._statuses = source, statuses
+
+    def end(self) -> None:
+        """End the threads after the requests that wait: nothing more will be read."""
+        self._pool.resize(0)
+
     def stop(self) -> None:
         """Send no more requests."""
         self._pool.stop()

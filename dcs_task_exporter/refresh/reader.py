@@ -15,8 +15,8 @@ from dcs_task_exporter.refresh.clocks import Moment, Timekeeper
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.refresh.targets import TaskSource
 from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
-from dcs_task_exporter.tasks.instance_state import Series
 from dcs_task_exporter.tasks.models import Instance, Listing
+from dcs_task_exporter.tasks.naming import Series
 from dcs_task_exporter.tasks.snapshots import Failure
 from dcs_task_exporter.tasks.statuses import Outcome
 
@@ -41,24 +41,43 @@ class InstanceReader:
         timekeeper: Timekeeper,
         observe: DurationObserver | None = None,
     ) -> None:
-        self._sources = sources
-        self._rules = rules
-        # Long enough for each try to time out, and for a listing of many pages.
-        self._time_limit = max(60.0, 2 * collector.timeout * (collector.retries + 1))
+        self.change(sources, collector, rules)
         self._clock = clock
         self._timekeeper = timekeeper
         self._observe = observe
         self._lock = threading.Lock()
         self._reported_words: frozenset[str] = frozenset()
 
+    def change(
+        self, sources: Mapping[str, TaskSource], collector: CollectorConfig, rules: CountingRules
+    ) -> None:
+        """Read from other clients, or by other settings, from now on."""
+        self._sources, self._rules = sources, rules
+        # Long enough for each try to time out, and for a listing of many pages.
+        self._time_limit = max(60.0, 2 * collector.timeout * (collector.retries + 1))
+
     def read(self, watched: WatchedInstance) -> bool:
-        """Read one instance and publish the result; return whether its tasks were listed."""
+        """Read one instance and publish the result; return whether its tasks were listed.
+
+        If its client is replaced meanwhile, it is read from the new one.
+        """
+        while True:
+            source = self._sources.get(watched.instance.project)
+            if source is None:  # the project has left
+                return False
+            try:
+                return self._read(watched, source)
+            except StoppedError:
+                if self._sources.get(watched.instance.project) is source:
+                    return False
+
+    def _read(self, watched: WatchedInstance, source: TaskSource) -> bool:
         began = self._clock.monotonic()
         try:
-            listing, moment = self._listing(watched, began + self._time_limit)
+            listing, moment = self._listing(watched, source, began + self._time_limit)
             self._publish(watched, listing, moment, began)
         except StoppedError:
-            pass
+            raise
         except ApiError as error:
             self.fail(watched, error, began)
         except Exception as error:  # noqa: BLE001 - any error is logged, and fails only this read
@@ -84,14 +103,15 @@ class InstanceReader:
             fields = {**log_fields(watched.instance), **error.fields}
             logger.log(level, "the instance cannot be read", extra={"fields": fields})
 
-    def _listing(self, watched: WatchedInstance, deadline: float) -> tuple[Listing, Moment]:
+    def _listing(
+        self, watched: WatchedInstance, source: TaskSource, deadline: float
+    ) -> tuple[Listing, Moment]:
         """Return a listing and its time; list again if the answer shows that our clock is wrong.
 
         A window that begins too late misses tasks. One that begins too early has tasks that were
         forgotten, which would be counted twice.
         """
         instance = watched.instance
-        source = self._sources[instance.project]
 
         def listed(at: float) -> tuple[Listing, Moment]:
             start = listing_start(watched.state, at, self._rules.lookback)

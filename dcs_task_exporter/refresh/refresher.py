@@ -65,17 +65,36 @@ class Refresher:
         self._reader = InstanceReader(
             sources, collector, rules, clock, timekeeper or Timekeeper(clock), observe
         )
-        self._pools = {name: pool_of(name, collector.concurrency) for name in sources}
-        self._progress: dict[str, ProgressReader] = {}
-        for name, source in sources.items() if collector.task_progress else ():
-            pool = pool_of(f"{name}-progress", PROGRESS_THREADS)
-            self._progress[name] = ProgressReader(source, rules.statuses, clock, pool)
+        self._pool_of = pool_of
+        # Replaced as a whole, as other threads read them.
+        self._pools: Mapping[str, WorkerPool] = {}
+        self._progress: Mapping[str, ProgressReader] = {}
+        self._prepare(sources)
         self._stopping = False
         self._claiming = threading.Lock()
         self.coalesced = 0
-        # Replaced as a whole, as other threads read them: the watched instances, and all known.
+        # Likewise: the watched instances, and all known.
         self._watched: Mapping[str, WatchedInstance] = {}
         self._known: Mapping[str, WatchedInstance] = {}
+        self.retarget(targets)
+
+    def change(
+        self,
+        targets: Sequence[Instance],
+        sources: Mapping[str, TaskSource],
+        collector: CollectorConfig,
+        rules: CountingRules,
+        task_centers: Mapping[str, TaskCenter],
+    ) -> None:
+        """Watch and read by another configuration from now on; what stays keeps what it has.
+
+        Called by one thread at a time, as is `retarget`.
+        """
+        self._collector, self._rules, self._task_centers = collector, rules, task_centers
+        self._reader.change(sources, collector, rules)
+        for one in self._known.values():
+            one.change(collector, rules)
+        self._prepare(sources)
         self.retarget(targets)
 
     def retarget(self, targets: Sequence[Instance]) -> None:
@@ -101,7 +120,9 @@ class Refresher:
         for one in left:
             one.leave()
 
-    def refresh(self, target: str | None = None, *, project: str | None = None) -> Future[None]:
+    def refresh(
+        self, target: str | None = None, *, project: str | None = None, is_scrape: bool = True
+    ) -> Future[None]:
         """Start reading the instances that are due; return a future for the end of their reads.
 
         With the id `target`, only this one is read, and before all others; with a `project`, only
@@ -113,14 +134,14 @@ class Refresher:
             claimed = [(one, one.reads.claim(urgent=is_probe)) for one in chosen]
             claims = [Claim(one, *claim) for one, claim in claimed if claim is not None]
             new = [claim for claim in claims if claim.is_new]
-            if claims and not new and target is project is None:
+            if claims and not new and is_scrape and target is project is None:
                 self.coalesced += 1
         by_project = defaultdict[str, list[Claim]](list)
         for claim in new:
             by_project[claim.watched.instance.project].append(claim)
         for name, due in by_project.items():
             if is_probe:
-                self._pools[name].submit([self._job(claim, None) for claim in due])
+                self._submit(name, due, [self._job(claim, None) for claim in due])
             else:
                 self._start(name, due)
         return all_of(claim.done for claim in claims)
@@ -159,6 +180,27 @@ class Refresher:
         for one in self._chosen():
             one.stop()
 
+    def _prepare(self, sources: Mapping[str, TaskSource]) -> None:
+        """Have the threads of these projects; those of other projects end."""
+        size, statuses = self._collector.concurrency, self._rules.statuses
+        pools, progress = self._pools, self._progress
+        asked = sources if self._collector.task_progress else {}
+        self._pools = {name: pools.get(name) or self._pool_of(name, size) for name in sources}
+        self._progress = {
+            name: progress.get(name) or self._progress_reader(name, source)
+            for name, source in asked.items()
+        }
+        for name in {*pools, *self._pools}:
+            (self._pools.get(name) or pools[name]).resize(size if name in sources else 0)
+        for name, reader in self._progress.items():
+            reader.change(sources[name], statuses)
+        for name in progress.keys() - asked:
+            progress[name].end()
+
+    def _progress_reader(self, project: str, source: TaskSource) -> ProgressReader:
+        pool = self._pool_of(f"{project}-progress", PROGRESS_THREADS)
+        return ProgressReader(source, self._rules.statuses, self._clock, pool)
+
     def _chosen(
         self, target: str | None = None, project: str | None = None
     ) -> Sequence[WatchedInstance]:
@@ -178,7 +220,7 @@ class Refresher:
         self._submit_reads(project, loud)
         if center and quiet:
             ask = partial(self._ask, project, center, quiet)
-            self._pools[project].submit([Job(ask, partial(self._drop, quiet), AT_ONCE)])
+            self._submit(project, quiet, [Job(ask, partial(self._drop, quiet), AT_ONCE)])
 
     def _ask(self, project: str, center: TaskCenter, quiet: Sequence[Claim]) -> None:
         """Read the instances that changed; runs in a worker thread."""
@@ -187,7 +229,16 @@ class Refresher:
     def _submit_reads(self, project: str, claims: Sequence[Claim]) -> None:
         """Queue reads, those first that were read longest ago."""
         pass_time = len(self._chosen(project=project)) / self._collector.requests_per_second
-        self._pools[project].submit([self._job(claim, pass_time) for claim in claims])
+        self._submit(project, claims, [self._job(claim, pass_time) for claim in claims])
+
+    def _submit(self, project: str, claims: Sequence[Claim], jobs: Sequence[Job]) -> None:
+        """Queue the jobs of these claims, unless their project has just left."""
+        pool = self._pools.get(project)
+        if pool is not None:
+            pool.submit(jobs)
+            return
+        for claim in claims:
+            claim.abandon()
 
     def _job(self, claim: Claim, pass_time: float | None) -> Job:
         """Return the job that reads an instance: at once without a `pass_time` (seconds)."""

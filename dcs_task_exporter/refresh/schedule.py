@@ -31,6 +31,10 @@ class ReadSchedule:
         self._pending: Future[None] | None = None
         self._is_reading = False
 
+    def change(self, interval: float) -> None:
+        """Make the instance due when it was last read `interval` seconds ago."""
+        self._interval = interval
+
     def claim(self, *, urgent: bool) -> tuple[Future[None], bool] | None:
         """Return the future of the read that is due or under way, and whether to queue the read.
 

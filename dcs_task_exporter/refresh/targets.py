@@ -56,6 +56,13 @@ class Targets:
         self._others: Collection[str] = ()
         self.numbers: Mapping[str, int] = {}
 
+    def change(
+        self, projects: Sequence[ProjectConfig], discovered: Mapping[str, Sequence[Instance]]
+    ) -> list[Instance]:
+        """Return the targets now that these are the projects, and the discovered instances."""
+        self._projects, self._discovered = projects, dict(discovered)
+        return self.current()
+
     def found(self, project: str, instances: Sequence[Instance]) -> list[Instance]:
         """Return the targets now that these are the discovered instances of a project."""
         self._discovered[project] = instances

@@ -63,6 +63,10 @@ class TaskCenter:
         self._silent_until = clock.monotonic()
         self._is_reported = False
 
+    def change(self, listing: CenterListing, full_pass_interval: float) -> None:
+        """Ask another client, or rely on its answers for another time, from now on."""
+        self._listing, self._interval = listing, full_pass_interval
+
     def may_skip(self, watched: WatchedInstance) -> bool:
         """Whether an instance need not be read unless the center shows a change.
 

@@ -50,6 +50,12 @@ class WorkerPool:
             for job in jobs:
                 job.drop()
 
+    def resize(self, size: int) -> None:
+        """Have `size` threads at most from now on; with 0 they end after the jobs that wait."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Start no more jobs, and drop those that wait."""
         with self._changed:
@@ -67,7 +73,7 @@ class WorkerPool:
             for job in jobs:
                 heapq.heappush(self._jobs, (job.order, next(self._arrivals), job))
             try:
-                while self._threads < self._size and self._idle < len(self._jobs):
+                while self._threads < max(1, self._size) and self._idle < len(self._jobs):
                     self._start_thread()
             except RuntimeError:
                 logger.exception("cannot start another worker thread", extra=self._fields)
@@ -85,10 +91,15 @@ class WorkerPool:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._stopped)
+                self._changed.wait_for(
+                    lambda: self._jobs or self._stopped or self._threads > self._size
+                )
                 if self._stopped:
                     return
                 self._idle -= 1
+                if self._threads > (max(1, self._size) if self._jobs else self._size):
+                    self._threads -= 1
+                    return
                 _, _, job = heapq.heappop(self._jobs)
             try:
                 job.do()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +11,20 @@ from dcs_task_exporter.state.row_shape import check_row
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task
+from dcs_task_exporter.tasks.naming import Naming, Series
 
 
 def encode(state: InstanceState) -> str:
     """Return all of a state but `refreshed_at` and `counted`, which are saved beside it."""
-    row = {
+    row: dict[str, object] = {
         "baseline_at": state.baseline_at,
         "baseline_partial": state.baseline_partial,
         "forgotten_until": state.forgotten_until,
         "listed_since": state.listed_since,
         "names": state.names,
         "statuses": state.statuses,
-        "counts": [[*series, number] for series, number in state.counts.items()],
-        "shown": [[*series, number] for series, number in state.shown.items()],
+        "counts": _rows(state.counts),
+        "shown": _rows(state.shown),
         "unlisted": sorted(state.unlisted),
         "active": [_followed(task) for task in state.active.values()],
         "missing": [_followed(task) for task in state.missing.values()],
@@ -31,6 +32,12 @@ def encode(state: InstanceState) -> str:
         "last_failure": state.last_failure,
         "failed": {label: _failed(task) for label, task in state.failed.items()},
     }
+    if state.naming.name:  # a key that earlier exporters of this version pass over
+        row["naming"] = {
+            "name": state.naming.name,
+            "elsewhere": _rows(state.naming.elsewhere),
+            "former": {name: _rows(values) for name, values in state.naming.former.items()},
+        }
     return json.dumps(row, separators=(",", ":"))
 
 
@@ -49,8 +56,8 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
         listed_since=row["listed_since"],
         names=tuple(row["names"]),
         statuses=tuple(row["statuses"]),
-        counts={(name, status): number for name, status, number in row["counts"]},
-        shown={(name, status): number for name, status, number in row["shown"]},
+        counts=_values(row["counts"]),
+        shown=_values(row["shown"]),
         counted=counted,
         unlisted=frozenset(row["unlisted"]),
         active={item[0]: Task(*item) for item in row["active"]},
@@ -58,7 +65,21 @@ def decode(text: str, *, refreshed_at: float | None, counted: Mapping[str, float
         last_success={name: float(at) for name, at in row["last_success"].items()},
         last_failure={name: float(at) for name, at in row["last_failure"].items()},
         failed={label: _failed_task(item) for label, item in row["failed"].items()},
+        naming=_naming(row["naming"]) if "naming" in row else Naming(),  # older files have none
     )
+
+
+def _rows(values: Mapping[Series, int]) -> list[list[object]]:
+    return [[*series, number] for series, number in values.items()]
+
+
+def _values(rows: Iterable[tuple[str, str, int]]) -> Mapping[Series, int]:
+    return {(name, status): number for name, status, number in rows}
+
+
+def _naming(row: Mapping[str, Any]) -> Naming:
+    former = {name: _values(rows) for name, rows in row["former"].items()}
+    return Naming(row["name"], _values(row["elsewhere"]), former)
 
 
 def _followed(task: Task) -> list[object]:

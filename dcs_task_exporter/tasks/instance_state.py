@@ -8,6 +8,7 @@ from itertools import product
 from typing import Final
 
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Task
+from dcs_task_exporter.tasks.naming import Naming, Series
 
 OTHER: Final = "other"
 """The label value of every name or status above the cap."""
@@ -17,9 +18,6 @@ ZEROED_STATUSES: Final = ("SUCCESS", "FAILED")
 
 MAX_STATUSES: Final = 20
 """Most statuses of one instance as label values, including the known ones."""
-
-Series = tuple[str, str]
-"""The (task_name, status) of a series of one instance."""
 
 KNOWN_SERIES: Final[tuple[Series, ...]] = tuple(product(KNOWN_TASK_NAMES, ZEROED_STATUSES))
 """The series that every instance has at 0 before anything is counted."""
@@ -34,7 +32,7 @@ class InstanceState:
 
     Times are Unix seconds. `counts` has the finished tasks by series; `shown` has the values that
     the counters expose, which follow one delivered scrape later where a series is new or grew
-    unseen.
+    unseen. `naming` says which part of them is not shown under the present name.
 
     `counted` maps the id of each counted or baseline task to its start, or else its end; a task
     without either is at infinity. An id that is missing there, and started at `forgotten_until` or
@@ -64,6 +62,24 @@ class InstanceState:
     last_success: Mapping[str, float] = field(default_factory=dict)
     last_failure: Mapping[str, float] = field(default_factory=dict)
     failed: Mapping[str, Task] = field(default_factory=dict)
+    naming: Naming = field(default_factory=Naming)
+
+
+def renamed(state: InstanceState, name: str) -> InstanceState:
+    """Return the state of an instance whose series carry another name from now on."""
+    return replace(state, naming=state.naming.renamed(name, state.shown))
+
+
+def seen_late(state: InstanceState, name: str, exposed: Mapping[Series, int]) -> InstanceState:
+    """Return the state after an answer that was on its way when the instance was renamed.
+
+    The series of the present name stay as they are: the counts that it showed were seen.
+    """
+    naming = state.naming.seen_late(name, exposed)
+    if naming is state.naming:
+        return state
+    shown = naming.counts(state.naming.exposed(state.shown))
+    return replace(state, shown=shown, naming=naming)
 
 
 def reveal(state: InstanceState, delivered: Collection[Series]) -> InstanceState:

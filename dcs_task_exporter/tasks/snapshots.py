@@ -11,12 +11,12 @@ from typing import Final, TypeVar
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import (
     InstanceState,
-    Series,
     label_of,
     names_had,
     series_of,
 )
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.naming import Series
 from dcs_task_exporter.tasks.statuses import Outcome
 
 RESIZE_NAMES: Final = ("EXTEND", "ChangeInstanceSpec")
@@ -110,7 +110,7 @@ def task_metrics(
     latest = {label_of(state, task): task for task in recent}
     names = {**names_had(state), **dict.fromkeys(latest)}
     return TaskMetrics(
-        finished=state.shown,
+        finished=state.naming.exposed(state.shown),
         recent={
             **dict.fromkeys(state.counts, 0),
             **Counter(series_of(state, task) for task in recent),

@@ -40,8 +40,10 @@ from dcs_task_exporter.web.paths import (
     HEALTHY_PATH,
     PROBE_PATH,
     READY_PATH,
+    RELOAD_PATH,
     STATUS_PATH,
 )
+from dcs_task_exporter.web.reloads import Reloads
 from dcs_task_exporter.web.renderings import Renderings
 from dcs_task_exporter.web.status_page import ExporterStatus, StatusPage
 
@@ -64,9 +66,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the web app gets its answers; `render` is called in threads, the others are quick."""
+    """Where the web app gets its answers; `render` is called in threads, the others are quick.
 
-    config: Config
+    `config` returns the configuration in use.
+    """
+
+    config: Callable[[], Config]
     fleet: Fleet
     refresher: Refresher
     render: Callable[[ScrapeRequest], Exposition]
@@ -78,10 +83,14 @@ def create_app(
     sources: Sources,
     telemetry_path: str = "/metrics",
     *,
+    reload: Callable[[], None] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Starlette:
-    """Return the ASGI application over `sources`; `timer` measures how long scrapes take."""
-    site = _Site(sources, telemetry_path, timer)
+    """Return the ASGI application over `sources`; `timer` measures how long scrapes take.
+
+    `reload` is called in a thread for a client that asks for it, and may raise `ExporterError`.
+    """
+    site = _Site(sources, telemetry_path, reload, timer)
     app = Starlette(
         routes=[
             Route(telemetry_path, site.metrics),
@@ -89,6 +98,7 @@ def create_app(
             Route(DISCOVERY_PATH, site.targets),
             Route(HEALTHY_PATH, site.healthy),
             Route(READY_PATH, site.ready),
+            Route(RELOAD_PATH, site.reload, methods=["POST", "PUT"]),
             Route(STATUS_PATH, site.status),
         ],
         exception_handlers={HTTPException: site.refuse},
@@ -100,16 +110,21 @@ def create_app(
 class _Site:
     """The answers to each path; its thread pools end with it."""
 
-    def __init__(self, sources: Sources, telemetry_path: str, timer: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        telemetry_path: str,
+        reload: Callable[[], None] | None,
+        timer: Callable[[], float],
+    ) -> None:
         self._sources = sources
         self._fleet = sources.fleet
         self._refresher = sources.refresher
-        self._collector = sources.config.collector
-        self._projects = [project.name for project in sources.config.projects]
         self._telemetry_path = telemetry_path
         self._timer = timer
         self._renderings = Renderings(sources.render, timer)
-        self._page = StatusPage(sources.config.status_words.table(), telemetry_path)
+        self._reloads = Reloads(reload)
+        self._page = StatusPage(telemetry_path)
         self._page_pool = ThreadPoolExecutor(1, "web-page")
 
     async def metrics(self, request: Request) -> Response:
@@ -145,8 +160,9 @@ class _Site:
     async def targets(self, request: Request) -> Response:
         """List the instances, of one project or of all, for Prometheus' ``http_sd_configs``."""
         project = request.query_params.get("project")
-        if project not in (None, *self._projects):
-            known = ", ".join(self._projects)
+        projects = [one.name for one in self._sources.config().projects]
+        if project not in (None, *projects):
+            known = ", ".join(projects)
             return _text(f"No project {project!r:.{MAX_LABEL_LENGTH}}: there are {known}\n", 400)
         if not await self._discover(self._budget(request), project):
             # On an error Prometheus keeps the targets that it has; an empty list drops them.
@@ -165,6 +181,11 @@ class _Site:
             return _text("Ready\n")
         return _text("Not ready: the exporter is starting or stopping\n", 503)
 
+    async def reload(self, _request: Request) -> Response:
+        """Reload the configuration, and say what became of it."""
+        status, text = await self._reloads.ask()
+        return _text(f"{text}\n", status)
+
     async def status(self, _request: Request) -> Response:
         """Render the status page from memory, without a refresh."""
         nonce = secrets.token_urlsafe(16)
@@ -173,6 +194,7 @@ class _Site:
             self._page.render,
             self._refresher.snapshots(),
             self._sources.status(),
+            self._sources.config().status_words.table(),
             nonce,
         )
         headers = {**COMMON_HEADERS, "Content-Security-Policy": PAGE_POLICY.format(nonce=nonce)}
@@ -191,10 +213,11 @@ class _Site:
 
     def _budget(self, request: Request, reserved: float = 0.0) -> float:
         """Return the seconds that the scraper waits, less those `reserved` for the answer."""
+        collector = self._sources.config().collector
         return scrape_budget(
             request.headers.get(TIMEOUT_HEADER),
-            self._collector.default_scrape_timeout,
-            self._collector.scrape_timeout_offset + reserved,
+            collector.default_scrape_timeout,
+            collector.scrape_timeout_offset + reserved,
         )
 
     async def _refresh(self, seconds: float, target: str | None = None) -> None:

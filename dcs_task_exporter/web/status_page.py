@@ -39,14 +39,19 @@ class ExporterStatus:
 class StatusPage:
     """Renders the page from memory."""
 
-    def __init__(self, statuses: StatusTable, telemetry_path: str) -> None:
-        self._statuses = statuses
+    def __init__(self, telemetry_path: str) -> None:
         self._telemetry_path = telemetry_path
         self._template = _environment().get_template("status.html")
 
-    def render(self, snapshots: Iterable[Snapshot], status: ExporterStatus, nonce: str) -> str:
+    def render(
+        self,
+        snapshots: Iterable[Snapshot],
+        status: ExporterStatus,
+        statuses: StatusTable,
+        nonce: str,
+    ) -> str:
         """Return the page; `nonce` allows its one style sheet."""
-        views = [InstanceView.of(snapshot, self._statuses) for snapshot in snapshots]
+        views = [InstanceView.of(snapshot, statuses) for snapshot in snapshots]
         kinds = Counter(view.kind for view in views)
         return self._template.render(
             nonce=nonce,
@@ -58,7 +63,7 @@ class StatusPage:
             instances=sorted(views, key=lambda view: view.order),
             known=[view for view in views if view.snapshot.metrics is not None],
             unfolded=len(views) <= FEW_INSTANCES,
-            statuses=self._statuses,
+            statuses=statuses,
             telemetry_path=self._telemetry_path,
         )
 

@@ -145,6 +145,6 @@ def _looks(paths: Sequence[Path]) -> Sequence[object]:
 def _look(path: Path) -> object:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino

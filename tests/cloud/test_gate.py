@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcs_task_exporter.cloud.admission import REFUSAL_PAUSE, Admission, Result, Ticket, Verdict
+from dcs_task_exporter.cloud.admission import Admission, Result, Ticket, Verdict
 from dcs_task_exporter.cloud.credentials import AccessKey
 from dcs_task_exporter.cloud.gate import Gate, Passage
+from dcs_task_exporter.cloud.refusals import REFUSAL_PAUSE
 from dcs_task_exporter.errors import (
     ApiError,
     ApiTimeoutError,
@@ -615,3 +616,100 @@ def test_what_proves_a_key(error: Exception, opens: bool) -> None:  # noqa: FBT0
         else:
             with pytest.raises(ApiTimeoutError):
                 threads.ask("d", patience=0)
+
+
+def test_another_try_before_the_pause_is_over() -> None:
+    """Asked to try again, one request tries a refused key; if it is refused, all wait anew."""
+    project = Project().proven()
+    for name in "ab":
+        project.ask(name, REFUSED)
+    project.now += 1
+    project.admission.try_again(project.now)
+
+    assert [project.wish(name) for name in "cd"] == ["sent", "waits"]
+    project.answer(REFUSED)
+    assert [project.wish(name) for name in "abcd"] == ["auth"] * 4
+    project.now += REFUSAL_PAUSE - 1
+    assert project.wish("d") == "auth"
+
+
+def test_another_try_finds_the_key_mended() -> None:
+    """If the try is accepted, all go on at once."""
+    project = Project().proven()
+    for name in "ab":
+        project.ask(name, REFUSED)
+    project.admission.try_again(project.now)
+    project.ask("c", "accepted")
+
+    assert [project.wish(name) for name in "xyz"] == ["sent"] * 3
+
+
+def test_the_only_instance_may_try_again() -> None:
+    """Where one instance is all there is, it tries."""
+    project = Project().proven()
+    project.ask("a", REFUSED)
+    project.admission.try_again(project.now)
+
+    assert project.wish("a") == "sent"
+
+
+@given(st.lists(st.sampled_from(["again", "pause", "a", "b", "c"]), max_size=60))
+def test_no_number_of_tries_locks_a_key(steps: list[str]) -> None:
+    """Law 5: however often another try is asked for, a bad key is sent five times in 5 minutes."""
+    project, sent = Project(), list[float]()
+    for step in steps:
+        project.now += 5.0
+        if step == "again":
+            project.admission.try_again(project.now)
+        elif step == "pause":
+            project.now += 100.0
+        else:
+            two = [project.wish(step), project.wish(f"{step}2")]
+            for _ in range(two.count("sent")):
+                project.answer(REFUSED)
+                sent.append(project.now)
+    assert all(later - first > 300.0 for first, later in zip(sent, sent[5:], strict=False))
+
+
+def test_throttling_is_not_ended_by_a_try() -> None:
+    """A 429 says nothing of the key: its pause stands."""
+    project = Project().proven()
+    project.ask("a", THROTTLED)
+    project.admission.try_again(project.now)
+
+    assert project.wish("a") == "throttled"
+
+
+def test_a_key_that_comes_back_is_known(threads: Threads) -> None:
+    """A refused key that is used again, after another, is tried once, not as if it were new."""
+    with pytest.raises(AuthError):
+        threads.ask("b", REFUSED)
+    threads.key = AccessKey("another access key", SECRET_KEY)
+    threads.ask("a")
+    threads.key = KEY
+    with pytest.raises(AuthError):
+        threads.ask("c", REFUSED)
+    with pytest.raises(RefusedEarlierError):
+        threads.ask("d")
+
+
+def test_many_secrets_are_few_tries(threads: Threads) -> None:
+    """Law 5: one access key with secrets that are all wrong is not tried without end."""
+    for number in range(10):
+        threads.key = AccessKey(ACCESS_KEY, f"wrong-{number}")
+        with pytest.raises(AuthError):
+            threads.ask("a", REFUSED)
+    assert threads.sent.count("a") <= 5
+
+    threads.now += REFUSAL_PAUSE
+    threads.ask("b")
+
+
+def test_who_waits_reads_its_key_anew(threads: Threads) -> None:
+    """Who waits at the gate is woken by the wish for another try, and reads the key again."""
+    with threads.gate.passage(lambda: KEY, "b", 30) as passage:
+        passage.start()
+        result = threads.waiter("c")
+        threads.key = AccessKey("another access key", SECRET_KEY)
+        threads.gate.try_again()
+        assert result() == "sent"

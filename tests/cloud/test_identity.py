@@ -51,6 +51,7 @@ from tests.support.credentials import (
     exporter_with,
     text_with,
 )
+from tests.support.secrets import secret
 
 each_source = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
 
@@ -62,7 +63,7 @@ AGENCY: Mapping[str, Any] = {
     "agency_name": "dcs-reader",
     "domain_name": "other-account",
 }
-SECRET = "secret-that-no-error-shows"
+SECRET = secret("secret-that-no-error-shows-")
 KEYS: Mapping[str, Any] = {
     "access": "AK",
     "secret": SECRET,

@@ -53,9 +53,11 @@ def test_places(tmp_path: Path, path: Path) -> None:
         ("[basic]\nak = AK\nsk = hunter22\nsk = hunter22\n", "no file of sections"),
         ("[basic]\nak = AK\nsk = hunter22 x\n", "sk of the section .* must hold printable ASCII"),
         ("[basic]\nak = AK\nsk = hunter22\u00e4\n", "sk of the section .* printable ASCII"),
-        (" " * (MAX_SIZE + 1) + TEXT, "has no section"),
+        ("#" * MAX_SIZE + "\n" + TEXT, "has no section"),
+        ("[basic]\nsk = hunter22" + " " * 100 + "\n", "has 100 blanks in a row"),
+        ("[basic]\nak = AK\nsk = %(ak)s hunter22\n", "write %% for it"),
     ],
-    ids=map(str, range(10)),
+    ids=map(str, range(12)),
 )
 def test_mistakes(path: Path, text: str, words: str) -> None:
     """What is wrong with the file is said, and no line of it is quoted."""
@@ -64,6 +66,13 @@ def test_mistakes(path: Path, text: str, words: str) -> None:
         ProfileKey(path, "basic", {})()
 
     assert "hunter22" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_escaped(path: Path) -> None:
+    """A sign that the SDK wants to be there twice is there once in the key."""
+    path.write_text("[basic]\nak = AK\nsk = a%%b\n")
+
+    assert ProfileKey(path, "basic", {})() == AccessKey("AK", "a%b")
 
 
 def test_bytes(path: Path) -> None:

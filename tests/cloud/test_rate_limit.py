@@ -147,3 +147,39 @@ def test_late_wakers() -> None:
     assert len(set(crowd.left[1:7])) == 1
     later = crowd.left[10:]
     assert all(late - early >= 0.999 for early, late in zip(crowd.left, later, strict=False))
+
+
+def test_a_faster_pace() -> None:
+    """A higher rate holds from the next request on, also where slots were given away before."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(1)
+    for _ in range(5):
+        limit.take(sleeper.later)
+    limit.change(10)
+    waits = [limit.take(sleeper.later) for _ in range(3)]
+
+    assert waits == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_a_slower_pace() -> None:
+    """A lower rate counts the requests that were sent at the higher one."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(10)
+    for _ in range(10):
+        limit.take(sleeper.later)
+    began = sleeper.clock.steady
+    limit.change(2)
+    for _ in range(3):
+        limit.take(sleeper.later)
+
+    assert sleeper.clock.steady - began >= 1.4
+
+
+def test_a_pause_outlives_another_pace() -> None:
+    """What the cloud asked for holds, whatever the rate is by now."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(10)
+    limit.pause(30)
+    limit.change(100)
+
+    assert limit.take(sleeper.later) == pytest.approx(30)

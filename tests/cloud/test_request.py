@@ -718,3 +718,16 @@ def test_every_fault_is_survived() -> None:
             here.clock.advance(400)
             exporter.fleet.refresh_and_wait(10)
             assert exporter.refresher.snapshots()[0].up, name
+
+
+def test_a_replaced_caller_sends_no_more() -> None:
+    """A caller that made way for another sends nothing, also what had waited for its turn."""
+    calls = Calls()
+    calls.ask("a")
+    calls.meanwhile = calls.caller.make_way
+    with pytest.raises(StoppedError):
+        calls.ask("b")
+    with pytest.raises(StoppedError):
+        calls.ask("c")
+
+    assert calls.sent == ["a"]

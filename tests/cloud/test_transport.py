@@ -303,3 +303,17 @@ def test_authorities_are_read_once(
 def _never(*_: object, **__: object) -> None:
     message = "the shared context was changed"
     raise AssertionError(message)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_close_leaves_no_connection(
+    start: Callable[..., TlsServer], ca_file: Path, *, is_late: bool
+) -> None:
+    """After `close` no connection stays open, also none of a request that was still to be sent."""
+    server, made = start(), transport(ca_file)
+    if is_late:
+        made.close()
+    made.send(server.url, AUTH)
+    made.close()
+
+    assert server.handled.acquire(timeout=10)

@@ -85,7 +85,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.telemetry = ApiTelemetry()
-        self.telemetry.prepare("prod", ["list_tasks"])
+        self.telemetry.prepare({"prod": ["list_tasks"]})
         self.key = AccessKey(ACCESS_KEY, SECRET_KEY)
         self.now = 0.0
         self.transport: Any = Transport(timeout=5, connections=1, user_agent="test")

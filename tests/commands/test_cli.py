@@ -29,10 +29,13 @@ from tests.support.clouds import (
     value,
     world_of_today,
 )
+from tests.support.fault_rows import fault
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus
+from tests.support.secrets import secret
 
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+WRONG_KEY = secret("a-wrong-secret-key-")
 PYTHON = ["/usr/bin/env", "--default-signal", sys.executable]
 """Not ignoring what the tests may ignore: SIGHUP under nohup, SIGINT in the background."""
 
@@ -129,6 +132,15 @@ def test_query_parameters_are_documented() -> None:
     )
 
 
+@fault(
+    "The configuration file has mistakes when the exporter starts",
+    where="process",
+    log=("the exit status is 2: every mistake, with its path and a remedy",),
+    metrics=("up = 0",),
+    page=("no answer",),
+    alerts=("DCSProjectNotWatched", "DCSTaskExporterDown"),
+    recovers="nothing: it does not start; `dcs-task-exporter check` finds them before",
+)
 def test_broken_configuration(tmp_path: Path) -> None:
     """A broken configuration: exit status 2, every mistake, nothing starts."""
     path = tmp_path / "config.yml"
@@ -176,11 +188,11 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
 )
 def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
     """Of a key that is half there the missing variable is named, and nothing of the key shown."""
-    done = run("check", folder=tmp_path, **{**NO_KEY, given: "hunter2"})
+    done = run("check", folder=tmp_path, **{**NO_KEY, given: WRONG_KEY})
 
     assert done.returncode == 2
     assert f"  - {missing}: is missing: only {given} is set\n" in done.stderr
-    assert "hunter2" not in done.stderr
+    assert WRONG_KEY not in done.stderr
 
 
 def test_missing_secret_file(config: Path) -> None:
@@ -626,7 +638,7 @@ def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
         "tasks",
         folder=tmp_path,
         HUAWEICLOUD_SDK_AK=ACCESS_KEY,
-        HUAWEICLOUD_SDK_SK="a-wrong-secret-key",
+        HUAWEICLOUD_SDK_SK=WRONG_KEY,
         HUAWEICLOUD_SDK_REGION="cn-north-4",
         HUAWEICLOUD_SDK_PROJECT_ID=PROJECT,
         HUAWEICLOUD_SDK_REGION_DCS_CN_NORTH_4=here.server.url,
@@ -652,8 +664,8 @@ def test_check_online_tries_the_task_center(
     config: Path, here: World, faults: list[str], told: str, status: int
 ) -> None:
     """`check --online` says whether the task center works; a refusal makes it fail."""
-    for fault in faults:
-        here.cloud.faults.add(fault, operation="list_center_tasks")
+    for failure in faults:
+        here.cloud.faults.add(failure, operation="list_center_tasks")
     here.cloud.start_task("i0", "EXTEND")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
@@ -719,17 +731,94 @@ def test_stops(
     assert "Traceback" not in output
 
 
-def test_sighup_does_not_end_it(config: Path, started: list[subprocess.Popen[str]]) -> None:
-    """SIGHUP, at which others reload, is logged as not supported yet, and scrapes go on."""
+def next_line(process: subprocess.Popen[str], *words: str) -> str:
+    """Return the next line that the process prints with these words."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if all(word in line for word in words))
+
+
+def names(url: str) -> set[str]:
+    """Return the names of the instances that a scrape shows."""
+    found = samples(requests.get(f"{url}/metrics", timeout=10).text)
+    return {
+        dict(labels)["dcs_instance_name"] for name, labels in found if name == "dcs_instance_up"
+    }
+
+
+def test_sighup_reloads(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """At SIGHUP the file is taken as it is now, or the log has its mistakes; scrapes go on."""
     url, _ = serve(started, f"--config.file={config}")
-
+    config.write_text(config.read_text().replace("cache-1", "orders"))
     started[0].send_signal(signal.SIGHUP)
-    assert started[0].stdout is not None
-    line = started[0].stdout.readline()
-    answer = requests.get(f"{url}/metrics", timeout=10)
+    good = next_line(started[0], "the configuration was reloaded")
+    reloaded = names(url)
+    config.write_text("projects: []\ncolector: {}\n")
+    started[0].send_signal(signal.SIGHUP)
+    bad = [next_line(started[0], "was not reloaded") for _ in range(2)]
 
-    assert ("level=warn" in line, "reload is not supported yet" in line) == (True, True)
-    assert answer.ok
+    assert ("level=info" in good, f"file={config}" in good) == (True, True)
+    assert all("level=error" in line for line in bad)
+    assert "did you mean `collector`?" in "".join(bad)
+    assert reloaded == names(url) == {"cache-0", "orders"}
+
+
+def test_reload_by_the_web(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With the flag a POST reloads, and is answered with the mistakes of a bad file."""
+    url, _ = serve(started, f"--config.file={config}", "--web.enable-lifecycle")
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+    good = requests.post(f"{url}/-/reload", timeout=10)
+    config.write_text(config.read_text().replace("concurrency", "conccurrency"))
+    config.write_text(config.read_text().replace("timeout: 2s", "timeout: 2"))
+    bad = requests.put(f"{url}/-/reload", timeout=10)
+    found = samples(requests.get(f"{url}/metrics", timeout=10).text)
+
+    assert (good.status_code, names(url)) == (200, {"cache-0", "orders"})
+    assert bad.status_code == 500
+    assert "collector.timeout: needs a unit: write 2s for seconds" in bad.text
+    assert value(found, "dcs_task_exporter_config_last_reload_successful") == 0
+
+
+def test_reload_by_the_web_is_off(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """Without the flag a POST is refused, in Prometheus' own words."""
+    url, _ = serve(started, f"--config.file={config}")
+    answer = requests.post(f"{url}/-/reload", timeout=10)
+
+    assert (answer.status_code, answer.text) == (403, "Lifecycle API is not enabled.\n")
+
+
+def test_reload_needs_the_password(
+    config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """The web configuration's users reload, and nobody else; its mistakes are in the answer."""
+    web = tmp_path / "web.yml"
+    users = f"basic_auth_users: {{me: '{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}'}}\n"
+    web.write_text(users)
+    flags = (f"--config.file={config}", f"--web.config.file={web}", "--web.enable-lifecycle")
+    url, _ = serve(started, *flags)
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+
+    def ask(*auth: str) -> requests.Response:
+        given = (auth[0], auth[1]) if auth else None
+        return requests.post(f"{url}/-/reload", auth=given, timeout=10)
+
+    refused = [ask().status_code, ask("me", "wrong").status_code]
+    log = [ask("me", "right").status_code, next_line(started[0], "was reloaded")]
+    web.write_text(users.replace("basic_auth_users", "basic_auth_usrs"))
+    broken = ask("me", "right")
+
+    assert (refused, log[0]) == ([401, 401], 200)
+    assert "reload=1 " in str(log[1])
+    assert broken.status_code == 500
+    assert "basic_auth_users" in broken.text
+
+
+def test_a_changed_file_is_noticed(config: Path, started: list[subprocess.Popen[str]]) -> None:
+    """With an interval, a changed file is taken without a word from anybody."""
+    url, _ = serve(started, f"--config.file={config}", "--config.auto-reload-interval=50ms")
+    config.write_text(config.read_text().replace("cache-1", "orders"))
+    next_line(started[0], "the configuration was reloaded")
+
+    assert names(url) == {"cache-0", "orders"}
 
 
 def test_sighup_ends_the_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
@@ -754,7 +843,7 @@ def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> N
 
 def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
     """A wrong key gives one clear log line with the error code, and no secret."""
-    config.write_text(config.read_text().replace(SECRET_KEY, "a-wrong-secret-key"))
+    config.write_text(config.read_text().replace(SECRET_KEY, WRONG_KEY))
     url, _ = serve(started, f"--config.file={config}")
     for _ in range(3):
         requests.get(f"{url}/metrics", timeout=10)
@@ -767,7 +856,7 @@ def test_wrong_key_in_the_log(config: Path, started: list[subprocess.Popen[str]]
     ]
     assert len(lines) == 1
     assert "error_code=APIGW.0301" in lines[0]
-    assert "a-wrong-secret-key" not in output
+    assert WRONG_KEY not in output
 
 
 def test_demo(started: list[subprocess.Popen[str]], tmp_path: Path) -> None:
@@ -914,7 +1003,7 @@ def test_a_password_before_the_command(
     config: Path, started: list[subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """A web configuration that is named before the command protects what is served."""
-    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    hashed = bcrypt.hashpw(secret("hunter2").encode(), bcrypt.gensalt(4)).decode()
     (tmp_path / "auth.yml").write_text(f"basic_auth_users: {{prometheus: {hashed}}}\n")
     words = [f"--web.config.file={tmp_path}/auth.yml", "serve", f"--config.file={config}"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from dcs_task_exporter.flags import COMMANDS, FLAGS, UsageError, help_of, parse_flags
 
-VALUES = ("7", "/some/path", "127.0.0.1:7", "debug", "json")
+VALUES = ("7", "/some/path", "127.0.0.1:7", "debug", "json", "30s")
 """Values of which each flag takes at least one, other than its default."""
 
 TAKEN = [(name, flag.name) for name, command in COMMANDS.items() for flag in command.flags]

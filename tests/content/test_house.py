@@ -11,7 +11,17 @@ from tests.support.real_parts import ROOT
 PACKAGE = ROOT / "dcs_task_exporter"
 TESTS = ROOT / "tests"
 
-BESIDE_THE_PACKAGES = {"bench", "content", "fuzz", "laws", "real", "support", "testdata"}
+BESIDE_THE_PACKAGES = {
+    "bench",
+    "content",
+    "deploy",
+    "faults",
+    "fuzz",
+    "laws",
+    "real",
+    "support",
+    "testdata",
+}
 """Folders of tests that mirror no package: each is explained in CONTRIBUTING.md."""
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {

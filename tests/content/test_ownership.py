@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LIBRARY_OBJECTS: Final[Mapping[str, str]] = {
     "cloud/auth.py: request": "requests lets an AuthBase sign its request by setting headers",
+    "commands/ready.py: context": "an SSLContext is configured by its attributes",
     "cloud/request.py: failure": "a traceback kept in memory keeps all that its frames hold",
     "cloud/tls.py: context": "an SSLContext is configured by its attributes",
     "cloud/connections.py: manager": "urllib3 takes its kinds of connections that way",

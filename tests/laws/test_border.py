@@ -129,7 +129,7 @@ def test_the_traceback_of_the_unforeseen_is_written_once(monkeypatch: pytest.Mon
         message = f"cannot read {SECRET_KEY} {'x' * 5000}"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr("dcs_task_exporter.cloud.request.read_json", broken)
+    monkeypatch.setattr("dcs_task_exporter.cloud.responses._decoded", broken)
     stream = io.StringIO()
     with log_to(stream), world(3) as here, here.exporter() as exporter:
         for _ in range(3):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import requests
@@ -24,35 +22,16 @@ import dcs_task_exporter
 from dcs_task_exporter.logs.formats import JsonFormatter, LogfmtFormatter, log_unforeseen
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, world_of_today
+from tests.support.confined import USER, confinement, need_confinement, open_folder
 from tests.support.log_stream import log_to
 from tests.support.real_parts import ROOT
 
-NOBODY = 65534
 PATIENCE = 30
 SERVE = [sys.executable, "-m", "dcs_task_exporter", "--web.listen-address=127.0.0.1:0"]
-AS_NOBODY = [
-    "setpriv",
-    f"--reuid={NOBODY}",
-    f"--regid={NOBODY}",
-    "--clear-groups",
-    "--inh-caps=-all",
-    "--bounding-set=-all",
-    "--no-new-privs",
-]
-READ_ONLY = f"""
-set -e
-mount -t tmpfs -o uid={NOBODY},gid={NOBODY},mode=0700 tmpfs "$1"
-cut -d ' ' -f 5 /proc/self/mountinfo | grep -Fxv "$1" | while read -r place; do
-  mount -o remount,bind,ro "$place" 2>/dev/null || true
-done
-shift
-exec "$@"
-"""
-"""Makes every file system read-only but a folder of its own, then runs a command."""
 
 
 @contextmanager
-def serving(config: Path, command: list[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(config: Path, command: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run an exporter while the block lasts; yields its URL and its process."""
     process = subprocess.Popen(  # noqa: S603 - a test's own
         [*command, *SERVE, f"--config.file={config}"],
@@ -86,29 +65,8 @@ def here() -> Iterator[World]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that every user can read, unlike those of pytest."""
-    with TemporaryDirectory(prefix="process-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-def nobody_may_run() -> str:
-    """Return why this test cannot become nobody on a read-only file system, or nothing."""
-    if os.geteuid() != 0:
-        return "only root can become nobody"
-    if not (shutil.which("setpriv") and shutil.which("unshare")):
-        return "setpriv and unshare are not installed"
-    imports = [*AS_NOBODY, sys.executable, "-c", "import dcs_task_exporter.cli"]
-    probes = {
-        "this system allows no mounts of our own": ["unshare", "--mount", "true"],
-        f"nobody cannot read {sys.executable} or {ROOT}": imports,
-    }
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for reason, probe in probes.items():
-        done = subprocess.run(probe, capture_output=True, check=False, cwd="/", env=environ)  # noqa: S603 - a test's own
-        if done.returncode:
-            return reason
-    return ""
+    with open_folder() as made:
+        yield made
 
 
 @pytest.mark.real
@@ -117,14 +75,12 @@ def test_nobody_on_a_read_only_file_system(here: World, folder: Path) -> None:
 
     So it runs in a container with a read-only root, and under systemd's `ProtectSystem=strict`.
     """
-    if reason := nobody_may_run():
-        pytest.skip(reason)
+    need_confinement()
     own = folder / "state"
     own.mkdir()
     config = folder / "config.yml"
     config.write_text(f"{here.config_text()}state: {{path: {own}/state.db}}\n")
-    command = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(own), *AS_NOBODY]
-    with serving(config, command) as (url, process):
+    with serving(config, confinement(own)) as (url, process):
         found = samples(requests.get(f"{url}/metrics", timeout=PATIENCE).text)
         page = requests.get(url, timeout=PATIENCE)
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -134,8 +90,8 @@ def test_nobody_on_a_read_only_file_system(here: World, folder: Path) -> None:
     assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
     assert value(found, "dcs_task_exporter_state_errors_total") == 0
     assert page.ok
-    assert (file.st_uid, stat.S_IMODE(file.st_mode)) == (NOBODY, 0o600)
-    assert re.findall(r"^Uid:\s+(.*)$", status, re.MULTILINE) == ["\t".join([str(NOBODY)] * 4)]
+    assert (file.st_uid, stat.S_IMODE(file.st_mode)) == (USER, 0o600)
+    assert re.findall(r"^Uid:\s+(.*)$", status, re.MULTILINE) == ["\t".join([str(USER)] * 4)]
     assert re.findall(r"^Cap(?:Eff|Bnd):\s+(.*)$", status, re.MULTILINE) == ["0" * 16] * 2
     assert re.search(r"^\S+ / \S+ ro[, ]", mounts, re.MULTILINE)
 

@@ -29,11 +29,12 @@ from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.statuses import StatusTable
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import PROJECT, SettableClock
+from tests.support.secrets import secret
 
-ACCESS_KEY = "HOSTILEAK5F2D8S1G4H7"
-SECRET_KEY = 'sk/7+q"Zr<&9xW%2fLmNoPqRsTuVw'
-SECURITY_TOKEN = "sts-gQ3v/88+kk==~tokenOfManyLetters"
-PASSWORD = "proxyPa55word-x"
+ACCESS_KEY = secret("HOSTILEAK5")
+SECRET_KEY = secret('sk/7+q"Zr<&9xW%2fLmNoPqRsTuVw')
+SECURITY_TOKEN = secret("sts-gQ3v/88+kk==~token")
+PASSWORD = secret("proxyPa55word-x")
 BASIC = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
 SECRETS = (ACCESS_KEY, SECRET_KEY, SECURITY_TOKEN, PASSWORD, BASIC)
 ECHO = "/".join(SECRETS)
@@ -348,10 +349,10 @@ def test_no_bad_answer_leaks(
     assert not found
 
 
-USER_PASSWORD = 'user pa"ss<word>&of many letters'
-LENT_TOKEN = "MIIatAYJKoZI-lent/token+OfManyLetters=="
-METADATA_TOKEN = "metadata-token/OfManyLetters+=="
-POD_TOKEN = "eyJhbGciOi.pod-token.OfManyLetters"
+USER_PASSWORD = secret('user pa"ss<word>&of many letters')
+LENT_TOKEN = secret("MIIatAYJKoZI-lent/token+")
+METADATA_TOKEN = secret("metadata-token/+")
+POD_TOKEN = secret("eyJhbGciOi.pod-token.")
 LENT_KEYS = (
     "LENTAK5F2D8S1G4H7J0K",
     "lentSecretKey/OfMany+Letters",

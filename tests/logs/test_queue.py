@@ -26,6 +26,7 @@ from dcs_task_exporter.logs.repeats import MAX_KINDS, REPEAT_INTERVAL
 from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from tests.support.clouds import SettableClock, World, value, world_of_today
 from tests.support.clouds import samples as parsed
+from tests.support.fault_rows import FaultRow, fault
 from tests.support.log_stream import log_to, messages
 
 COMMAND = [sys.executable, "-W", "ignore", "-m", "dcs_task_exporter"]
@@ -106,7 +107,14 @@ def test_the_queue_is_bounded_whatever_the_lines_hold(queue_of: Open) -> None:
     assert queue.lost > 4000
 
 
-def test_a_log_whose_reader_is_gone(queue_of: Open) -> None:
+@fault(
+    "Nobody reads the log, or its disk is full",
+    where="process",
+    metrics=("dcs_task_exporter_log_lines_lost_total rises",),
+    log=("warning: log lines were lost",),
+    recovers="not needed: lines without room are lost, and counted when others are written",
+)
+def test_a_log_whose_reader_is_gone(queue_of: Open, row: FaultRow) -> None:
     """Lines that cannot be written are lost and counted, and that is said when others can be."""
     stream = Broken()
     queue = queue_of(stream)
@@ -117,6 +125,8 @@ def test_a_log_whose_reader_is_gone(queue_of: Open) -> None:
     queue.close()
 
     assert messages(stream) == ["written", '"log lines were lost" lines=1']
+    assert row.log == ("warning: log lines were lost",)
+    assert queue.lost == 1
 
 
 def test_the_same_line_once_a_minute(queue_of: Open, clock: SettableClock) -> None:

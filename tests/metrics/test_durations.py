@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dcs_task_exporter.metrics.durations import TaskDurations
+from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.simulator.listing import timestamp
 from tests.support.clouds import SettableClock, World, scrape, value, world
 from tests.support.served import get, served
@@ -111,3 +112,37 @@ def test_names_and_statuses_are_bounded(series: list[tuple[str, str]], expected:
 
     assert len(counts) == expected
     assert sum(counts.values()) == len(series)
+
+
+def test_other_settings() -> None:
+    """Another hold and another cap hold from now on, and a project that left has no series."""
+    durations = TaskDurations(lambda: 0.0, hold=120, max_names=10)
+    durations.observe("prod", ("EXTEND", "SUCCESS"), 60.0)
+    durations.observe("test", ("EXTEND", "SUCCESS"), 60.0)
+    durations.change(hold=0.0, max_names=1, projects=["prod"])
+    durations.observe("prod", ("modify", "SUCCESS"), 60.0)
+    durations.observe("test", ("EXTEND", "SUCCESS"), 60.0)
+    found = collected(durations)
+
+    assert found["count", "prod", "EXTEND", "SUCCESS"] == 1
+    assert found["count", "prod", "other", "SUCCESS"] == 1
+    assert not [key for key in found if "test" in key]
+
+
+def test_requests_of_a_project_that_left() -> None:
+    """The series of a project end with it, and its last request does not bring them back."""
+    telemetry = ApiTelemetry()
+    telemetry.prepare({"prod": ["list_tasks"], "test": ["list_tasks"]})
+    telemetry.request("prod", "list_tasks", "200", 0.1)
+    telemetry.credentials_expiry("test", 1.0)
+    telemetry.prepare({"prod": ["list_tasks", "list_instances"]})
+    telemetry.request("test", "list_tasks", "200", 0.1)
+    telemetry.error("test", "list_tasks", "auth")
+    telemetry.retry("test")
+    telemetry.throttle_wait("test", 1.0)
+    telemetry.credentials_expiry("test", 1.0)
+    found = [sample for family in telemetry.collect() for sample in family.samples]
+
+    assert {sample.labels["project"] for sample in found} == {"prod"}
+    kept = {"project": "prod", "operation": "list_tasks", "code": "200"}
+    assert [it.value for it in found if it.labels == kept] == [1]

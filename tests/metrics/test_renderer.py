@@ -226,3 +226,19 @@ def test_parts(accept: str, parts: list[str], shown: tuple[bool, bool]) -> None:
     body = source.renderer.exposition(ScrapeRequest(accept, parts=parts)).body
 
     assert (b"instance" in body, b"own" in body.replace(b"known", b"")) == shown
+
+
+def test_another_collector(written: list[str]) -> None:
+    """Lines are written anew where another collector shows them in another way, and only there."""
+    task = Task("a", "EXTEND", "FAILED", NOW - 60, NOW, user_name="someone")
+    source = Source([snapshot_of(Instance("a", "a", "prod"), [task], NOW)])
+    tags = ("a-b", "\u00e9")
+    first = source.scrape("")
+    source.renderer.change(TaskCollector(lambda _: source.snapshots, personal=True, tags=tags))
+    same = source.scrape("")
+    source.renderer.change(TaskCollector(lambda _: source.snapshots))
+    other = source.scrape("")
+
+    assert (first == same, b"someone" in first, b"someone" in other) == (True, True, False)
+    assert written == ["a", "a"]
+    assert other == source.library("")

@@ -35,11 +35,13 @@ from tests.support.clouds import (
 from tests.support.held_source import NoProgress
 from tests.support.kept_journal import KeptJournal
 from tests.support.refresh_settings import RULES, collector
+from tests.support.secrets import secret
 
 HOUR = 3600.0
 FAILED = {"task_name": "EXTEND", "status": "FAILED"}
 COUNTER = "dcs_tasks_finished_total"
 IN_DOUBT = "dcs_clock_in_doubt"
+TOKEN = secret("token-of-a-test-")
 JUMPS = st.floats(-400 * DAY, 400 * DAY)
 
 
@@ -99,9 +101,9 @@ class _OwnClock(SettableClock):
 def scene(folder: Path, *, dated: bool = True) -> Iterator[Scene]:
     """Run a cloud that takes a token, so that a wrong clock does not end all reading."""
     with world(1, Quirks(date=dated)) as here:
-        here.cloud.access.add_token("token-of-a-test-0123456789")
+        here.cloud.access.add_token(TOKEN)
         key = f"      access_key: {ACCESS_KEY}\n      secret_key: {SECRET_KEY}\n"
-        text = here.config_text().replace(key, "      token: token-of-a-test-0123456789\n")
+        text = here.config_text().replace(key, f"      token: {TOKEN}\n")
         text = text.replace("type: access_key", "type: token")
         made = Scene(here.cloud, here.clock, f"{text}state: {{path: {folder}/state.db}}\n")
         try:
@@ -342,3 +344,13 @@ def test_a_clock_behind_brings_nothing_back() -> None:
 
     assert counted == [0, 1, 2, 2, 2]
     assert cloud.starts[-2] < NOW < cloud.starts[-1]
+
+
+def test_projects_that_left_are_forgotten() -> None:
+    """What the cloud of a project said of the time ends with the project."""
+    keeper = Timekeeper(Clock(lambda: NOW, lambda: 0.0))
+    keeper.hear("prod", NOW + 3600)
+    keeper.hear("test", NOW + 3600)
+    keeper.keep_only(["prod"])
+
+    assert [keeper.moment(name).at for name in ("prod", "test")] == [NOW + 3600, NOW]

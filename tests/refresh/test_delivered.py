@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.refresh.delivered import DeliveredValues
-from dcs_task_exporter.tasks.instance_state import Series
+from dcs_task_exporter.tasks.naming import Series
 
 ANSWERS = st.lists(
     st.dictionaries(

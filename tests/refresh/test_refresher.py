@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.errors import ApiTimeoutError
+from dcs_task_exporter.errors import ApiTimeoutError, StoppedError
 from dcs_task_exporter.refresh.reader import MAX_REPORTED_WORDS
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.task_center import TaskCenter
+from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import CenterTask, Instance, Listing, Task
@@ -572,6 +574,123 @@ def test_an_answer_that_arrives_after_its_instance_returned(scene: Callable[...,
     first = here.look()[FAILED]
 
     assert [first, *here.failures(3)] == [1, 1, 1, 1]
+
+
+class Held:
+    """A pool of threads whose jobs wait for a permit each."""
+
+    def __init__(self, size: int) -> None:
+        self.pool = WorkerPool("held", size)
+        self.begun, self.permits = threading.Semaphore(0), threading.Semaphore(0)
+        self.done: list[int] = []
+
+    def submit(self, number: int) -> None:
+        """Queue so many jobs."""
+
+        def do(at: int) -> None:
+            self.begun.release()
+            assert self.permits.acquire(timeout=PATIENCE)
+            self.done.append(at)
+
+        drop = partial(self.done.append, -1)
+        self.pool.submit([Job(partial(do, at), drop) for at in range(number)])
+
+    def begin(self, number: int) -> None:
+        """Wait until so many jobs have begun."""
+        for _ in range(number):
+            assert self.begun.acquire(timeout=PATIENCE)
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the threads of the pool."""
+        return [it for it in threading.enumerate() if it.name.startswith("refresh-held-")]
+
+    def join(self) -> None:
+        """Wait until all its threads have ended."""
+        for thread in self.threads():
+            thread.join(PATIENCE)
+        assert not self.threads()
+
+
+def test_a_pool_that_ends_does_what_waits() -> None:
+    """Threads that are not wanted any more end after the jobs that wait, and drop none."""
+    held = Held(2)
+    held.submit(5)
+    held.begin(2)
+    held.pool.resize(0)
+    held.permits.release(5)
+    held.join()
+
+    assert sorted(held.done) == [0, 1, 2, 3, 4]
+
+
+def test_a_pool_that_ended_still_works() -> None:
+    """A job that comes late, after the end of the threads, is done all the same."""
+    held = Held(1)
+    held.pool.resize(0)
+    held.submit(1)
+    held.permits.release()
+    held.join()
+
+    assert held.done == [0]
+
+
+def test_a_smaller_and_a_larger_pool() -> None:
+    """As many threads end as are too many; as many come with the next jobs as may."""
+    held = Held(3)
+    held.submit(3)
+    held.begin(3)
+    held.pool.resize(1)
+    held.submit(1)
+    held.permits.release(2)
+    held.permits.release(2)
+    held.begin(1)
+    held.pool.resize(4)
+    held.submit(4)
+    held.begin(4)
+    most = len(held.threads())
+    held.permits.release(4)
+    held.pool.resize(0)
+    held.join()
+
+    assert most == 4
+    assert len(held.done) == 8
+
+
+def test_a_read_goes_on_with_the_new_client(scene: Callable[..., Scene]) -> None:
+    """A read whose client is replaced meanwhile is done by the new one, as one read."""
+    here = scene(1)
+    old, new = here.source, Source()
+    old.permits = threading.Semaphore(0)
+    old.error = StoppedError("replaced")
+    reading = here.refresher.refresh()
+    old.wait_for_the_begin(1)
+    sources = {"prod": new}
+    known = [one.instance for one in here.refresher.snapshots()]
+    here.refresher.change(known, sources, collector(), RULES, {})
+    old.permits.release()
+    reading.result(PATIENCE)
+
+    assert new.read == ["i0"]
+    assert [one.up for one in here.refresher.snapshots()] == [True]
+
+
+def test_a_read_of_a_project_that_left(scene: Callable[..., Scene]) -> None:
+    """A read that waits when its project leaves ends, without a failure that nobody had."""
+    here = scene(2)
+    here.source.permits = threading.Semaphore(0)
+    reading = here.refresher.refresh()
+    here.source.wait_for_the_begin(1)
+    here.refresher.change([], {}, collector(), RULES, {})
+    here.source.permits.release()
+    reading.result(PATIENCE)
+    late = here.refresher.refresh()
+    here.refresher.change(
+        [Instance("i1", "n1", "prod")], {"prod": Source()}, collector(), RULES, {}
+    )
+
+    late.result(PATIENCE)
+    assert here.source.read == ["i0"]
+    assert [one.failure for one in here.refresher.snapshots()] == [None]
 
 
 def words_logged(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -31,6 +31,7 @@ from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, exporter_of, scrape, value, world
 from tests.support.counting import count
+from tests.support.fault_rows import FaultRow, fault
 from tests.support.real_parts import TESTDATA
 
 VERSION_1 = TESTDATA / "state" / "version-1.db"
@@ -405,7 +406,21 @@ def test_one_process_only(disk: Disk) -> None:
     disk.open()
 
 
-def test_the_second_process_exits_with_2(disk: Disk, tmp_path: Path) -> None:
+@fault(
+    "Another process uses the state file",
+    where="state file",
+    log=(
+        (
+            "the exit status is 2: the state file PATH is in use by another process: stop that "
+            "one, or set state.path to a file of its own"
+        ),
+    ),
+    metrics=("up = 0",),
+    page=("no answer",),
+    alerts=("DCSProjectNotWatched", "DCSTaskExporterDown"),
+    recovers="nothing: it does not start; its supervisor may try again",
+)
+def test_the_second_process_exits_with_2(disk: Disk, tmp_path: Path, row: FaultRow) -> None:
     """The command line says in one line that the file is in use, and exits with 2."""
     first = disk.open()
     config = tmp_path / "config.yml"
@@ -423,7 +438,7 @@ def test_the_second_process_exits_with_2(disk: Disk, tmp_path: Path) -> None:
     first.close()
 
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert f"the state file {disk.path} is in use by another process" in done.stderr
+    assert row.log[0].partition(": ")[2].replace("PATH", str(disk.path)) in done.stderr
 
 
 # What a broken file costs: each starts, answers scrapes, and says what is wrong.

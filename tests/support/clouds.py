@@ -18,10 +18,11 @@ from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.faults import Reply, json_reply
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.simulator.server import CloudServer
+from tests.support.secrets import secret
 
 PROJECT = "a4d31cb63d724fdc8ec96e3a41e47f71"
-ACCESS_KEY = "TESTAK5F2D8S1G4H7J0K"
-SECRET_KEY = "test-sk-0123456789abcdefghijklmnopqrstuvw"
+ACCESS_KEY = secret("TESTAK5F2D")
+SECRET_KEY = secret("test-sk-0123456789abcdefghijk")
 NOW = 1_750_000_000.0
 DAY = 86_400.0
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from dcs_task_exporter.exporter import Exporter
 from tests.support.clouds import ACCESS_KEY, PROJECT, SECRET_KEY, World, exporter_of
+from tests.support.secrets import secret
 
-USER, ACCOUNT, PASSWORD = "exporter", "my-account", 'pass "word" of \u00e4 user'
-POD_TOKEN = "pod-token-0123456789abcdef"
-ID_TOKEN = "id-token-0123456789abcdef"
+USER, ACCOUNT, PASSWORD = "exporter", "my-account", secret('pass "word" of \u00e4 user')
+POD_TOKEN = secret("pod-token-")
+ID_TOKEN = secret("id-token-")
 KEY: Mapping[str, Any] = {
     "type": "access_key",
     "access_key": ACCESS_KEY,

@@ -28,7 +28,7 @@ class QuietSource:
     def sources(self) -> Sources:
         """All of it, as the web app takes it."""
         return Sources(
-            self.config,
+            lambda: self.config,
             cast("Fleet", self),
             cast("Refresher", self),
             self.exposition,

@@ -19,8 +19,9 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.web.connection_limits import ConnectionLimits
 from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.server import WebServer
+from tests.support.secrets import secret
 
-PASSWORD = "correct horse"
+PASSWORD = secret("correct horse")
 HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
 USERS = f"basic_auth_users:\n  grafana: {HASH}\n"

@@ -69,7 +69,7 @@ def test_handed_over() -> None:
 
     assert kept == {
         "refreshed_at", "names", "statuses", "counts", "shown", "last_success", "last_failure",
-        "failed",
+        "failed", "naming",
     }  # fmt: skip
     for name in {each.name for each in fields(SEEN)} - kept:
         assert getattr(given, name) == getattr(InstanceState(), name)

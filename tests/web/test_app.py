@@ -20,6 +20,7 @@ from dcs_task_exporter.web.paths import parse_metrics_path
 from dcs_task_exporter.web.server import WebServer
 from dcs_task_exporter.web.status_page import ExporterStatus
 from tests.support.fake_source import QuietSource
+from tests.support.fault_rows import FaultRow, fault, logged_in
 
 PATIENCE = 30.0
 
@@ -199,14 +200,33 @@ def test_scrape_is_observed(client: Client, source: FakeSource) -> None:
     assert len(source.observed) == 1
 
 
-def test_failed_refresh_is_no_500(client: Client, source: FakeSource) -> None:
+@fault(
+    "A bug in the refresh for a scrape",
+    where="web",
+    log=("error: the refresh for a scrape failed; the answer shows the data in memory",),
+    recovers="the next scrape; please report the traceback",
+)
+def test_failed_refresh_is_no_500(
+    client: Client, source: FakeSource, row: FaultRow, caplog: pytest.LogCaptureFixture
+) -> None:
     """A refresh that raises still yields the metrics in memory."""
     source.error = RuntimeError("cloud is down")
     answer = client.get("/metrics")
     assert (answer.status_code, "dcs_instance_up 1.0" in answer.text) == (200, True)
+    assert logged_in(caplog) == row.log
 
 
-def test_rendering_error_tells_no_secret(client: Client, source: FakeSource) -> None:
+@fault(
+    "A bug in the rendering of the metrics",
+    where="web",
+    log=("error: the metrics cannot be rendered",),
+    metrics=("up = 0",),
+    alerts=("DCSProjectNotWatched", "DCSTaskExporterDown"),
+    recovers="nothing: each scrape is answered with 500; please report the traceback",
+)
+def test_rendering_error_tells_no_secret(
+    client: Client, source: FakeSource, row: FaultRow, caplog: pytest.LogCaptureFixture
+) -> None:
     """A registry that cannot be rendered is a 500 without details."""
 
     class Broken:
@@ -217,6 +237,7 @@ def test_rendering_error_tells_no_secret(client: Client, source: FakeSource) -> 
     source.registry.register(Broken())  # type: ignore[arg-type]
     answer = client.get("/metrics")
     assert (answer.status_code, "secret" in answer.text) == (500, False)
+    assert logged_in(caplog) == row.log
 
 
 def test_plain_text_by_default(client: Client) -> None:

@@ -24,6 +24,7 @@ from dcs_task_exporter.web.listen import Address, listen_on, parse_listen_addres
 from dcs_task_exporter.web.server import WebServer
 from tests.support.certificates import Certificates
 from tests.support.fake_source import QuietSource
+from tests.support.fault_rows import fault
 
 PATIENCE = 30.0
 SILENT = 500
@@ -149,6 +150,11 @@ def test_silent_clients_make_room(serve: Serve, connect: Connect, data: bytes) -
     assert is_closed(first)
 
 
+@fault(
+    "Clients connect and say nothing, or half a request",
+    where="web",
+    recovers="not needed: of too many, the one that is silent for longest is cut; each after 30 s",
+)
 def test_room_for_a_scrape(serve: Serve, connect: Connect) -> None:
     """Many more silent clients than connections still leave room for a scrape."""
     server = serve(limits=ConnectionLimits(connections=10))
@@ -218,6 +224,11 @@ def test_the_longest_silent_counts_from_its_connection(
         assert is_open(later[0])
 
 
+@fault(
+    "Clients connect to the TLS port, and never begin to speak TLS",
+    where="web",
+    recovers="not needed: they are cut as other silent ones",
+)
 def test_room_for_a_scrape_among_silent_tls_clients(
     serve: Serve, connect: Connect, certificates: Certificates
 ) -> None:
@@ -273,6 +284,11 @@ def test_connection_is_kept(serve: Serve) -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
+@fault(
+    "A client does not read its answer",
+    where="web",
+    recovers="not needed: it is cut after 30 s, and counts as not having seen the answer",
+)
 def test_unread_answer(serve: Serve, connect: Connect) -> None:
     """A client that does not read its answer is cut."""
     gone = threading.Event()
@@ -289,6 +305,11 @@ def test_unread_answer(serve: Serve, connect: Connect) -> None:
     assert gone.wait(PATIENCE)
 
 
+@fault(
+    "Scrapes hang: the cloud is slow, or the disk is",
+    where="web",
+    recovers="not needed: a scrape ends at its deadline, and `/-/healthy` answers beside it",
+)
 def test_health_beside_a_hanging_scrape(serve: Serve, connect: Connect, source: FakeSource) -> None:
     """A scrape that hangs does not keep the answer about health."""
     server = serve()
@@ -342,6 +363,20 @@ def test_stop_without_start(source: FakeSource) -> None:
     WebServer(create_app(source.sources), [("127.0.0.1", 0)]).stop()
 
 
+@fault(
+    "The address to listen on is taken",
+    where="web",
+    log=(
+        (
+            "the exit status is 1: cannot listen on ADDRESS: Address already in use; choose "
+            "another with --web.listen-address"
+        ),
+    ),
+    metrics=("up = 0",),
+    page=("no answer",),
+    alerts=("DCSProjectNotWatched", "DCSTaskExporterDown"),
+    recovers="nothing: it does not start",
+)
 def test_address_in_use(serve: Serve, source: FakeSource) -> None:
     """A port that is taken is named, with a way out."""
     taken = serve().port

@@ -143,6 +143,20 @@ def test_half_of_a_save_takes_nothing_away(folder: Path, text: str) -> None:
         assert config.tls_server_config.has_client_ca
 
 
+def test_names_that_no_file_has(folder: Path) -> None:
+    """A name with a zero in it is a mistake at the start, and changes nothing later."""
+    text = TLS.replace("key.pem", '"\\0"')
+    with pytest.raises(ConfigError, match="cannot be used: embedded null"):
+        opened(folder, text)
+
+    file = opened(folder, TLS)
+    before = file.current()
+    (folder / "web.yml").write_text(text)
+
+    assert file.current() == before
+    assert "embedded null" in file.problem()
+
+
 WEAKER = {
     "basic_auth_users: cannot be taken away": CHECKED,
     "tls_server_config: cannot be taken away": USERS,

@@ -1,0 +1,71 @@
+"""What docs/install.md tells users to type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from dcs_task_exporter.flags import parse_flags
+from tests.support.charts import CASES, refusal
+from tests.support.real_parts import ROOT
+
+PAGE = (ROOT / "docs" / "install.md").read_text()
+COMPOSE = ROOT / "deploy" / "compose"
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield the words of each command that the page shows."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^    (dcs-task-exporter .*)$", PAGE, re.MULTILINE)
+    for block in (*blocks, *lines):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield shlex.split(line, comments=True)
+
+
+def test_commands_of_the_exporter() -> None:
+    """The command line takes every command of the exporter that the page shows."""
+    ours = [words for words in commands() if words[0].endswith("dcs-task-exporter")]
+
+    assert len(ours) >= 2
+    for words in ours:
+        parse_flags(words[1:])
+
+
+def test_files_of_the_commands() -> None:
+    """Every file of the repository that a command names exists."""
+    named = {
+        word
+        for words in commands()
+        for word in words
+        if re.match(r"(deploy|prometheus|grafana)/|requirements", word)
+    }
+
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_secrets_of_compose() -> None:
+    """The page makes the files that compose takes the secrets from."""
+    made = {word for words in commands() for word in words if word.startswith("secrets/")}
+    files = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["secrets"].values()
+
+    assert made == {each["file"].removeprefix("./") for each in files}
+
+
+def test_every_example_of_the_chart_is_listed() -> None:
+    """The page says what each file of example values is for."""
+    listed = re.findall(r"`([\w-]+-values\.yaml)`", PAGE)
+
+    assert sorted(listed) == sorted(CASES)
+
+
+@pytest.mark.real
+def test_the_values_of_the_page() -> None:
+    """Helm takes the values that the page shows."""
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+    assert refusal(yaml.safe_load(text)) == ""
