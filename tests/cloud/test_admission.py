@@ -11,15 +11,14 @@ from dcs_task_exporter.cloud.admission import (
     MAX_OWN_REFUSALS,
     MAX_THROTTLE_BACKOFF,
     NO_VERDICT,
-    REFUSAL_PAUSE,
     UNPROVEN_IN_FLIGHT,
     Admission,
-    Refusal,
     Result,
     Ticket,
     Verdict,
     result_of,
 )
+from dcs_task_exporter.cloud.refusals import REFUSAL_PAUSE, Refusal
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiError,

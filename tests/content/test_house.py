@@ -65,13 +65,12 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "reader.py",
         "who is read when, by which thread, and what a broken one costs",
     ),
-    "refresh/test_scaling.py": ("fleet.py", "the exporter as probes and `/sd` see it"),
     "simulator/test_cloud.py": (
         "access.py faults.py identity.py listing.py quirks.py request.py server.py",
         "one cloud on a port; real/test_sdk_oracle.py proves it faithful",
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
-    "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
+    "state/test_file.py": ("files.py", "one file, by what comes back"),
     "web/test_app.py": ("paths.py", "where the metrics can be served"),
     "web/test_server.py": (
         "connection_limits.py renderings.py",
