@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import traceback
 import tracemalloc
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,28 @@ import pytest
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import transport
 from dcs_task_exporter.cloud.calls import Call
+from dcs_task_exporter.cloud.calls import Reply as CallReply
 from dcs_task_exporter.cloud.credentials import AccessKey, environment_key
 from dcs_task_exporter.cloud.parsing import parse_page, parse_task
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
-from dcs_task_exporter.cloud.responses import read_json
+from dcs_task_exporter.cloud.responses import AnswerMemory, read_json
 from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.config.secrets import read_secret
 from dcs_task_exporter.errors import (
+    ApiConnectionError,
     ApiError,
     AuthError,
     CredentialsError,
     InvalidResponseError,
     NoSlotError,
+    NotFoundError,
     RefusedEarlierError,
+    ServerError,
     StoppedError,
     ThrottledError,
 )
-from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.simulator.faults import FAULTS, Reply, gateway_error
 from dcs_task_exporter.tasks.models import Task
 from dcs_task_exporter.text.redaction import Redactor
@@ -317,21 +321,44 @@ class Calls:
     meanwhile: Callable[[], None] = lambda: None
     on_send: Callable[[], None] = lambda: None
     source: Callable[[], AccessKey] | None = None
+    retries: int = 1
+    jitter: float = 0.5
+    stops: bool = False
+    counted: list[tuple[object, ...]] = field(default_factory=list)
+    memory: AnswerMemory[object] = field(default_factory=AnswerMemory)
 
     def __post_init__(self) -> None:
         clock = Clock(lambda: NOW, lambda: self.now)
-        limit, retries = RateLimit(10, clock, self.wait), Retries(1, self.wait, lambda: 0.5)
-        observer = ApiTelemetry()
-        observer.prepare({"prod": ["list_tasks"]})
+        limit, retries = (
+            RateLimit(10, clock, self.wait),
+            Retries(self.retries, self.wait, lambda: self.jitter),
+        )
         self.caller = ApiCaller(
             "prod",
             self,  # type: ignore[arg-type] # it stands in for the transport
             FixedSource(self.read_key),
             limit,
-            observer,
+            self,
             retries,
             clock,
         )
+
+    def request(self, project: str, operation: str, code: str, seconds: float) -> None:
+        """Note a request; how long it took is another at each run."""
+        assert seconds >= 0
+        self.counted.append(("request", project, operation, code))
+
+    def error(self, project: str, operation: str, reason: str) -> None:
+        self.counted.append(("error", project, operation, reason))
+
+    def retry(self, project: str) -> None:
+        self.counted.append(("retry", project))
+
+    def throttle_wait(self, project: str, seconds: float) -> None:
+        self.counted.append(("wait", project, round(seconds, 3)))
+
+    def credentials_expiry(self, project: str, timestamp: float | None) -> None:
+        self.counted.append(("expiry", project, timestamp))
 
     def read_key(self) -> AccessKey:
         """Return the key as it is now, or what `source` says."""
@@ -351,7 +378,7 @@ class Calls:
         self.now += seconds
         done, self.meanwhile = self.meanwhile, lambda: None
         done()
-        return False
+        return self.stops
 
     def refuse(self) -> None:
         """Let the requests of two instances be refused: that is the key's fault."""
@@ -502,6 +529,180 @@ def test_an_overloaded_cloud_names_the_pause() -> None:
     calls.ask("a")
 
     assert calls.slept == [20]
+
+
+@pytest.mark.parametrize(
+    ("jitter", "pauses"),
+    [
+        (0.0, [0.125, 0.25, 0.5, 1, 2, 4, 8, 15, 15]),
+        (0.5, [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]),
+        (1.0, [0.375, 0.75, 1.5, 3, 6, 12, 24, 45, 45]),
+    ],
+)
+def test_the_pauses_before_retries(jitter: float, pauses: list[float]) -> None:
+    """The pause doubles with each retry, from a quarter of a second up to 30, give or take half."""
+    calls = Calls(script={"a": [UNAVAILABLE] * 9}, retries=9, jitter=jitter)
+    calls.ask("a", patience=1000)
+
+    assert [pause for pause in calls.slept if pause > 0.11] == pauses
+
+
+def test_a_server_that_names_a_time() -> None:
+    """A pause that a server asks for is kept, and never shortens our own."""
+    named = [Answer(503, {"Retry-After": after}, b"") for after in ("7", "0")]
+    calls = Calls(script={"a": named}, retries=2)
+    calls.ask("a")
+
+    assert calls.slept == [7, 0.5]
+
+
+def test_throttled_again_and_again() -> None:
+    """After a 429 without a time the pause before the retry doubles from one second to 30."""
+    calls = Calls(script={"": [THROTTLED] * 7}, retries=7)
+    calls.ask("", patience=1000)
+    pauses = [pause for pause in calls.slept if pause > 0.11]
+
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+@pytest.mark.parametrize(("after", "pause"), [("20", 20), ("3600", 3600), ("3601", 3600)])
+def test_a_named_pause_is_bounded(after: str, pause: float) -> None:
+    """A pause that a 429 names is kept, up to an hour."""
+    calls = Calls(script={"a": [Answer(429, {"Retry-After": after}, b"{}")]})
+    calls.ask("a", patience=10_000)
+
+    assert calls.now == pause
+
+
+@pytest.mark.parametrize(("retries", "sent"), [(0, 1), (1, 2), (2, 3)])
+def test_the_number_of_retries(retries: int, sent: int) -> None:
+    """A request is repeated as often as the configuration says, and then fails."""
+    calls = Calls(script={"a": [UNAVAILABLE] * 9}, retries=retries)
+    with pytest.raises(ServerError):
+        calls.ask("a")
+
+    assert calls.sent == ["a"] * sent
+
+
+@pytest.mark.parametrize(("patience", "sent"), [(0.25, 1), (0.26, 2)])
+def test_no_retry_at_the_deadline(patience: float, sent: int) -> None:
+    """A request is not repeated where the pause ends at the deadline or later."""
+    calls = Calls(script={"a": [UNAVAILABLE] * 9})
+    with pytest.raises(ServerError):
+        calls.ask("a", patience=patience)
+
+    assert len(calls.sent) == sent
+
+
+def test_what_cannot_help_is_not_repeated() -> None:
+    """A request that the API refuses is not sent again."""
+    calls = Calls(script={"a": [Answer(404, {}, b"{}")]}, retries=5)
+    with pytest.raises(NotFoundError):
+        calls.ask("a")
+
+    assert calls.sent == ["a"]
+
+
+def test_stopped_before_a_retry() -> None:
+    """A request is not sent again when the exporter stops in the pause before."""
+    calls = Calls(script={"a": [UNAVAILABLE]}, stops=True)
+    with pytest.raises(StoppedError, match="the exporter is stopping"):
+        calls.ask("a")
+
+    assert calls.sent == ["a"]
+
+
+def test_what_is_counted() -> None:
+    """Each request, error, retry and wait is counted once, for its project and operation."""
+    calls = Calls(key=replace(AccessKey("a", "b"), expires_at=9.0), script={"a": [UNAVAILABLE]})
+    calls.ask("a")
+    calls.ask("a")
+
+    assert calls.counted == [
+        ("expiry", "prod", 9.0),
+        ("request", "prod", "list_tasks", "503"),
+        ("error", "prod", "list_tasks", "server"),
+        ("retry", "prod"),
+        ("expiry", "prod", 9.0),
+        ("request", "prod", "list_tasks", "200"),
+        ("expiry", "prod", 9.0),
+        ("wait", "prod", 0.1),
+        ("request", "prod", "list_tasks", "200"),
+    ]
+
+
+def test_a_request_without_an_answer() -> None:
+    """A request that no answer came to is counted as an error."""
+
+    def hang_up() -> None:
+        message = "no answer"
+        raise ApiConnectionError(message)
+
+    calls = Calls(on_send=hang_up, retries=0)
+    with pytest.raises(ApiConnectionError):
+        calls.ask("a")
+
+    assert calls.counted[1:] == [
+        ("request", "prod", "list_tasks", "error"),
+        ("error", "prod", "list_tasks", "connection"),
+    ]
+
+
+@pytest.mark.parametrize(("own", "known"), [("r2", "r2"), ("", "r1")])
+def test_a_wrong_shape_is_told_with_its_request(own: str, known: str) -> None:
+    """The error of an answer with a wrong shape has its status, and the id of its request."""
+
+    def refuse(data: object) -> object:
+        message = f"what is {data}"
+        raise InvalidResponseError(message, request_id=own)
+
+    calls = Calls(retries=0, script={"a": [Answer(202, {"X-Request-Id": "r1"}, b"1")]})
+    with pytest.raises(InvalidResponseError, match="what is 1") as raised:
+        calls.caller.get(Call("list_tasks", "a", 60.0, refuse))
+
+    assert (raised.value.status, raised.value.request_id) == (202, known)
+
+
+def test_a_reply_has_the_clouds_time() -> None:
+    """A reply has the time of the answer's `Date`, where it has one."""
+    dated = Answer(200, {"Date": "Sun, 15 Jun 2025 15:06:40 GMT"}, b"1")
+    calls = Calls(script={"a": [dated]})
+    call = Call("list_tasks", "a", 60.0, lambda data: data)
+
+    assert calls.caller.get(call) == CallReply(1, 1_750_000_000.0)
+    assert calls.caller.get(call) == CallReply({}, None)
+
+
+@pytest.mark.parametrize(("status", "parsed"), [(200, [1]), (201, [1, 1])])
+def test_only_a_good_answer_is_remembered(status: int, parsed: list[int]) -> None:
+    """The same answer is parsed once, if its status is 200."""
+    calls, found = Calls(script={"a": [Answer(status, {}, b"1")] * 2}), list[object]()
+
+    def parse(data: object) -> object:
+        found.append(data)
+        return data
+
+    for _ in range(2):
+        call = Call("list_tasks", "a", 60.0, parse, memory=calls.memory)
+        assert calls.caller.get(call).value == 1
+
+    assert found == parsed
+
+
+def test_an_instance_that_alone_is_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the instance that the cloud refuses, and the refusal."""
+    calls = Calls(script={"a": [REFUSED]})
+    calls.ask("x")
+    with pytest.raises(AuthError):
+        calls.ask("a")
+    caplog.clear()
+    calls.ask("b")
+
+    (line,) = caplog.records
+    assert line.levelno == logging.WARNING
+    fields = vars(line)["fields"]
+    assert (fields["project"], fields["dcs_instance_id"]) == ("prod", "a")
+    assert (fields["status"], fields["error_code"]) == (401, "APIGW.0301")
 
 
 def test_every_fault_is_survived() -> None:

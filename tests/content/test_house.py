@@ -25,10 +25,6 @@ BESIDE_THE_PACKAGES = {
 """Folders of tests that mirror no package: each is explained in CONTRIBUTING.md."""
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
-    "cloud/test_gate.py": (
-        "admission.py",
-        "what the gate decides by: tested through every interleaving at the gate",
-    ),
     "cloud/test_request.py": (
         "calls.py credentials.py keys.py observer.py sources.py",
         "what one request takes and reports",
@@ -37,7 +33,6 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "oidc.py source_of.py surroundings.py temporary_keys.py",
         "each source of credentials that end, asked through its whole exporter",
     ),
-    "cloud/test_client.py": ("project.py", "looked up by the first operation that needs it"),
     "cloud/test_signing.py": ("auth.py", "puts a signature on a request: the SDK judges both"),
     "cloud/test_transport.py": ("tls.py", "the context of the transport's connections"),
     "commands/test_cli.py": (
@@ -67,16 +62,15 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "the two ways to read the time, and what is believed",
     ),
     "refresh/test_refresher.py": (
-        "reader.py targets.py workers.py",
+        "reader.py",
         "who is read when, by which thread, and what a broken one costs",
     ),
-    "refresh/test_scaling.py": ("fleet.py", "the exporter as probes and `/sd` see it"),
     "simulator/test_cloud.py": (
         "access.py faults.py identity.py listing.py quirks.py request.py server.py",
         "one cloud on a port; real/test_sdk_oracle.py proves it faithful",
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
-    "state/test_file.py": ("database.py encoding.py files.py", "one file, by what comes back"),
+    "state/test_file.py": ("files.py", "one file, by what comes back"),
     "web/test_app.py": ("paths.py", "where the metrics can be served"),
     "web/test_server.py": (
         "connection_limits.py renderings.py",

@@ -1,0 +1,259 @@
+"""The fleet: what is searched and read together, and how long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.config.model import Config, DiscoveryConfig, InstanceConfig, ProjectConfig
+from dcs_task_exporter.errors import ApiTimeoutError
+from dcs_task_exporter.refresh import fleet
+from dcs_task_exporter.refresh.fleet import Fleet
+from dcs_task_exporter.refresh.refresher import Refresher
+from dcs_task_exporter.refresh.sharding import Shard
+from dcs_task_exporter.refresh.targets import Targets
+from dcs_task_exporter.tasks.models import Instance
+from tests.support.held_source import NOW, PATIENCE, Source
+from tests.support.refresh_settings import RULES, collector, project
+
+
+class Project(Source):
+    """A project whose instances a search finds; it notes which answers may be forgotten."""
+
+    def __init__(self, name: str, *found: str) -> None:
+        super().__init__()
+        self.listed = [Instance(key, key, name) for key in found]
+        self.failure: Exception | None = None
+        self.kept: list[set[str]] = []
+
+    def list_instances(self, deadline: float) -> Sequence[Instance]:
+        del deadline
+        if self.failure is not None:
+            raise self.failure
+        return self.listed
+
+    def forget_all_but(self, instance_ids: Collection[str]) -> None:
+        self.kept.append(set(instance_ids))
+
+
+class Scene:
+    """A fleet of projects, with clocks that a test moves."""
+
+    def __init__(self, configured: Sequence[ProjectConfig], **settings: Any) -> None:
+        self.steady = 1000.0
+        self.sources = {item.name: Project(item.name) for item in configured}
+        clock = Clock(lambda: NOW + self.steady, lambda: self.steady)
+        config = Config.model_construct(projects=tuple(configured), collector=collector(**settings))
+        targets = Targets(config.projects, Shard(), lambda _: None)
+        self.refresher = Refresher(targets.current(), self.sources, config.collector, RULES, clock)
+        self.fleet = Fleet(config, self.sources, targets, self.refresher, clock)
+
+
+def configured(name: str = "prod", *ids: str, search: bool = False) -> ProjectConfig:
+    """Return a project with these instances."""
+    instances = tuple(InstanceConfig(id=key, name=key) for key in ids)
+    return project(name=name, instances=instances, discovery=DiscoveryConfig(enabled=search))
+
+
+Make = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene() -> Iterator[Make]:
+    made: list[Scene] = []
+
+    def make(*projects: ProjectConfig, **settings: Any) -> Scene:
+        made.append(Scene(projects, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.fleet.stop()
+
+
+def test_only_what_is_switched_on_is_searched(scene: Make) -> None:
+    """Projects without discovery are not searched."""
+    here = scene(configured("prod", search=True), configured("test", "i0"))
+
+    assert [item.project for item in here.fleet.discoveries] == ["prod"]
+
+
+def test_the_time_of_a_pass(scene: Make) -> None:
+    """One request for each instance takes as long as the rate limit makes it, by project."""
+    here = scene(
+        configured("prod", "i0", "i1", "i2"), configured("test", "i3"), requests_per_second=2.0
+    )
+
+    assert here.fleet.pass_times() == {"prod": 1.5, "test": 0.5}
+
+
+def test_what_is_found_is_read_at_once(scene: Make) -> None:
+    """The first search is awaited, and the instances that it finds are read with the others."""
+    here = scene(configured("prod", search=True), configured("test", "i0"))
+    here.sources["prod"].listed = [Instance("i1", "n", "prod")]
+    here.fleet.refresh_and_wait(PATIENCE)
+
+    assert {one.instance.id: one.up for one in here.refresher.snapshots()} == {
+        "i0": True,
+        "i1": True,
+    }
+    assert here.sources["prod"].kept == [{"i0", "i1"}]
+    assert here.sources["test"].kept == []
+
+
+def test_a_refresh_of_all(scene: Make) -> None:
+    """A scrape reads all instances that are due."""
+    here = scene(configured("prod", "i0", "i1"))
+    asyncio.run(here.fleet.refresh(PATIENCE))
+
+    assert sorted(here.sources["prod"].read) == ["i0", "i1"]
+
+
+def test_a_refresh_of_one(scene: Make) -> None:
+    """A probe reads its own instance only."""
+    here = scene(configured("prod", "i0", "i1"))
+    asyncio.run(here.fleet.refresh(PATIENCE, "i1"))
+
+    assert here.sources["prod"].read == ["i1"]
+
+
+@pytest.mark.parametrize(("target", "read"), [(None, []), ("i0", ["i0"])])
+def test_a_scrape_beside_an_interval(scene: Make, target: str | None, read: list[str]) -> None:
+    """With an interval of its own, a scrape of all waits for nothing; a probe still reads."""
+    here = scene(configured("prod", "i0"), refresh_interval=60.0)
+    asyncio.run(here.fleet.refresh(PATIENCE, target))
+
+    assert here.sources["prod"].read == read
+
+
+def test_a_refresh_ends_in_time(scene: Make) -> None:
+    """A scrape does not wait longer than its timeout."""
+    here = scene(configured("prod", "i0"))
+    here.sources["prod"].permits = threading.Semaphore(0)
+    asyncio.run(here.fleet.refresh(0.0))
+    here.fleet.refresh_and_wait(0.0)
+
+    assert here.sources["prod"].read == []
+    here.sources["prod"].permits.release()
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [(None, False), ("prod", True), ("test", False), ("other", True)]
+)
+def test_whether_instances_are_known(scene: Make, name: str | None, *, known: bool) -> None:
+    """The instances of a project are known after its search succeeded."""
+    here = scene(configured("prod", search=True), configured("test", search=True))
+    here.sources["prod"].listed = [Instance("i1", "n", "prod")]
+    here.sources["test"].failure = ApiTimeoutError("no")
+
+    assert asyncio.run(here.fleet.discover(PATIENCE, name)) is known
+
+
+def test_one_project_is_searched(scene: Make) -> None:
+    """Only the project that is asked for is searched."""
+    here = scene(configured("prod", search=True), configured("test", search=True))
+    here.sources["prod"].listed = here.sources["test"].listed = [Instance("i1", "n", "prod")]
+    asyncio.run(here.fleet.discover(PATIENCE, "prod"))
+
+    assert [item.status.instances for item in here.fleet.discoveries] == [1, None]
+
+
+def test_searched_and_read(scene: Make) -> None:
+    """All was tried when each project was searched and each instance read, even in vain."""
+    here = scene(configured("prod", "i0", search=True))
+    assert here.fleet.was_tried() is False
+    here.sources["prod"].failure = ApiTimeoutError("no")
+    asyncio.run(here.fleet.discover(PATIENCE))
+    assert here.fleet.was_tried() is False
+    here.sources["prod"].error = ApiTimeoutError("no")
+    here.refresher.refresh().result(PATIENCE)
+
+    assert here.fleet.was_tried() is True
+
+
+def test_read_but_not_searched(scene: Make) -> None:
+    """Not all was tried while a project was not searched."""
+    here = scene(configured("prod", "i0", search=True))
+    here.refresher.refresh().result(PATIENCE)
+
+    assert here.fleet.was_tried() is False
+
+
+def test_tried_stays_tried(scene: Make) -> None:
+    """An instance that comes later does not undo it."""
+    here = scene(configured("prod", "i0"))
+    here.refresher.refresh().result(PATIENCE)
+    assert here.fleet.was_tried() is True
+    here.refresher.retarget([Instance("i9", "n", "prod")])
+
+    assert here.fleet.was_tried() is True
+
+
+def test_everything_is_read_once(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single pass waits for the searches, and longer for the reads, by the slowest project."""
+    here = scene(
+        configured("prod", "i0", "i1", search=True),
+        configured("test", "i2"),
+        requests_per_second=2.0,
+    )
+    here.sources["prod"].listed = [Instance("i3", "n", "prod")]
+    waits: list[float] = []
+
+    def wait_for(futures: Any, seconds: float) -> None:
+        waits.append(seconds)
+        for future in futures:
+            future.result(PATIENCE)
+
+    monkeypatch.setattr(fleet, "wait_awake", wait_for)
+    here.fleet.read_everything(10.0)
+
+    assert waits == [10.0, 11.5]
+    assert all(one.up for one in here.refresher.snapshots())
+
+
+def test_nothing_to_read(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any instance a single pass has nothing to wait for."""
+    waits: list[float] = []
+    monkeypatch.setattr(fleet, "wait_awake", lambda _, seconds: waits.append(seconds))
+    scene(configured("prod")).fleet.read_everything(10.0)
+
+    assert waits == [10.0, 10.0]
+
+
+def test_without_an_interval_nothing_begins(scene: Make) -> None:
+    """Without an interval, instances are read for scrapes only."""
+    before = set(threading.enumerate())
+    scene(configured("prod", "i0")).fleet.start()
+
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_interval_needs_no_scrape(scene: Make) -> None:
+    """With an interval, instances are read from the start on, in one daemon thread."""
+    before = set(threading.enumerate())
+    here = scene(configured("prod", "i0"), refresh_interval=3600.0)
+    here.fleet.start()
+    here.fleet.start()
+    here.sources["prod"].wait_for(1)
+    alone = [it for it in set(threading.enumerate()) - before if it.name == "refresh"]
+    here.fleet.stop()
+    for thread in alone:
+        thread.join(PATIENCE)
+
+    assert [thread.daemon for thread in alone] == [True]
+    assert not any(thread.is_alive() for thread in alone)
+
+
+def test_nothing_is_searched_after_the_stop(scene: Make) -> None:
+    """After the stop no search and no read begins."""
+    here = scene(configured("prod", "i0", search=True))
+    here.fleet.stop()
+    here.fleet.refresh_and_wait(PATIENCE)
+
+    assert here.sources["prod"].read == []
+    assert here.fleet.discoveries[0].status.instances is None
