@@ -121,14 +121,15 @@ def run(folder: Path, tests: dict[str, str], *flags: str) -> tuple[int, dict[str
     (folder / "test_leaks.py").write_text("\n\n".join(parts))
     done = subprocess.run(  # noqa: S603 - a test's own
         [sys.executable, "-m", "pytest", "-rE", "--tb=no", f"--rootdir={folder}",
-         f"--basetemp={folder / 'tmp'}", "-p", "no:cacheprovider", "--import-mode=importlib",
-         *flags, str(folder)],
+         f"--basetemp={folder / 'tmp'}", "-p", "no:cacheprovider", "-p", "no:cloudcoil",
+         "--import-mode=importlib", *flags, str(folder)],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
     )  # fmt: skip
+    assert "test session starts" in done.stdout, done.stderr + done.stdout
     shutil.rmtree(folder / "tmp")  # else the watch over this run finds them too
     found = re.findall(r"^ERROR test_leaks\.py::(\w+) - (.*)$", done.stdout, re.MULTILINE)
     return done.returncode, dict(found)
