@@ -17,7 +17,8 @@ from tests.support.fault_scene import Scene
     log=(
         (
             "error: the cloud refuses the credentials of this project, for all instances or for "
-            "one: check them, and the clock; the next try is in five minutes, or when they change"
+            "one: check them, and the clock; the next try is in five minutes, when they change, or "
+            "at a reload"
         ),
     ),
     page=("Reading failed: auth", "down: data are old"),
@@ -60,7 +61,8 @@ def test_a_refused_key(scene: Scene) -> None:
     log=(
         (
             "error: the cloud refuses the credentials of this project, for all instances or for "
-            "one: check them, and the clock; the next try is in five minutes, or when they change"
+            "one: check them, and the clock; the next try is in five minutes, when they change, or "
+            "at a reload"
         ),
         (
             "warning: the cloud refuses this instance and takes the same key for another: only "

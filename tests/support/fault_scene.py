@@ -169,8 +169,8 @@ class Scene:
 
     def page(self) -> str:
         """Return the text of the status page."""
-        page = StatusPage(StatusTable(), "/metrics")
-        markup = page.render(self.exporter.refresher.snapshots(), self.exporter.status(), "n")
+        page, shown = StatusPage("/metrics"), self.exporter.refresher.snapshots()
+        markup = page.render(shown, self.exporter.status(), StatusTable(), "n")
         body = markup[markup.index("<body>") :]
         return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
 
