@@ -38,7 +38,7 @@ from fuzz.checks import NOW, StrictLog, Target, check_exposition, expect, logged
 from fuzz.words import HTTP_WORDS
 from tests.support.fake_source import QuietSource
 
-STATUSES: Final = (100, 200, 400, 401, 404, 405, 501, 503, 505)
+STATUSES: Final = (100, 200, 400, 401, 403, 404, 405, 501, 503, 505)
 """What a client may be told; 500 is a bug."""
 
 TURNS: Final = 200
