@@ -120,9 +120,9 @@ def error_of(answer: Answer, now: float) -> ApiError:
     code, text = _code_and_message(body)
     kind = class_of(answer.status)
     return kind(
-        " ".join(text.split()) or _explanation(answer.status),
+        text if text.strip() else _explanation(answer.status),
         status=answer.status,
-        error_code=code.replace(" ", ""),
+        error_code=code,
         request_id=_request_id(answer, body),
         retry_after=_retry_after(answer, text, now) if kind.retryable else None,
     )
@@ -131,11 +131,11 @@ def error_of(answer: Answer, now: float) -> ApiError:
 def make_safe(error: ApiError, redactor: Redactor) -> None:
     """Rewrite an error's texts without secrets, bounded, and printable.
 
-    Secrets are taken out first: of one that is cut, the rest would stay.
+    Secrets are taken out first: one that is cut, or has lost its blanks, would not be found.
     """
     error.rewrite(
-        lambda text: shown(redactor.text(text), MAX_MESSAGE_LENGTH),
-        lambda text: shown(redactor.text(text), MAX_WORD_LENGTH),
+        lambda text: shown(" ".join(redactor.text(text).split()), MAX_MESSAGE_LENGTH),
+        lambda text: shown(redactor.text(text).replace(" ", ""), MAX_WORD_LENGTH),
     )
 
 

@@ -278,7 +278,7 @@ HOSTILE: Mapping[str, tuple[Reply, type[ApiError]]] = {
     "another object": (json_reply(200, {"token": 7, "credential": 7}), InvalidResponseError),
     "many values": (json_reply(200, [0] * 200_000), InvalidResponseError),
     "redirect": (Reply(302, b"", {"Location": "http://127.0.0.1:9/"}), InvalidResponseError),
-    "server error": (json_reply(500, {"error_msg": SECRET * 1000}), ServerError),
+    "server error": (json_reply(500, {"error_msg": "busy " * 6000}), ServerError),
     "cut": (Reply(200, b'{"credential": ', manner="cut"), ApiConnectionError),
     "reset": (Reply(200, b"", manner="reset"), ApiConnectionError),
     "silence": (Reply(200, b"", manner="silence"), ApiTimeoutError),

@@ -35,8 +35,9 @@ from dcs_task_exporter.errors import (
     ThrottledError,
     TooLargeError,
 )
-from dcs_task_exporter.text.redaction import Redactor
+from dcs_task_exporter.text.redaction import REDACTED, Redactor
 from tests.support.clouds import scrape, value, world
+from tests.support.secrets import secret
 
 
 def test_the_same_bytes() -> None:
@@ -151,14 +152,25 @@ def test_a_status_without_an_explanation(status: int, message: str) -> None:
         ({"error_msg": "one", "message": "two"}, "", "one"),
         ({"error_code": ["x"], "error_msg": {"a": 1}}, "", "HTTP 500 without an explanation"),
         ({"error_code": None, "error_msg": "no"}, "", "no"),
+        ({"error_msg": " \n"}, "", "HTTP 500 without an explanation"),
         ([], "", "HTTP 500 without an explanation"),
     ],
 )
 def test_the_texts_of_an_error(body: Any, code: str, message: str) -> None:
-    """The code and message are found in each shape of an error."""
+    """The code and message are found in each shape of an error, and have no blanks too many."""
     error = told(500, body)
+    make_safe(error, Redactor.of(()))
 
     assert (error.error_code, error.message, error.status) == (code, message, 500)
+
+
+def test_a_secret_with_blanks() -> None:
+    """A password with blanks is found before blanks are taken out of the texts that echo it."""
+    password = secret("two  blanks and\ta tab ")
+    error = told(401, {"error_code": password, "error_msg": f"wrong password {password}"})
+    make_safe(error, Redactor.of((password,)))
+
+    assert (error.error_code, error.message) == (REDACTED, f"wrong password {REDACTED}")
 
 
 @pytest.mark.parametrize(
