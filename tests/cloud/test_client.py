@@ -7,22 +7,27 @@ import json
 import random
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.cloud.calls import Call, Reply
+from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.parsing import parse_details, parse_page, parse_task
-from dcs_task_exporter.errors import InvalidResponseError, NotFoundError
+from dcs_task_exporter.cloud.request import ApiCaller
+from dcs_task_exporter.errors import ApiError, InvalidResponseError, NotFoundError
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
 from dcs_task_exporter.tasks.instance_state import InstanceState
-from dcs_task_exporter.tasks.models import Task
+from dcs_task_exporter.tasks.models import Progress, Task
 from tests.support.clouds import ACCESS_KEY, DAY, PROJECT, SECRET_KEY, World, exporter_of, world
 from tests.support.counting import count
 from tests.support.real_parts import TESTDATA
+from tests.support.refresh_settings import collector, project
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "start_parameter": ("start_time", "begin_time", "both", "neither"),
@@ -309,3 +314,72 @@ def test_any_json_is_a_page_or_a_clear_error() -> None:
             continue
         else:
             assert all(task.id and task.name and task.status for task in page.tasks)
+
+
+class Asked:
+    """A caller that notes each call, and answers with an empty body that fits all."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call[Any]] = []
+
+    def get(self, call: Call[Any]) -> Reply[Any]:
+        self.calls.append(call)
+        body = {"tasks": [], "task_count": 0, "instances": [], "progress": 50}
+        return Reply(call.parse(body), None)
+
+    def count_error(self, operation: str, error: ApiError) -> None:
+        message = f"no error was expected: {operation} {error}"
+        raise AssertionError(message)
+
+    def client(self) -> DcsClient:
+        """Return a client of a project whose id must be encoded."""
+        caller = cast("ApiCaller", self)
+        own = project(project_id="p/1")
+        return DcsClient(own, collector(), caller, Clock(), lambda: 0.0)
+
+
+def test_the_progress_of_a_task_is_asked_for() -> None:
+    """The ids in the path are encoded, slashes too; the call is for its instance."""
+    asked = Asked()
+    found = asked.client().task_progress("i/0", "t/0", 9.0)
+    (call,) = asked.calls
+
+    assert found == Progress(0.5, None)
+    assert call.url == "https://dcs/v2/p%2F1/instances/i%2F0/tasks/t%2F0/progress"
+    assert (call.operation, call.deadline) == ("task_progress", 9.0)
+    assert (call.project_id, call.subject, call.query) == ("p/1", "i/0", {})
+
+
+def test_the_tasks_of_an_instance_are_asked_for() -> None:
+    """The window begins at a whole second in UTC, and never before 1970."""
+    asked = Asked()
+    client = asked.client()
+    client.list_tasks("i/0", 1_750_000_000.9, 9.0)
+    client.list_tasks("i/0", -1.0, 9.0)
+    first, second = asked.calls
+
+    assert first.url == "https://dcs/v2/p%2F1/instances/i%2F0/tasks"
+    assert (first.operation, first.subject, first.project_id) == ("list_tasks", "i/0", "p/1")
+    assert first.query == {"start_time": "20250615150640", "limit": "100", "offset": "0"}
+    assert second.query["start_time"] == "19700101000000"
+
+
+def test_the_tasks_of_a_project_are_asked_for() -> None:
+    """The task center's calls are for no instance."""
+    asked = Asked()
+    assert asked.client().list_center_tasks(0.0, 9.0) == ((), False)
+    (call,) = asked.calls
+
+    assert call.url == "https://dcs/v2/p%2F1/tasks"
+    assert (call.operation, call.subject) == ("list_center_tasks", "")
+
+
+def test_the_instances_of_a_project_are_asked_for() -> None:
+    """Instances are asked for by pages, for no instance."""
+    asked = Asked()
+    assert asked.client().list_instances(9.0) == ()
+    (call,) = asked.calls
+
+    assert call.url == "https://dcs/v2/p%2F1/instances"
+    assert (call.operation, call.subject, call.deadline) == ("list_instances", "", 9.0)
+    assert call.query == {"limit": "100", "offset": "0"}

@@ -183,3 +183,67 @@ def test_a_pause_outlives_another_pace() -> None:
     limit.change(100)
 
     assert limit.take(sleeper.later) == pytest.approx(30)
+
+
+def test_no_request_waits_after_a_while() -> None:
+    """A request that comes when its slot is there already waits for nothing."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(2)
+    limit.take(sleeper.later)
+    sleeper.clock.advance(0.5)
+
+    assert limit.take(sleeper.later) == 0
+    assert sleeper.slept == []
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(0.5, True), (0.4, False)])
+def test_a_slot_at_the_deadline(patience: float, *, waits: bool) -> None:
+    """A slot that comes at the deadline is taken; one after it is refused at once."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(2)
+    limit.take(sleeper.later)
+    deadline = sleeper.clock.steady + patience
+    if waits:
+        assert limit.take(deadline) == 0.5
+        return
+    with pytest.raises(NoSlotError, match=r"has no slot for another 0 s"):
+        limit.take(deadline)
+    assert sleeper.slept == []
+
+
+def test_who_is_refused_takes_no_slot() -> None:
+    """A request that does not wait for its slot leaves it to the next."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(2)
+    limit.take(sleeper.later)
+    with pytest.raises(NoSlotError):
+        limit.take(sleeper.clock.steady)
+
+    assert limit.take(sleeper.later) == 0.5
+
+
+def test_a_shorter_pause_shortens_none() -> None:
+    """Of two pauses the one that ends later holds."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(10)
+    limit.pause(20)
+    limit.pause(5)
+
+    assert limit.take(sleeper.later) == 20
+
+
+def test_the_wait_is_told() -> None:
+    """The error says how long no slot is free."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(10)
+    limit.pause(20)
+    with pytest.raises(NoSlotError, match=r"the rate limit has no slot for another 20 s"):
+        limit.take(sleeper.clock.steady + 19)
+
+
+def test_a_slow_rate() -> None:
+    """A rate below one a second spaces requests by more than a second."""
+    sleeper = Sleeper()
+    limit = sleeper.limit(0.25)
+
+    assert [limit.take(sleeper.later) for _ in range(3)] == [0, 4, 4]

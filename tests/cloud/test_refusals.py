@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dcs_task_exporter.cloud.refusals import MOST_TRIES, Refusal, RefusedTries
+from dcs_task_exporter.errors import AuthError, ThrottledError
 from dcs_task_exporter.exporter import Exporter
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, exporter_of, world
 
@@ -146,3 +148,62 @@ def test_the_same_key_is_no_new_key(tmp_path: Path) -> None:
             refresh(here, exporter)
 
         assert here.cloud.count() <= 2
+
+
+def refused(now: float) -> Refusal:
+    """Return the refusal of a key at a moment."""
+    return Refusal(AuthError("no"), now, now + PAUSE, PAUSE)
+
+
+def test_three_tries_in_a_pause() -> None:
+    """An access key may be refused three times within a pause; each counts until its own ends."""
+    tries = RefusedTries()
+    left = [tries.left(0.0)]
+    for now in (0.0, 1.0, 2.0):
+        tries.add(refused(now))
+        left.append(tries.left(now))
+
+    assert MOST_TRIES == 3
+    assert left == [3, 2, 1, 0]
+    assert [tries.left(now) for now in (309.9, 310.0, 311.0, 312.0)] == [0, 1, 2, 3]
+
+
+def test_only_the_latest_tries_count() -> None:
+    """With a fourth try the first is forgotten."""
+    tries = RefusedTries()
+    for now in (0.0, 1.0, 2.0, 400.0):
+        tries.add(refused(now))
+
+    assert tries.left(311.5) == 1
+
+
+def test_an_accepted_key_has_all_its_tries() -> None:
+    """The tries before the key was accepted count no more."""
+    tries = RefusedTries()
+    tries.add(refused(0.0))
+    tries.clear()
+
+    assert tries.left(0.0) == MOST_TRIES
+
+
+def test_the_refusal_without_a_try_left() -> None:
+    """The latest refusal stands until the first of the tries ends."""
+    tries = RefusedTries()
+    for now in (0.0, 1.0, 2.0):
+        tries.add(refused(now))
+
+    standing = tries.standing()
+    assert (standing.found_at, standing.until) == (2.0, PAUSE)
+
+
+@pytest.mark.parametrize(("now", "until"), [(5.0, 5.0), (400.0, 310.0)])
+def test_a_pause_that_is_ended(now: float, until: float) -> None:
+    """The pause of a refused key can be ended now; one that is over stays over."""
+    assert refused(0.0).ended(now).until == until
+
+
+def test_a_throttling_is_not_ended() -> None:
+    """A pause after a 429 is the cloud's own: it cannot be ended."""
+    throttled = Refusal(ThrottledError("no"), 0.0, 30.0, 30.0)
+
+    assert throttled.ended(5.0) is throttled

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import select
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import trustme
+from urllib3 import HTTPResponse
+from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from dcs_task_exporter.cloud.auth import RequestAuth
 from dcs_task_exporter.cloud.credentials import Token
-from dcs_task_exporter.cloud.transport import Transport
+from dcs_task_exporter.cloud.transport import (
+    MAX_BODY_SIZE,
+    Transport,
+    _body,
+    _cause,
+    _is_timeout,
+    origin_of,
+)
 from dcs_task_exporter.config.model import TlsConfig
-from dcs_task_exporter.errors import ApiConnectionError
+from dcs_task_exporter.errors import ApiConnectionError, InvalidResponseError, TooLargeError
 from tests.support.clouds import exporter_of, scrape, world
 
 AUTH = RequestAuth(Token("token"), "", lambda: 0.0)
@@ -317,3 +328,86 @@ def test_close_leaves_no_connection(
     made.close()
 
     assert server.handled.acquire(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://user:hunter2@dcs.example:8443/v2?x=1", "https://dcs.example:8443"),
+        ("https://dcs.example/v2", "https://dcs.example:443"),
+        ("http://dcs.example", "http://dcs.example:80"),
+        ("//proxy:3128", "http://proxy:3128"),
+        ("socks5://proxy", "socks5://proxy"),
+        ("https://[", "an invalid URL"),
+    ],
+)
+def test_the_origin_of_a_url(url: str, origin: str) -> None:
+    """Of a URL only its scheme, host and port are told."""
+    assert origin_of(url) == origin
+
+
+def answered(status: int, body: bytes, headers: dict[str, str] | None = None) -> HTTPResponse:
+    """Return the response of urllib3 to a request."""
+    known = {"Content-Length": str(len(body)), **(headers or {})}
+    return HTTPResponse(
+        io.BytesIO(body), headers=known, status=status, preload_content=False, request_method="GET"
+    )
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"abc"), (204, b""), (304, b""), (199, b"")])
+def test_which_answers_have_a_body(status: int, body: bytes) -> None:
+    """The body of an answer that may have none is not read."""
+    assert _body(answered(status, b"abc")) == body
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "identity"}])
+def test_a_body_as_large_as_may_be(headers: dict[str, str]) -> None:
+    """A body of two million bytes is read."""
+    assert len(_body(answered(200, b"x" * MAX_BODY_SIZE, headers))) == MAX_BODY_SIZE == 2_000_000
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, TooLargeError), (500, InvalidResponseError)])
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "", "Content-Encoding": "identity"}])
+def test_a_body_that_is_too_large(
+    status: int, kind: type[Exception], headers: dict[str, str]
+) -> None:
+    """A body with a byte more is an error with its status; of data fewer can be asked for."""
+    with pytest.raises(InvalidResponseError) as raised:
+        _body(answered(status, b"x" * (MAX_BODY_SIZE + 1), headers))
+
+    assert type(raised.value) is kind
+    assert raised.value.message == "the answer is larger than 2 MB"
+    assert raised.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (OSError("[Errno -2] no such host"), "no such host"),
+        (ValueError(), "ValueError"),
+        (ValueError("outer", ValueError("inner")), "inner"),
+        (IncompleteRead(b"abc"), "the answer was cut after 3 bytes"),
+        (IncompleteRead(7, 9), "the answer was cut after 7 bytes"),  # type: ignore[arg-type]
+        (OSError("<HTTPSConnection object at 0x7f>: Failed: refused"), "refused"),
+        (OSError("a: b"), "a: b"),
+    ],
+)
+def test_the_words_of_the_innermost_error(error: Exception, cause: str) -> None:
+    """An error is told by its innermost cause, without numbers or parts of the answer."""
+    assert _cause(error) == cause
+
+
+@pytest.mark.parametrize(
+    ("error", "is_timeout"),
+    [
+        (TimeoutError(), True),
+        (OSError("x", TimeoutError()), True),
+        (ReadTimeoutError(None, "", ""), True),  # type: ignore[arg-type]
+        (NewConnectionError(None, "refused"), False),  # type: ignore[arg-type]
+        (OSError("x"), False),
+    ],
+)
+def test_what_is_a_timeout(error: Exception, *, is_timeout: bool) -> None:
+    """A connection that is refused is no timeout, although urllib3 takes it for one."""
+    assert _is_timeout(error) is is_timeout

@@ -26,15 +26,13 @@ BESIDE_THE_PACKAGES = {
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_request.py": (
-        "calls.py credentials.py keys.py observer.py sources.py",
+        "keys.py observer.py sources.py",
         "what one request takes and reports",
     ),
     "cloud/test_identity.py": (
         "oidc.py source_of.py surroundings.py temporary_keys.py",
         "each source of credentials that end, asked through its whole exporter",
     ),
-    "cloud/test_signing.py": ("auth.py", "puts a signature on a request: the SDK judges both"),
-    "cloud/test_transport.py": ("tls.py", "the context of the transport's connections"),
     "commands/test_cli.py": (
         """../cli.py check.py check_online.py configuration.py garbage_collection.py one_pass.py
         output.py scrape.py serve.py tasks.py""",
@@ -61,16 +59,11 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "../clock.py",
         "the two ways to read the time, and what is believed",
     ),
-    "refresh/test_refresher.py": (
-        "reader.py",
-        "who is read when, by which thread, and what a broken one costs",
-    ),
     "simulator/test_cloud.py": (
         "access.py faults.py identity.py listing.py quirks.py request.py server.py",
         "one cloud on a port; real/test_sdk_oracle.py proves it faithful",
     ),
     "content/test_alerts_story.py": ("../simulator/story.py", "played through the alerts"),
-    "state/test_file.py": ("files.py", "one file, by what comes back"),
     "web/test_app.py": ("paths.py", "where the metrics can be served"),
     "web/test_server.py": (
         "connection_limits.py renderings.py",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.refresh.clocks import MAX_GAP, Timekeeper
+from dcs_task_exporter.refresh.clocks import MAX_GAP, Moment, Timekeeper
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.quirks import Quirks
@@ -354,3 +354,94 @@ def test_projects_that_left_are_forgotten() -> None:
     keeper.keep_only(["prod"])
 
     assert [keeper.moment(name).at for name in ("prod", "test")] == [NOW + 3600, NOW]
+
+
+def test_the_latest_time_is_one_of_three() -> None:
+    """It is the latest of our clock, the seconds since the start, and the refresh in the file."""
+    clock = SettableClock()
+    plain, known = keeper(clock), keeper(clock, NOW + DAY)
+    clock.advance(HOUR)
+    found = [plain.latest(), known.latest()]
+    clock.wall -= 2 * HOUR
+    found.append(plain.latest())
+    clock.wall += 3 * DAY
+    found.append(known.latest())
+
+    assert found == [NOW + HOUR, NOW + DAY, NOW + HOUR, clock.wall]
+
+
+def test_the_earliest_time_is_one_of_two() -> None:
+    """Without the cloud's time, it is the earlier of our clock and the seconds since the start."""
+    clock = SettableClock()
+    clocks = keeper(clock)
+    clock.advance(HOUR)
+    clock.wall += DAY
+    ahead = clocks.moment("prod").at
+    clock.wall -= 2 * DAY
+
+    assert (ahead, clocks.moment("prod").at) == (NOW + HOUR, clock.wall)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "doubt"),
+    [
+        (900, ""),
+        (-900, ""),
+        (901, "15 minutes ahead of the cloud's"),
+        (-901, "15 minutes behind the cloud's"),
+        (7199, "120 minutes ahead of the cloud's"),
+        (7200, "2 hours ahead of the cloud's"),
+        (2 * DAY - 1, "48 hours ahead of the cloud's"),
+        (-2 * DAY, "2 days behind the cloud's"),
+    ],
+)
+def test_how_wrong_our_clock_is(seconds: float, doubt: str) -> None:
+    """The doubt says by how much, and in which direction our clock is wrong."""
+    clock = SettableClock()
+    clocks = keeper(clock)
+
+    assert clocks.hear("prod", clock.wall - seconds) == Moment(clock.wall - seconds, doubt)
+
+
+def test_a_jump_since_the_start() -> None:
+    """A jump of our clock is told where the cloud's time is not known."""
+    clock = SettableClock()
+    clocks = keeper(clock)
+    clock.wall -= DAY
+
+    assert clocks.moment("prod").doubt == "24 hours behind the monotonic clock since the start"
+
+
+@pytest.mark.parametrize(
+    ("known", "doubted"),
+    [(NOW - MAX_GAP, False), (NOW - MAX_GAP - 1, True), (NOW + 900, False), (NOW + 901, True)],
+)
+def test_the_edges_of_belief(known: float, *, doubted: bool) -> None:
+    """A start within 90 days of the latest refresh is believed, or 15 minutes before it."""
+    assert MAX_GAP == 90 * DAY
+    assert bool(keeper(SettableClock(), known).moment("prod").doubt) is doubted
+
+
+@pytest.mark.parametrize(("date", "heard"), [(1_262_304_000.0, True), (1_262_303_999.0, False)])
+def test_dates_from_2010_on_are_heard(date: float, *, heard: bool) -> None:
+    """A date before 2010 is no time."""
+    clocks = keeper(SettableClock())
+
+    assert (clocks.hear("prod", date).at == date) is heard
+
+
+def test_a_doubt_is_logged_once_for_each_project(caplog: pytest.LogCaptureFixture) -> None:
+    """Each project whose cloud contradicts our clock is named once, and again when it agrees."""
+    caplog.set_level(logging.INFO, "dcs_task_exporter")
+    clock = SettableClock()
+    clocks = keeper(clock)
+    for project, behind in (("a", DAY), ("a", DAY), ("b", DAY), ("a", 0.0), ("a", 0.0)):
+        clocks.hear(project, clock.wall - behind)
+
+    found = [(record.levelno, vars(record)["fields"]) for record in caplog.records]
+    doubt = "24 hours ahead of the cloud's"
+    assert found == [
+        (logging.WARNING, {"project": "a", "clock": doubt}),
+        (logging.WARNING, {"project": "b", "clock": doubt}),
+        (logging.INFO, {"project": "a"}),
+    ]

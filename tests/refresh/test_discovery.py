@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import DiscoveryConfig
+from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.refresh.discovery import Discovery, is_admitted
+from dcs_task_exporter.refresh.discovery import Discovery, DiscoveryStatus, is_admitted
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.models import Instance
 from tests.support.clouds import (
@@ -501,3 +503,105 @@ def test_instances_that_leave_one_by_one() -> None:
     listed = Listed()
 
     assert not any(listed.search(number, number) for number in (300, 200, 120, 80, 50, 30))
+
+
+@dataclass
+class Answering:
+    """A discovery whose answers a test chooses, with a clock that it moves."""
+
+    answer: Sequence[Instance] | Exception = ()
+    steady: float = 1000.0
+    deadlines: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        clock = Clock(lambda: self.steady, lambda: self.steady)
+        self.discovery = Discovery("prod", DiscoveryConfig(), self.list, lambda _: None, clock)
+
+    def list(self, deadline: float) -> Sequence[Instance]:
+        """Answer a search."""
+        self.deadlines.append(deadline)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def search(self, seconds: float, answer: Sequence[Instance] | Exception) -> bool:
+        """Let time pass; return whether a search began and ended then."""
+        self.steady += seconds
+        self.answer = answer
+        search = self.discovery.search()
+        if search is not None:
+            search.result(10)
+        return search is not None
+
+
+FOUND = [Instance("i0", "n", "prod")]
+
+
+def test_how_often_is_searched() -> None:
+    """A search is due after 15 seconds until one succeeds, and then after the interval."""
+    here = Answering()
+    began = [
+        here.search(seconds, answer)
+        for seconds, answer in (
+            (0.0, ApiTimeoutError("no")),
+            (14.9, FOUND),
+            (0.1, FOUND),
+            (299.9, FOUND),
+            (0.1, ApiTimeoutError("no")),
+            (299.9, FOUND),
+            (0.1, FOUND),
+        )
+    ]
+
+    assert began == [True, False, True, False, True, False, True]
+
+
+def test_how_long_a_search_takes() -> None:
+    """No page is asked for after a minute."""
+    here = Answering()
+    here.search(0.0, FOUND)
+
+    assert here.deadlines == [1060.0]
+
+
+@pytest.mark.parametrize(("seconds", "up"), [(3599.0, False), (3600.0, True)])
+def test_an_hour_of_empty_lists(seconds: float, *, up: bool) -> None:
+    """Empty lists are believed when they came for an hour, to the moment."""
+    here = Answering()
+    here.search(0.0, FOUND)
+    here.search(300.0, ())
+    here.search(seconds, ())
+
+    assert here.discovery.status.up is up
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (ApiTimeoutError("no answer"), "timeout: no answer"),
+        (KeyError("x"), "internal: KeyError, see the log"),
+    ],
+)
+def test_the_problem_of_a_search(error: Exception, problem: str) -> None:
+    """A failed search says why, and the time of the last success stays."""
+    here = Answering()
+    here.search(0.0, FOUND)
+    good = here.discovery.status
+    here.search(300.0, error)
+
+    assert good == DiscoveryStatus("prod", 1, 1000.0)
+    assert here.discovery.status == replace(good, problem=problem)
+    assert (good.up, here.discovery.status.up) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("found", "known"), [((), "and is asked for again"), (FOUND, "where 1 are known")]
+)
+def test_the_problem_of_an_empty_list(found: Sequence[Instance], known: str) -> None:
+    """An empty list says how many instances are known."""
+    here = Answering()
+    if found:
+        here.search(0.0, found)
+    here.search(300.0, ())
+
+    assert here.discovery.status.problem == f"the answer lists no instance at all, {known}"
