@@ -40,8 +40,8 @@ from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.refresh.targets import Targets
 from dcs_task_exporter.state.file import Journal, StateFile
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.app import Sources, create_app
-from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.status_page import ExporterStatus
 from dcs_task_exporter.wiring import (
     Clients,
@@ -64,7 +64,7 @@ class Options:
     process_metrics: bool = True
     keep_state: bool = True
     shard: Shard = field(default_factory=Shard)
-    guard: Guard | None = None
+    access_control: AccessControl | None = None
 
 
 class Exporter:
@@ -73,7 +73,7 @@ class Exporter:
     def __init__(self, config: Config, options: Options) -> None:
         self._config = config
         self._clock = clock = options.clock
-        self._guard = options.guard
+        self._access_control = options.access_control
         self._keeps_state = options.keep_state
         self._reloading = threading.Lock()
         path = config.state.path if options.keep_state else None
@@ -218,7 +218,7 @@ class Exporter:
             if status.problem
         ]
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
-        refused = self._guard.problem() if self._guard else ""
+        refused = self._access_control.problem() if self._access_control else ""
         web = f"The web configuration file cannot be used: {refused}. What it last said stays."
         return [*doubted, *failed, *odd, *([web] if refused else [])]
 
@@ -244,10 +244,10 @@ class Exporter:
             lambda: self._targets.numbers,
             self._doubts,
         )
-        guard = self._guard
+        access_control = self._access_control
         web = web_metrics(
-            lambda: guard.failed_logins() if guard else None,
-            lambda: guard.problem() if guard else None,
+            lambda: access_control.failed_logins() if access_control else None,
+            lambda: access_control.problem() if access_control else None,
         )
         for metrics in (self._api, self._own, *web, self._durations, *projects):
             registry.register(metrics)

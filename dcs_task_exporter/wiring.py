@@ -21,13 +21,13 @@ from dcs_task_exporter.cloud.client import (
     TASK_PROGRESS,
     DcsClient,
 )
+from dcs_task_exporter.cloud.credential_context import USER_AGENT, CredentialContext
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
 from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.source_of import identity_operations, source_of
-from dcs_task_exporter.cloud.surroundings import USER_AGENT, Surroundings
 from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
@@ -134,13 +134,13 @@ class Clients:
         limit = before.rate_limit if before else RateLimit(rate, self._clock, self._stopping.wait)
         secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
         retries = Retries(collector.retries, self._stopping.wait, random.random)
-        around = Surroundings(
+        context = CredentialContext(
             project, self._environ, self._clock, transport, retries, self._observer, rate, secrets
         )
         caller = ApiCaller(
             project.name,
             transport,
-            source_of(project.credentials, around),
+            source_of(project.credentials, context),
             limit,
             self._observer,
             retries,

@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.refresh.workers import Job
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.rate_limit import TokenBucket
 from dcs_task_exporter.web.web_config_file import WebConfigFile
 from fuzz.checks import SECRET, Target, expect, expect_plain, folder
@@ -100,7 +100,7 @@ def _guarded() -> Server:
     path.write_text(f"basic_auth_users: {{{USER}: '{known}'}}\n")
     time = Clock(monotonic=lambda: 1000.0)
     with mock.patch("dcs_task_exporter.web.basic_auth.WorkerPool", _OnTheLoop):
-        return Server(Guard(path, time).app(PlainTextResponse("in")))
+        return Server(AccessControl(path, time).app(PlainTextResponse("in")))
 
 
 def authorization(data: bytes) -> Sequence[bytes]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from dcs_task_exporter.cloud.chain import Chain
+from dcs_task_exporter.cloud.credential_context import CredentialContext
 from dcs_task_exporter.cloud.credentials import credential_reader, environment_key
 from dcs_task_exporter.cloud.identity import (
     ASSUME_AGENCY,
@@ -27,7 +28,6 @@ from dcs_task_exporter.cloud.oidc import STS_ENDPOINT, OidcLogin
 from dcs_task_exporter.cloud.profile import ProfileKey
 from dcs_task_exporter.cloud.renewal import Fresh, Renewal
 from dcs_task_exporter.cloud.sources import CredentialSource, FixedSource
-from dcs_task_exporter.cloud.surroundings import Surroundings
 from dcs_task_exporter.config.credentials import (
     AccessKeyCredentials,
     AssumeAgencyCredentials,
@@ -45,23 +45,23 @@ from dcs_task_exporter.config.secrets import read_password, read_secret
 METADATA_OPERATIONS: Final = (METADATA_TOKEN, METADATA_KEY)
 
 
-def source_of(config: Credentials, around: Surroundings) -> CredentialSource:
+def source_of(config: Credentials, context: CredentialContext) -> CredentialSource:
     """Return the source that a section `credentials` asks for."""
     match config:
         case PasswordCredentials():
-            return _password(config, around)
+            return _password(config, context)
         case MetadataCredentials():
-            return _metadata(config.endpoint, around)
+            return _metadata(config.endpoint, context)
         case ProfileCredentials():
-            return _profile(config, around)
+            return _profile(config, context)
         case PodIdentityCredentials():
-            return _pod_identity(around)
+            return _pod_identity(context)
         case AssumeAgencyCredentials():
-            return _assume_agency(config, around)
+            return _assume_agency(config, context)
         case AutoCredentials():
-            return _chain(config, around)
+            return _chain(config, context)
         case _:
-            return FixedSource(credential_reader(config, around.environ, around.others))
+            return FixedSource(credential_reader(config, context.environ, context.others))
 
 
 def identity_operations(config: Credentials) -> Sequence[str]:
@@ -99,8 +99,8 @@ def check_this_machine(config: Credentials, environ: Mapping[str, str]) -> None:
             pass  # a password is read with the configuration; the others are somewhere else
 
 
-def _password(config: PasswordCredentials, around: Surroundings) -> CredentialSource:
-    project = around.project
+def _password(config: PasswordCredentials, context: CredentialContext) -> CredentialSource:
+    project = context.project
     named = {"name": project.project_name or project.region}
 
     def password() -> str:
@@ -108,32 +108,32 @@ def _password(config: PasswordCredentials, around: Surroundings) -> CredentialSo
             return read_password(config.password_file)
         return config.password.get_secret_value() if config.password else ""
 
-    service = _cloud_service(project.iam_url, around)
+    service = _cloud_service(project.iam_url, context)
     scope = {"id": project.project_id} if project.project_id else named
     login = PasswordLogin(service, config.user_name, config.domain_name, scope, password)
-    return _renewal(login, around, service.caller.make_way)
+    return _renewal(login, context, service.caller.make_way)
 
 
-def _metadata(url: str, around: Surroundings) -> CredentialSource:
-    service = _local_service(url, around)
-    return _renewal(ServerAgency(service), around, service.caller.close)
+def _metadata(url: str, context: CredentialContext) -> CredentialSource:
+    service = _local_service(url, context)
+    return _renewal(ServerAgency(service), context, service.caller.close)
 
 
-def _pod_identity(around: Surroundings) -> CredentialSource:
-    service = _local_service("", around)
-    pod = PodIdentity(service, around.environ, read_secret)
-    return _renewal(pod, around, service.caller.close)
+def _pod_identity(context: CredentialContext) -> CredentialSource:
+    service = _local_service("", context)
+    pod = PodIdentity(service, context.environ, read_secret)
+    return _renewal(pod, context, service.caller.close)
 
 
-def _profile(config: ProfileCredentials, around: Surroundings) -> CredentialSource:
-    key = ProfileKey(config.path, config.profile, around.environ, around.others)
+def _profile(config: ProfileCredentials, context: CredentialContext) -> CredentialSource:
+    key = ProfileKey(config.path, config.profile, context.environ, context.others)
     return FixedSource(key)
 
 
-def _assume_agency(config: AssumeAgencyCredentials, around: Surroundings) -> CredentialSource:
-    inner = source_of(config.source, around)
+def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) -> CredentialSource:
+    inner = source_of(config.source, context)
     domain = {"domain_id": config.domain_id, "domain_name": config.domain_name}
-    service = _cloud_service(around.project.iam_url, around)
+    service = _cloud_service(context.project.iam_url, context)
     login = AgencyLogin(
         service,
         inner,
@@ -146,35 +146,35 @@ def _assume_agency(config: AssumeAgencyCredentials, around: Surroundings) -> Cre
         inner.close()
         service.caller.make_way()
 
-    return _renewal(login, around, end)
+    return _renewal(login, context, end)
 
 
-def _chain(config: AutoCredentials, around: Surroundings) -> CredentialSource:
+def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSource:
     """Return the chain of the official SDK, in its order."""
-    sts = around.environ.get(STS_ENDPOINT, "").strip().rstrip("/") or around.project.sts_url
-    service = _cloud_service(sts, around)
-    oidc = OidcLogin(service, around.environ, read_secret)
+    sts = context.environ.get(STS_ENDPOINT, "").strip().rstrip("/") or context.project.sts_url
+    service = _cloud_service(sts, context)
+    oidc = OidcLogin(service, context.environ, read_secret)
     return Chain(
-        around.project.name,
+        context.project.name,
         {
-            "oidc": _renewal(oidc, around, service.caller.make_way),
-            "environment": FixedSource(lambda: environment_key(around.environ, around.others)),
-            "profile": _profile(ProfileCredentials(type="profile"), around),
-            "metadata": _metadata(config.metadata_endpoint, around),
-            "pod_identity": _pod_identity(around),
+            "oidc": _renewal(oidc, context, service.caller.make_way),
+            "environment": FixedSource(lambda: environment_key(context.environ, context.others)),
+            "profile": _profile(ProfileCredentials(type="profile"), context),
+            "metadata": _metadata(config.metadata_endpoint, context),
+            "pod_identity": _pod_identity(context),
         },
     )
 
 
-def _cloud_service(url: str, around: Surroundings) -> Service:
-    return Service(url, around.caller(), around.clock.now, around.others)
+def _cloud_service(url: str, context: CredentialContext) -> Service:
+    return Service(url, context.caller(), context.clock.now, context.others)
 
 
-def _local_service(url: str, around: Surroundings) -> Service:
-    return Service(url, around.local_caller(), around.clock.now, around.others)
+def _local_service(url: str, context: CredentialContext) -> Service:
+    return Service(url, context.local_caller(), context.clock.now, context.others)
 
 
 def _renewal(
-    fetch: Callable[[float], Fresh], around: Surroundings, end: Callable[[], None]
+    fetch: Callable[[float], Fresh], context: CredentialContext, end: Callable[[], None]
 ) -> CredentialSource:
-    return Renewal(around.project.name, fetch, around.clock, around.retries.jitter, end)
+    return Renewal(context.project.name, fetch, context.clock, context.retries.jitter, end)

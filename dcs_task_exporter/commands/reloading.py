@@ -21,7 +21,7 @@ from dcs_task_exporter.config.environment import ENVIRONMENT, config_of_environm
 from dcs_task_exporter.config.model import Config, load_config
 from dcs_task_exporter.errors import ConfigError, ExporterError, Problem
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 
 NOT_RELOADED: Final = "the configuration was not reloaded, the one before stays"
 
@@ -36,8 +36,8 @@ class Reloader:
     """Reloads the configuration of one exporter; safe to use from threads.
 
     `path` is its file, or None where the environment is the configuration. The web configuration
-    file, where there is a `guard`, is read again with it. Each reload is done within a context of
-    `announced`.
+    file, if `access_control` has one, is read again with it. Each reload is done within a
+    context of `announced`.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Reloader:
         exporter: Exporter,
         path: Path | None,
         environ: Mapping[str, str],
-        guard: Guard | None = None,
+        access_control: AccessControl | None = None,
         announced: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._exporter = exporter
         self._path = path
         self._environ = environ
-        self._guard = guard
+        self._access_control = access_control
         self._announced = announced
         self._lock = threading.Lock()
         self._number = 0
@@ -110,8 +110,8 @@ class Reloader:
         except ConfigError as error:
             problems += error.problems
         try:
-            if self._guard is not None:
-                self._guard.reload()
+            if self._access_control is not None:
+                self._access_control.reload()
         except ConfigError as error:
             problems += [
                 Problem(f"web.config.file: {it.path}", it.message) for it in error.problems

@@ -27,7 +27,7 @@ from dcs_task_exporter.commands.garbage_collection import tune_garbage_collectio
 from dcs_task_exporter.commands.reloading import Reloader
 from dcs_task_exporter.commands.systemd import ServiceManager
 from dcs_task_exporter.exporter import Exporter
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.listen import address_of, passed_sockets
 from dcs_task_exporter.web.server import WebServer
 
@@ -59,19 +59,24 @@ def serve(arguments: argparse.Namespace) -> bool:
     passed = passed_sockets(os.environ, os.getpid()) if is_passed else ()
     path, config = configuration_file(arguments), configuration(arguments)
     web_config: Path | None = arguments.web_config_file
-    guard = Guard(web_config, Clock()) if web_config else None
-    options = replace(exporter_options(arguments, serving=True), guard=guard)
+    access_control = AccessControl(web_config, Clock()) if web_config else None
+    options = replace(exporter_options(arguments, serving=True), access_control=access_control)
     exporter = Exporter(config, options)
     warn_of_regions(config)
     manager = service_manager()
     reloading = Reloading(
-        Reloader(exporter, path, os.environ, guard, manager.reloading),
+        Reloader(exporter, path, os.environ, access_control, manager.reloading),
         arguments.web_enable_lifecycle,
         arguments.config_auto_reload_interval,
     )
     try:
         serve_until_signal(
-            exporter, arguments, manager, guard=guard, passed=passed, reloading=reloading
+            exporter,
+            arguments,
+            manager,
+            access_control=access_control,
+            passed=passed,
+            reloading=reloading,
         )
     finally:
         exporter.stop()
@@ -88,7 +93,7 @@ def serve_until_signal(
     arguments: argparse.Namespace,
     manager: ServiceManager,
     *,
-    guard: Guard | None = None,
+    access_control: AccessControl | None = None,
     sockets: Sequence[socket.socket] = (),
     passed: Sequence[socket.socket] = (),
     reloading: Reloading | None = None,
@@ -100,7 +105,7 @@ def serve_until_signal(
     with _signals(reloading.interval if reloading else 0.0) as arriving:
         reload = reloading.reloader.reload if reloading and reloading.by_web else None
         app = exporter.app(arguments.web_telemetry_path, reload)
-        server = _server(app, arguments, guard, sockets, passed, manager.beat)
+        server = _server(app, arguments, access_control, sockets, passed, manager.beat)
         tune_garbage_collection()
         exporter.fleet.start()
         server.start()
@@ -128,14 +133,14 @@ def serve_until_signal(
 def _server(
     app: ASGIApp,
     arguments: argparse.Namespace,
-    guard: Guard | None,
+    access_control: AccessControl | None,
     sockets: Sequence[socket.socket],
     passed: Sequence[socket.socket],
     beat: Callable[[], object],
 ) -> WebServer:
     tls = None
-    if guard:
-        app, tls = guard.app(app), guard.tls()
+    if access_control:
+        app, tls = access_control.app(app), access_control.tls()
     addresses = [address_of(one) for one in passed] or arguments.web_listen_address
     return WebServer(app, addresses, tls=tls, sockets=passed or sockets, beat=beat)
 

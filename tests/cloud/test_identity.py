@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.cloud import surroundings, transport
+from dcs_task_exporter.cloud import credential_context, transport
 from dcs_task_exporter.cloud.credentials import AccessKey, Token
 from dcs_task_exporter.cloud.identity import is_safe
 from dcs_task_exporter.cloud.source_of import check_this_machine
@@ -296,7 +296,7 @@ def test_hostile_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hostile answer to a request for credentials is a bounded, clear error, and then a pause."""
-    monkeypatch.setattr(surroundings, "LOCAL_TIMEOUT", 0.3)
+    monkeypatch.setattr(credential_context, "LOCAL_TIMEOUT", 0.3)
     reply, kind = HOSTILE[answer]
     with world(1) as here:
         made = make(here, tmp_path)

@@ -16,7 +16,7 @@ from dcs_task_exporter.config.environment import config_of_environment
 from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 from tests.support.clouds import SECRET_KEY, World, exporter_of, scrape, value, world
 
 SUCCESSFUL = "dcs_task_exporter_config_last_reload_successful"
@@ -213,8 +213,8 @@ def test_the_web_configuration_is_part_of_it(scene: Scene, tmp_path: Path) -> No
     """A mistake in the web configuration file fails the reload too, with its file's name."""
     web = tmp_path / "web.yml"
     web.write_text("basic_auth_users: {}\n")
-    guard = Guard(web, scene.here.clock.clock)
-    reloader = Reloader(scene.exporter, scene.path, {}, guard)
+    access_control = AccessControl(web, scene.here.clock.clock)
+    reloader = Reloader(scene.exporter, scene.path, {}, access_control)
     reloader.reload()
     web.write_text("basic_auth_usrs: {}\n")
     scene.write("projects: []\n")

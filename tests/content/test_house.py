@@ -30,7 +30,7 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "what one request takes and reports",
     ),
     "cloud/test_identity.py": (
-        "oidc.py source_of.py surroundings.py temporary_keys.py",
+        "oidc.py source_of.py credential_context.py temporary_keys.py",
         "each source of credentials that end, asked through its whole exporter",
     ),
     "commands/test_cli.py": (

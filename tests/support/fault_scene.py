@@ -20,7 +20,7 @@ from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.faults import Reply
 from dcs_task_exporter.simulator.quirks import Quirks
 from dcs_task_exporter.tasks.statuses import StatusTable
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.status_page import StatusPage
 from tests.support.clouds import NOW, Samples, SettableClock, World, scrape, value, world
 from tests.support.fault_rows import FaultRow, broken_claims, logged_in, reply_of
@@ -104,7 +104,7 @@ class Scene:
         self.here = self._stack.enter_context(world(instances, quirks))
         prepare(self.here)
         self.text = edit(self.here.config_text(collector=collector))
-        self._guard = Guard(web_config, Clock()) if web_config else None
+        self._access_control = AccessControl(web_config, Clock()) if web_config else None
         self.start()
         if not is_well:
             return
@@ -119,7 +119,9 @@ class Scene:
     def start(self) -> None:
         """Start the exporter, in a process of its own as far as it can tell."""
         clock = _OwnClock(self.here.clock, lambda: self._ahead)
-        options = Options(clock=clock.clock, process_metrics=False, guard=self._guard)
+        options = Options(
+            clock=clock.clock, process_metrics=False, access_control=self._access_control
+        )
         self.exporter = Exporter(parse_config(self.text, "test", {}), options)
         self._stack.callback(self.exporter.stop)
 
@@ -151,8 +153,8 @@ class Scene:
 
     def guarded_app(self) -> ASGIApp:
         """Return the web application behind its web configuration file."""
-        assert self._guard is not None
-        return self._guard.app(self.exporter.app())
+        assert self._access_control is not None
+        return self._access_control.app(self.exporter.app())
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass before the next scrape, unless the fault lasts long anyway."""

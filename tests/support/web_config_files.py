@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from starlette.responses import PlainTextResponse
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.connection_limits import ConnectionLimits
-from dcs_task_exporter.web.guard import Guard
 from dcs_task_exporter.web.server import WebServer
 from tests.support.secrets import secret
 
@@ -80,12 +80,12 @@ def filled(text: str, folder: Path) -> str:
 def start_server(folder: Path, text: str, *, patience: float = 30) -> WebServer:
     """Serve a text behind the web configuration file that `text` describes."""
     (folder / "web.yml").write_text(filled(text, folder))
-    guard = Guard(folder / "web.yml", Clock())
+    access_control = AccessControl(folder / "web.yml", Clock())
     server = WebServer(
-        guard.app(PlainTextResponse("up 1\n")),
+        access_control.app(PlainTextResponse("up 1\n")),
         [("127.0.0.1", 0)],
         limits=ConnectionLimits(request=patience),
-        tls=guard.tls(),
+        tls=access_control.tls(),
     )
     server.start()
     return server

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ConfigError
-from dcs_task_exporter.web.guard import Guard
+from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import world
 from tests.support.real_prometheus import running
@@ -19,36 +19,36 @@ from tests.support.web_config_files import HASH, PASSWORD, TLS, USERS, Start
 
 
 @pytest.fixture
-def guard(tmp_path: Path) -> Guard:
-    """Return the guard of a file with a user."""
+def access_control(tmp_path: Path) -> AccessControl:
+    """Return the access control of a file with a user."""
     (tmp_path / "web.yml").write_text(USERS)
-    return Guard(tmp_path / "web.yml", Clock())
+    return AccessControl(tmp_path / "web.yml", Clock())
 
 
-def test_failed_logins_are_counted(guard: Guard) -> None:
+def test_failed_logins_are_counted(access_control: AccessControl) -> None:
     """A wrong password and an unknown user count; a request without a login does not."""
-    server = WebServer(guard.app(PlainTextResponse("up 1\n")), [("127.0.0.1", 0)])
+    server = WebServer(access_control.app(PlainTextResponse("up 1\n")), [("127.0.0.1", 0)])
     server.start()
     for auth in (("grafana", "wrong"), ("nobody", PASSWORD), ("grafana", PASSWORD), None):
         requests.get(server.url, auth=auth, timeout=10)
     server.stop()
 
-    assert guard.failed_logins() == 2
+    assert access_control.failed_logins() == 2
 
 
-def test_the_problem_of_the_file(guard: Guard, tmp_path: Path) -> None:
+def test_the_problem_of_the_file(access_control: AccessControl, tmp_path: Path) -> None:
     """A file that breaks is told, by itself and by a reload."""
-    assert guard.problem() == ""
+    assert access_control.problem() == ""
     (tmp_path / "web.yml").write_text(f"basic_auth_user: {{a: {HASH}}}\n")
 
-    assert "did you mean `basic_auth_users`?" in guard.problem()
+    assert "did you mean `basic_auth_users`?" in access_control.problem()
     with pytest.raises(ConfigError):
-        guard.reload()
+        access_control.reload()
 
 
-def test_the_exporter_shows_both(guard: Guard, tmp_path: Path) -> None:
+def test_the_exporter_shows_both(access_control: AccessControl, tmp_path: Path) -> None:
     """The metrics begin at 0 failed logins and a usable file; a broken one is on the page too."""
-    with world(1) as here, served(here, guard=guard) as url:
+    with world(1) as here, served(here, access_control=access_control) as url:
         metrics, page = requests.get(f"{url}/metrics", timeout=10), requests.get(url, timeout=10)
         assert "dcs_task_exporter_failed_logins_total 0.0" in metrics.text
         assert "dcs_task_exporter_web_config_last_reload_successful 1.0" in metrics.text

@@ -15,7 +15,7 @@ from dcs_task_exporter.web.tls_server import TlsServer
 from dcs_task_exporter.web.web_config_file import WebConfigFile
 
 
-class Guard:
+class AccessControl:
     """Asks of clients what the web configuration file at `path` says: TLS, a rate, a user.
 
     Raises `ConfigError` for a file that cannot be used.

@@ -22,7 +22,7 @@ USER_AGENT: Final = f"dcs-task-exporter/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class CredentialContext:
     """The parts of a project that its source of credentials uses too.
 
     `rate` is that of the project, which each service has for itself. `others` are secrets that are
