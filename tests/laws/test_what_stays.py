@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -246,17 +247,15 @@ def test_threads_end_with_their_project(scene: Scene) -> None:
         scene.project["instances"] = rows[number % 2 :]
         scene.reload(concurrency=1 + number % 3, task_progress=bool(number % 2))
         scene.scrape()
-    names = [it.name for it in threading.enumerate() if it.name.startswith("refresh-")]
+    left = [it for it in threading.enumerate() if re.search(r"\bp[0-3]\b", it.name)]
 
-    assert not [name for name in names if "-p4" not in name and not _ends(name)]
+    assert not [thread.name for thread in left if not _ends(thread)]
 
 
-def _ends(name: str) -> bool:
+def _ends(thread: threading.Thread) -> bool:
     """Whether a thread ends now; it may have been told so a moment ago."""
-    found = next((it for it in threading.enumerate() if it.name == name), None)
-    if found is not None:
-        found.join(10)
-    return found is None or not found.is_alive()
+    thread.join(10)
+    return not thread.is_alive()
 
 
 def test_a_search_begins_where_the_last_one_ended(scene: Scene) -> None:
@@ -372,7 +371,7 @@ def test_background_refresh_comes_and_goes(scene: Scene) -> None:
     scene.reload(refresh_interval="0s")
 
     assert (before, while_on) == (False, True)
-    assert all(_ends(it.name) for it in threading.enumerate() if it.name == "refresh")
+    assert all(_ends(it) for it in threading.enumerate() if it.name == "refresh")
 
 
 def test_numbers_of_answers_go_on(scene: Scene) -> None:
