@@ -81,8 +81,10 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         finish(self, request, address)
 
     monkeypatch.setattr(CloudServer, "finish_request", noted)
-    with world(2) as here, here.exporter() as exporter:
-        made = Scene(here, exporter, yaml.safe_load(here.config_text()), opened)
+    # One at a time, else the number of connections is a matter of chance.
+    with world(2) as here, here.exporter(concurrency=1) as exporter:
+        text = here.config_text(collector={"concurrency": 1})
+        made = Scene(here, exporter, yaml.safe_load(text), opened)
         made.scrape()
         yield made
 
