@@ -31,9 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from typing_extensions import Self
+
+Told = TypeVar("Told", bound="ApiError")
 
 
 class ExporterError(Exception):
@@ -87,6 +89,15 @@ class ApiError(ExporterError):
         """Let no one send the request again at once; return the error."""
         self.retryable = False
         return self
+
+    def told_as(self, kind: type[Told], message: str) -> Told:
+        """Return an error of another kind or with another message, and the same facts."""
+        return kind(
+            message,
+            status=self.status,
+            error_code=self.error_code,
+            request_id=self.request_id,
+        )
 
     def rewrite(self, message: Callable[[str], str], word: Callable[[str], str]) -> None:
         """Replace the texts of the error: the message by `message`, the code and id by `word`."""

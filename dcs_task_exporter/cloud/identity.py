@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dcs_task_exporter.cloud.calls import JSON_BODY, Call
-from dcs_task_exporter.cloud.credentials import Carried
+from dcs_task_exporter.cloud.credentials import Carried, Credential
 from dcs_task_exporter.cloud.renewal import Fresh
 from dcs_task_exporter.cloud.request import ApiCaller
 from dcs_task_exporter.cloud.responses import read_json
@@ -53,12 +53,7 @@ class Service:
         try:
             reply = self.caller.get(call)
         except (AuthError, BadRequestError, ForbiddenError, NotFoundError) as error:
-            failed = type(error)(
-                f"{error.message} ({advice})",
-                status=error.status,
-                error_code=error.error_code,
-                request_id=error.request_id,
-            )
+            failed = error.told_as(type(error), f"{error.message} ({advice})")
         else:
             return reply.value.fresh(reply.answered_at, self.now())
         # Raised outside the handler: its cause would keep the request, with its secrets, alive.
@@ -142,22 +137,21 @@ class AgencyLogin:
         """Return new temporary keys. Raises `ApiError` and `CredentialsError`."""
         key = self.source.renewed(deadline)
         try:
-            return self._assume(deadline)
+            return self._assume(key, deadline)
         except RefusedEarlierError:
             raise
         except AuthError as error:
             if error.status != HTTPStatus.UNAUTHORIZED or not self.source.refuse(key, error):
                 raise
-        return self._assume(deadline)
+        return self._assume(self.source.renewed(deadline), deadline)
 
-    def _assume(self, deadline: float) -> Fresh:
+    def _assume(self, key: Credential, deadline: float) -> Fresh:
         role = {
             "agency_name": self.agency_name,
             **self.domain,
             "duration_seconds": round(self.life),
         }
         identity = {"methods": ["assume_role"], "assume_role": role}
-        key = self.source.renewed(deadline)
         call = self.service.post(
             ASSUME_AGENCY,
             "/v3.0/OS-CREDENTIAL/securitytokens",

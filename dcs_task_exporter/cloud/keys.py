@@ -68,12 +68,7 @@ class Keys:
     ) -> AuthError:
         """Return a refusal, as that of an old key if there is another one; log it otherwise."""
         if may_be_outdated and self._ask(call, lambda source: source.refuse(key, error)):
-            return OutdatedKeyError(
-                error.message,
-                status=error.status,
-                error_code=error.error_code,
-                request_id=error.request_id,
-            )
+            return error.told_as(OutdatedKeyError, error.message)
         self._log(error)
         return error
 

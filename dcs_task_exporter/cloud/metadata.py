@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from dcs_task_exporter.cloud.credentials import Carried
 from dcs_task_exporter.cloud.identity import Service, is_safe
 from dcs_task_exporter.cloud.renewal import Fresh
 from dcs_task_exporter.cloud.responses import error_of, read_json
-from dcs_task_exporter.cloud.temporary_keys import MAX_SECRET, Ending, parse_temporary_key
+from dcs_task_exporter.cloud.temporary_keys import SENDABLE, Ending, parse_temporary_key
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.errors import (
     ApiError,
@@ -46,8 +45,6 @@ _NO_AGENCY: Final = b"configure Cloud Service Agency"
 """What a metadata service says on a server without an agency."""
 
 _WITHOUT_AGENCY: Final = "this server has no agency"
-
-_TOKEN: Final = re.compile(f"[!-~]{{1,{MAX_SECRET}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +151,7 @@ def _read_text(answer: Answer, _: Redactor, now: float) -> object:
     if answer.status != HTTPStatus.OK:
         raise error_of(answer, now)
     text = answer.body.decode("latin-1").strip()
-    if not _TOKEN.fullmatch(text):
+    if not SENDABLE.fullmatch(text):
         message = "the answer is no token"
         raise InvalidResponseError(message, status=answer.status)
     return text

@@ -37,11 +37,8 @@ class Refusal:
         """Return the error of a request that is not sent because of this refusal."""
         kind = RefusedEarlierError if isinstance(self.error, AuthError) else ThrottledEarlierError
         wait = max(0, round(self.until - now))
-        return kind(
-            f"not asked: {refused} was refused, next try in {wait} s: {self.error.message}",
-            status=self.error.status,
-            error_code=self.error.error_code,
-            request_id=self.error.request_id,
+        return self.error.told_as(
+            kind, f"not asked: {refused} was refused, next try in {wait} s: {self.error.message}"
         )
 
     def ended(self, now: float) -> Refusal:

@@ -269,9 +269,4 @@ def _unavailable(error: Failed, why: str) -> Failed:
     """Return a failure as the error of a request that is not sent because of it."""
     if isinstance(error, CredentialsError):
         return CredentialsError(f"{why}: {error}")
-    return type(error)(
-        f"{why}: {error.message}",
-        status=error.status,
-        error_code=error.error_code,
-        request_id=error.request_id,
-    ).not_retryable()
+    return error.told_as(type(error), f"{why}: {error.message}").not_retryable()

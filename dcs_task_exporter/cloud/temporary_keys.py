@@ -28,7 +28,8 @@ SECRET_KEYS: Final = ("secret", "secretAccessKey", "secret_access_key")
 SECURITY_TOKENS: Final = ("securitytoken", "securityToken", "security_token")
 ENDS: Final = ("expires_at", "expiration")
 
-_SENDABLE: Final = re.compile(f"[!-~]{{1,{MAX_SECRET}}}")
+SENDABLE: Final = re.compile(f"[!-~]{{1,{MAX_SECRET}}}")
+"""The form of a key or token: a header can carry it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _end(row: Mapping[str, Any]) -> float:
 
 def _secret(row: Mapping[str, Any], names: tuple[str, ...], shown: str = "") -> str:
     value = next((row[name] for name in names if row.get(name)), None)
-    if isinstance(value, str) and _SENDABLE.fullmatch(value):
+    if isinstance(value, str) and SENDABLE.fullmatch(value):
         return value
     what = "no" if value is None else "no usable"
     message = f"the answer has {what} {shown or names[0]}"
