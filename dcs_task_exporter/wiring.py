@@ -21,16 +21,16 @@ from dcs_task_exporter.cloud.client import (
     TASK_PROGRESS,
     DcsClient,
 )
-from dcs_task_exporter.cloud.credential_context import USER_AGENT, CredentialContext
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.project import LIST_PROJECTS
 from dcs_task_exporter.cloud.proxies import proxies_for
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.source_of import identity_operations, source_of
 from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
+from dcs_task_exporter.credentials.context import USER_AGENT, CredentialContext
+from dcs_task_exporter.credentials.sources import identity_operations, source_of
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
 from dcs_task_exporter.refresh.task_center import TaskCenter

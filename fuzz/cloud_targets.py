@@ -24,13 +24,13 @@ from requests.auth import AuthBase
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import values
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey, CredentialSource
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.sources import CredentialSource, FixedSource
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.config.credentials import EnvironmentCredentials
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
+from dcs_task_exporter.credentials.fixed import FixedSource
 from dcs_task_exporter.errors import ApiError
 from dcs_task_exporter.tasks.counting import CountingRules, count_new, listing_start
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal

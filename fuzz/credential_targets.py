@@ -15,15 +15,20 @@ from typing import Final
 from requests import PreparedRequest
 
 from dcs_task_exporter.cloud.auth import RequestAuth
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential, Token
-from dcs_task_exporter.cloud.identity import AgencyLogin, PasswordLogin, Service
-from dcs_task_exporter.cloud.metadata import POD_TOKEN_FILE, POD_URI, PodIdentity, ServerAgency
-from dcs_task_exporter.cloud.oidc import PREFIX, OidcLogin
-from dcs_task_exporter.cloud.profile import ProfileKey
-from dcs_task_exporter.cloud.renewal import Fresh
-from dcs_task_exporter.cloud.sources import FixedSource, no_key
-from dcs_task_exporter.cloud.temporary_keys import MAX_LIFE
+from dcs_task_exporter.cloud.credential import AccessKey, Credential, Token
 from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.credentials.fixed import FixedSource, no_key
+from dcs_task_exporter.credentials.identity import AgencyLogin, PasswordLogin, Service
+from dcs_task_exporter.credentials.metadata import (
+    POD_TOKEN_FILE,
+    POD_URI,
+    PodIdentity,
+    ServerAgency,
+)
+from dcs_task_exporter.credentials.oidc import PREFIX, OidcLogin
+from dcs_task_exporter.credentials.profile import ProfileKey
+from dcs_task_exporter.credentials.renewal import Fresh
+from dcs_task_exporter.credentials.temporary_keys import MAX_LIFE
 from dcs_task_exporter.errors import ApiError, CredentialsError
 from dcs_task_exporter.simulator.faults import FAULTS
 from fuzz.checks import NOW, SECRET, Target, expect, expect_plain, folder, logged

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential, Token
+from dcs_task_exporter.cloud.credential import AccessKey, Credential, Token
 from dcs_task_exporter.cloud.signing import (
     DATE_FORMAT,
     authorization,

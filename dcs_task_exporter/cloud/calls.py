@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.credential import Credential
 from dcs_task_exporter.cloud.responses import AnswerMemory, read_json
 from dcs_task_exporter.cloud.signing import canonical_query
 from dcs_task_exporter.cloud.transport import Answer

@@ -20,7 +20,7 @@ from dcs_task_exporter.cloud.admission import (
     Verdict,
     result_of,
 )
-from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.credential import Credential
 from dcs_task_exporter.cloud.refusals import MOST_TRIES, RefusedTries
 from dcs_task_exporter.errors import ApiError, ApiTimeoutError, StoppedError
 

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from dcs_task_exporter.cloud.calls import Call
-from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.credential import Credential, CredentialSource
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.responses import internal_error
-from dcs_task_exporter.cloud.sources import CredentialSource
 from dcs_task_exporter.errors import (
     ApiError,
     AuthError,

@@ -14,13 +14,12 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.admission import Verdict
 from dcs_task_exporter.cloud.auth import RequestAuth
 from dcs_task_exporter.cloud.calls import Call, Reply
-from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.credential import Credential, CredentialSource
 from dcs_task_exporter.cloud.gate import Gate
 from dcs_task_exporter.cloud.keys import Keys
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.responses import date_of, internal_error, make_safe
-from dcs_task_exporter.cloud.sources import CredentialSource
 from dcs_task_exporter.cloud.transport import Answer, Transport
 from dcs_task_exporter.errors import (
     ApiError,

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from dcs_task_exporter.cloud.source_of import check_this_machine
 from dcs_task_exporter.commands.check_online import check_online, counted, rule_keys
 from dcs_task_exporter.commands.configuration import (
     configuration,
@@ -23,6 +22,7 @@ from dcs_task_exporter.commands.configuration import (
 from dcs_task_exporter.commands.output import say, warn
 from dcs_task_exporter.config.environment import ENVIRONMENT
 from dcs_task_exporter.config.model import Config, ProjectConfig
+from dcs_task_exporter.credentials.sources import check_this_machine
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
 from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard

@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dcs_task_exporter.cloud.credentials import ENVIRONMENT_NAMES, has_key
 from dcs_task_exporter.config.environment import (
     ENVIRONMENT,
     REGION_NAMES,
     config_of_environment,
 )
 from dcs_task_exporter.config.model import Config, load_config
+from dcs_task_exporter.credentials.fixed import ENVIRONMENT_NAMES, has_key
 from dcs_task_exporter.errors import ConfigError, Problem
 from dcs_task_exporter.exporter import Options
 from dcs_task_exporter.flags import DEFAULT_CONFIG

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from dcs_task_exporter.cloud.auth import RequestAuth
-from dcs_task_exporter.cloud.credentials import AccessKey, Carried, Credential, Token
+from dcs_task_exporter.cloud.credential import AccessKey, Carried, Credential, Token
 from dcs_task_exporter.cloud.signing import authorization, canonical_request, signature
 
 NOW = 1_750_000_000.0

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcs_task_exporter.cloud.admission import Admission, Result, Ticket, Verdict
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.cloud.gate import Gate, Passage
 from dcs_task_exporter.cloud.refusals import REFUSAL_PAUSE
 from dcs_task_exporter.errors import (

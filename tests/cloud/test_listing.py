@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.cloud.paging import check_interval
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.credentials.fixed import FixedSource
 from dcs_task_exporter.errors import (
     ApiError,
     IncompleteListingError,

@@ -19,14 +19,14 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud import transport
 from dcs_task_exporter.cloud.calls import Call
 from dcs_task_exporter.cloud.calls import Reply as CallReply
-from dcs_task_exporter.cloud.credentials import AccessKey, environment_key
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.cloud.parsing import parse_page, parse_task
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import AnswerMemory, read_json
-from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.config.secrets import read_secret
+from dcs_task_exporter.credentials.fixed import FixedSource, environment_key
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiError,

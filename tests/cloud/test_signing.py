@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.cloud.auth import RequestAuth
-from dcs_task_exporter.cloud.credentials import AccessKey, Token
+from dcs_task_exporter.cloud.credential import AccessKey, Token
 from dcs_task_exporter.cloud.signing import (
     DATE_FORMAT,
     authorization,

@@ -18,7 +18,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from dcs_task_exporter.cloud.auth import RequestAuth
-from dcs_task_exporter.cloud.credentials import Token
+from dcs_task_exporter.cloud.credential import Token
 from dcs_task_exporter.cloud.transport import (
     MAX_BODY_SIZE,
     Transport,

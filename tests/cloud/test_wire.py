@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.calls import Call
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.cloud.parsing import (
     parse_center_task,
     parse_details,
@@ -29,10 +29,10 @@ from dcs_task_exporter.cloud.parsing import (
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import MAX_THROTTLE_PAUSE, ApiCaller, Retries
 from dcs_task_exporter.cloud.responses import date_of
-from dcs_task_exporter.cloud.sources import FixedSource
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.cloud.values import integer_of, number_of, text_of
 from dcs_task_exporter.config.model import DiscoveryConfig
+from dcs_task_exporter.credentials.fixed import FixedSource
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiError,

@@ -26,11 +26,11 @@ BESIDE_THE_PACKAGES = {
 
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_request.py": (
-        "keys.py observer.py sources.py",
+        "keys.py observer.py",
         "what one request takes and reports",
     ),
-    "cloud/test_identity.py": (
-        "oidc.py source_of.py credential_context.py temporary_keys.py",
+    "credentials/test_identity.py": (
+        "context.py oidc.py sources.py temporary_keys.py",
         "each source of credentials that end, asked through its whole exporter",
     ),
     "commands/test_cli.py": (

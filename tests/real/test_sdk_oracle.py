@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dcs_task_exporter.cloud.profile import ProfileKey
+from dcs_task_exporter.credentials.profile import ProfileKey
 from dcs_task_exporter.errors import AuthError, CredentialsError
 
 with warnings.catch_warnings():

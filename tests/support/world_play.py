@@ -20,10 +20,10 @@ from prometheus_client import CollectorRegistry
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.sources import FixedSource
+from dcs_task_exporter.credentials.fixed import FixedSource
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest
 from dcs_task_exporter.metrics.renderer import Renderer

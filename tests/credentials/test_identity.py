@@ -15,18 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.cloud import credential_context, transport
-from dcs_task_exporter.cloud.credentials import AccessKey, Token
-from dcs_task_exporter.cloud.identity import is_safe
-from dcs_task_exporter.cloud.source_of import check_this_machine
-from dcs_task_exporter.cloud.temporary_keys import (
+from dcs_task_exporter.cloud import transport
+from dcs_task_exporter.cloud.credential import AccessKey, Token
+from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.credentials import context
+from dcs_task_exporter.credentials.identity import is_safe
+from dcs_task_exporter.credentials.sources import check_this_machine
+from dcs_task_exporter.credentials.temporary_keys import (
     MAX_LIFE,
     MAX_SECRET,
     Ending,
     parse_temporary_key,
     parse_token,
 )
-from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.errors import (
     ApiConnectionError,
     ApiError,
@@ -296,7 +297,7 @@ def test_hostile_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hostile answer to a request for credentials is a bounded, clear error, and then a pause."""
-    monkeypatch.setattr(credential_context, "LOCAL_TIMEOUT", 0.3)
+    monkeypatch.setattr(context, "LOCAL_TIMEOUT", 0.3)
     reply, kind = HOSTILE[answer]
     with world(1) as here:
         made = make(here, tmp_path)

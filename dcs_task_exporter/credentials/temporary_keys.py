@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dcs_task_exporter.cloud.credentials import AccessKey, Credential, Token
-from dcs_task_exporter.cloud.renewal import Fresh
+from dcs_task_exporter.cloud.credential import AccessKey, Credential, Token
 from dcs_task_exporter.cloud.values import object_of
+from dcs_task_exporter.credentials.renewal import Fresh
 from dcs_task_exporter.errors import InvalidResponseError
 from dcs_task_exporter.text.times import parse_time
 

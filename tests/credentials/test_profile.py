@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dcs_task_exporter.cloud.credentials import AccessKey
-from dcs_task_exporter.cloud.profile import MAX_SIZE, ProfileKey
+from dcs_task_exporter.cloud.credential import AccessKey
+from dcs_task_exporter.credentials.profile import MAX_SIZE, ProfileKey
 from dcs_task_exporter.errors import CredentialsError
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, world
 from tests.support.credentials import Made, ask, exporter_with

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dcs_task_exporter.cloud.chain import Chain
-from dcs_task_exporter.cloud.credentials import Credential, Token
+from dcs_task_exporter.cloud.credential import Credential, Token
+from dcs_task_exporter.credentials.chain import Chain
 from dcs_task_exporter.errors import (
     ApiTimeoutError,
     AuthError,

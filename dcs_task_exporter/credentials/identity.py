@@ -12,13 +12,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from dcs_task_exporter.cloud.calls import JSON_BODY, Call
-from dcs_task_exporter.cloud.credentials import Carried, Credential
-from dcs_task_exporter.cloud.renewal import Fresh
+from dcs_task_exporter.cloud.credential import Carried, Credential, CredentialSource
 from dcs_task_exporter.cloud.request import ApiCaller
 from dcs_task_exporter.cloud.responses import read_json
-from dcs_task_exporter.cloud.sources import CredentialSource
-from dcs_task_exporter.cloud.temporary_keys import Ending, parse_temporary_key, parse_token
 from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.credentials.renewal import Fresh
+from dcs_task_exporter.credentials.temporary_keys import Ending, parse_temporary_key, parse_token
 from dcs_task_exporter.errors import (
     AuthError,
     BadRequestError,

@@ -11,9 +11,9 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.observer import ApiObserver
 from dcs_task_exporter.cloud.rate_limit import RateLimit
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
-from dcs_task_exporter.cloud.sources import FixedSource, no_key
 from dcs_task_exporter.cloud.transport import Transport
 from dcs_task_exporter.config.model import ProjectConfig
+from dcs_task_exporter.credentials.fixed import FixedSource, no_key
 
 LOCAL_TIMEOUT: Final = 3.0
 """Seconds for an answer of a service on this machine, as in the official SDK."""

@@ -1,24 +1,23 @@
-"""Where keys and tokens come from, and when they expire.
+"""Credentials that stand in the configuration, in its files or in the environment.
 
 Secrets are read as late as possible, from their file where there is one, so that a rotated secret
-is used without a restart. No `repr` here shows a secret.
+is used without a restart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Final
 
+from dcs_task_exporter.cloud.credential import AccessKey, Credential, Token
 from dcs_task_exporter.config.credentials import (
     AccessKeyCredentials,
     EnvironmentCredentials,
     TokenCredentials,
 )
 from dcs_task_exporter.config.secrets import read_secret, sendable
-from dcs_task_exporter.errors import CredentialsError
-from dcs_task_exporter.text.redaction import Redactor
+from dcs_task_exporter.errors import AuthError, CredentialsError
 from dcs_task_exporter.text.times import parse_time
 
 ENVIRONMENT_NAMES: Final[Mapping[tuple[str, str], str]] = {
@@ -32,74 +31,35 @@ Beside each is the variable that holds the security token of a temporary key.
 """
 
 
-@dataclass(frozen=True)
-class AccessKey:
-    """An access key pair, with a security token where it is temporary."""
-
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-    security_token: str = field(default="", repr=False)
-    expires_at: float | None = None
-    others: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def locked_as(self) -> str:
-        """The part of the key that the cloud locks after bad signatures."""
-        return self.access_key
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """All parts of this key, and the `others`."""
-        return (self.secret_key, self.security_token, self.access_key, *self.others)
-
-    @cached_property
-    def redactor(self) -> Redactor:
-        """The redactor of the secrets: errors echo them."""
-        return Redactor.of(self.secrets)
+def no_key() -> Credential:
+    """Raise `CredentialsError`: each call of a service that makes keys brings its own."""
+    message = "this call needs a key of its own"
+    raise CredentialsError(message)
 
 
-@dataclass(frozen=True)
-class Token:
-    """A token of the identity service, sent as ``X-Auth-Token``."""
+@dataclass(frozen=True, slots=True)
+class FixedSource:
+    """Credentials that nothing but a change of the configuration, or of its files, renews."""
 
-    token: str = field(repr=False)
-    expires_at: float | None = None
-    others: tuple[str, ...] = field(default=(), repr=False)
+    read: Callable[[], Credential] = field(repr=False)
 
-    @property
-    def locked_as(self) -> str:
-        """The token: there is no other part."""
-        return self.token
+    def current(self) -> Credential:
+        """Return the credentials as they are now. Raises `CredentialsError`."""
+        return self.read()
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The token, and the `others`."""
-        return (self.token, *self.others)
+    def renewed(self, _deadline: float) -> Credential:
+        """Return the credentials as they are now. Raises `CredentialsError`."""
+        return self.read()
 
-    @cached_property
-    def redactor(self) -> Redactor:
-        """The redactor of the secrets."""
-        return Redactor.of(self.secrets)
+    def refuse(self, credential: Credential, _error: AuthError) -> bool:
+        """Return whether the credentials have changed since the refused ones were read."""
+        try:
+            return self.read() != credential
+        except CredentialsError:
+            return False  # the next request says so
 
-
-@dataclass(frozen=True)
-class Carried:
-    """Secrets that a request carries in its own body or headers: nothing is added to it.
-
-    `locked_as` names who proves himself by them: the cloud locks it after wrong ones.
-    """
-
-    secrets: tuple[str, ...] = field(repr=False)
-    locked_as: str = field(default="", repr=False)
-    expires_at: None = None
-
-    @cached_property
-    def redactor(self) -> Redactor:
-        """The redactor of the secrets."""
-        return Redactor.of(self.secrets)
-
-
-Credential = AccessKey | Token | Carried
+    def close(self) -> None:
+        """Do nothing: no thread waits here."""
 
 
 def credential_reader(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dcs_task_exporter.cloud.metadata import pod_place
+from dcs_task_exporter.credentials.metadata import pod_place
 from dcs_task_exporter.errors import (
     AuthError,
     CredentialsError,

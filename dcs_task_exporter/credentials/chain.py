@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from dcs_task_exporter.cloud.credentials import Credential
-from dcs_task_exporter.cloud.sources import CredentialSource
+from dcs_task_exporter.cloud.credential import Credential, CredentialSource
 from dcs_task_exporter.errors import ApiError, AuthError, CredentialsError, StoppedError
 
 logger = logging.getLogger(__name__)

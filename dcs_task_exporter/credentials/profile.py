@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dcs_task_exporter.cloud.credentials import AccessKey
+from dcs_task_exporter.cloud.credential import AccessKey
 from dcs_task_exporter.config.secrets import sendable
 from dcs_task_exporter.errors import CredentialsError
 

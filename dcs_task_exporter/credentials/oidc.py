@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from dcs_task_exporter.cloud.credentials import Carried
-from dcs_task_exporter.cloud.identity import ASSUME_WITH_OIDC, Service, is_safe
-from dcs_task_exporter.cloud.renewal import Fresh
-from dcs_task_exporter.cloud.temporary_keys import parse_temporary_key
+from dcs_task_exporter.cloud.credential import Carried
 from dcs_task_exporter.config.secrets import sendable
 from dcs_task_exporter.config.types import LONGEST_LIFE, SHORTEST_LIFE
+from dcs_task_exporter.credentials.identity import ASSUME_WITH_OIDC, Service, is_safe
+from dcs_task_exporter.credentials.renewal import Fresh
+from dcs_task_exporter.credentials.temporary_keys import parse_temporary_key
 from dcs_task_exporter.errors import CredentialsError
 
 PREFIX: Final = "HUAWEICLOUD_OIDC_"

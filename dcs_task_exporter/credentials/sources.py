@@ -5,29 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from dcs_task_exporter.cloud.chain import Chain
-from dcs_task_exporter.cloud.credential_context import CredentialContext
-from dcs_task_exporter.cloud.credentials import credential_reader, environment_key
-from dcs_task_exporter.cloud.identity import (
-    ASSUME_AGENCY,
-    ASSUME_WITH_OIDC,
-    CREATE_TOKEN,
-    AgencyLogin,
-    PasswordLogin,
-    Service,
-)
-from dcs_task_exporter.cloud.metadata import (
-    METADATA_KEY,
-    METADATA_TOKEN,
-    POD_IDENTITY,
-    PodIdentity,
-    ServerAgency,
-    pod_place,
-)
-from dcs_task_exporter.cloud.oidc import STS_ENDPOINT, OidcLogin
-from dcs_task_exporter.cloud.profile import ProfileKey
-from dcs_task_exporter.cloud.renewal import Fresh, Renewal
-from dcs_task_exporter.cloud.sources import CredentialSource, FixedSource
+from dcs_task_exporter.cloud.credential import CredentialSource
 from dcs_task_exporter.config.credentials import (
     AccessKeyCredentials,
     AssumeAgencyCredentials,
@@ -41,6 +19,28 @@ from dcs_task_exporter.config.credentials import (
     TokenCredentials,
 )
 from dcs_task_exporter.config.secrets import read_password, read_secret
+from dcs_task_exporter.credentials.chain import Chain
+from dcs_task_exporter.credentials.context import CredentialContext
+from dcs_task_exporter.credentials.fixed import FixedSource, credential_reader, environment_key
+from dcs_task_exporter.credentials.identity import (
+    ASSUME_AGENCY,
+    ASSUME_WITH_OIDC,
+    CREATE_TOKEN,
+    AgencyLogin,
+    PasswordLogin,
+    Service,
+)
+from dcs_task_exporter.credentials.metadata import (
+    METADATA_KEY,
+    METADATA_TOKEN,
+    POD_IDENTITY,
+    PodIdentity,
+    ServerAgency,
+    pod_place,
+)
+from dcs_task_exporter.credentials.oidc import STS_ENDPOINT, OidcLogin
+from dcs_task_exporter.credentials.profile import ProfileKey
+from dcs_task_exporter.credentials.renewal import Fresh, Renewal
 
 METADATA_OPERATIONS: Final = (METADATA_TOKEN, METADATA_KEY)
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcs_task_exporter.cloud.credentials import Credential, Token
-from dcs_task_exporter.cloud.renewal import (
+from dcs_task_exporter.cloud.credential import Credential, Token
+from dcs_task_exporter.credentials.renewal import (
     EARLIEST_RENEWAL,
     FIRST_PAUSE,
     LONGEST_PAUSE,

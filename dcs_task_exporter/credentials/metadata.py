@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.cloud.calls import JSON_BODY, Call
-from dcs_task_exporter.cloud.credentials import Carried
-from dcs_task_exporter.cloud.identity import Service, is_safe
-from dcs_task_exporter.cloud.renewal import Fresh
+from dcs_task_exporter.cloud.credential import Carried
 from dcs_task_exporter.cloud.responses import error_of, read_json
-from dcs_task_exporter.cloud.temporary_keys import SENDABLE, Ending, parse_temporary_key
 from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.credentials.identity import Service, is_safe
+from dcs_task_exporter.credentials.renewal import Fresh
+from dcs_task_exporter.credentials.temporary_keys import SENDABLE, Ending, parse_temporary_key
 from dcs_task_exporter.errors import (
     ApiError,
     CredentialsError,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
-from dcs_task_exporter.cloud.credentials import Credential
+from dcs_task_exporter.cloud.credential import Credential
 from dcs_task_exporter.errors import (
     ApiError,
     ApiTimeoutError,
