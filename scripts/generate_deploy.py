@@ -6,6 +6,7 @@ python scripts/generate_deploy.py --check    # fail if a file is out of date
 - The alert rules and the dashboards of the chart are copies: Helm reads no file outside a chart.
 - The chart's schema knows every key of the configuration file, and refuses secrets in it.
 - The plain manifests are what Helm makes of the chart, without the labels that only Helm uses.
+- The version of pyproject.toml is that of the chart, of the image, and of the page on installing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ PROXY: Final = r"^https?://[^@]*$"
 OF_HELM: Final = re.compile(
     r"^ *(?:helm\.sh/chart|app\.kubernetes\.io/managed-by|checksum/config): .*\n", re.MULTILINE
 )
+VERSIONED: Final = {
+    CHART / "Chart.yaml": r"^(?:version|appVersion): (.*)$",
+    ROOT / "deploy" / "container" / "Dockerfile": r"^ARG VERSION=(.*)$",
+    ROOT / "deploy" / "compose" / "compose.yaml": r"image: dcs-task-exporter:(.*)$",
+    ROOT / "docs" / "install.md": r"dcs-task-exporter:([\d.]+\w*)",
+}
+"""The files that name the version, and how to find it there."""
+
 TITLES: Final = {
     "exporter": "The exporter. Set your projects in the ConfigMap, and your image.",
     "prometheus-operator": "How the Prometheus operator scrapes the exporter, and the alerts.",
@@ -55,6 +64,30 @@ def copies() -> Mapping[Path, str]:
     for board in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
         files[CHART / "files" / "dashboards" / board.name] = board
     return {copy: original.read_text() for copy, original in files.items()}
+
+
+def version() -> str:
+    """Return the version of the exporter, which stands in pyproject.toml."""
+    # Without tomllib: Python 3.10 does not have it.
+    found = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    if found is None:
+        message = "pyproject.toml has no version"
+        raise ValueError(message)
+    return found[1]
+
+
+def versioned() -> Mapping[Path, str]:
+    """Return the content of the files that name the version."""
+    new = version()
+    return {
+        path: re.sub(
+            pattern,
+            lambda found: found[0].replace(found[1], new),
+            path.read_text(),
+            flags=re.MULTILINE,
+        )
+        for path, pattern in VERSIONED.items()
+    }
 
 
 def schema() -> str:
@@ -119,7 +152,7 @@ def _documents(rendered: Mapping[str, str]) -> Iterator[str]:
 
 def generated() -> Mapping[Path, str]:
     """Return the content of every file that needs no Helm."""
-    return {**copies(), SCHEMA: schema()}
+    return {**copies(), **versioned(), SCHEMA: schema()}
 
 
 def main() -> int:

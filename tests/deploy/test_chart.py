@@ -35,6 +35,10 @@ PROJECT = {"name": "prod", "region": "cn-north-4", "discovery": {"enabled": True
 each_case = pytest.mark.parametrize("case", CASES)
 
 
+OTHER = {"config": {**minimal()["config"], "collector": {"lookback": "3d"}}}
+"""Another configuration than the minimal one."""
+
+
 def with_project(**more: Any) -> dict[str, Any]:
     """Return values with one project; `more` are keys of the project."""
     return {"config": {"projects": [{**PROJECT, **more}]}}
@@ -407,15 +411,21 @@ def test_an_image_by_digest() -> None:
     assert render(minimal()).container()["image"] == f"dcs-task-exporter:{version}"
 
 
-def test_the_versions_are_one() -> None:
-    """The chart, the exporter and the image have the same version."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    project = (ROOT / "pyproject.toml").read_text()
-    dockerfile = (ROOT / "deploy" / "container" / "Dockerfile").read_text()
+def test_a_changed_configuration_is_reloaded() -> None:
+    """The exporter reloads a changed ConfigMap; the pods stay as they are."""
+    before, after = render(minimal()), render(minimal(**OTHER))
 
-    assert chart["version"] == chart["appVersion"]
-    assert f'\nversion = "{chart["version"]}"\n' in project
-    assert f"\nARG VERSION={chart['version']}\n" in dockerfile
+    assert "--config.auto-reload-interval=30s" in before.container()["args"]
+    assert before.workload() == after.workload()
+
+
+def test_a_changed_configuration_may_restart() -> None:
+    """Without an interval, a changed configuration restarts the pods."""
+    before = render(minimal(reloadInterval="")).workload()
+    after = render(minimal(reloadInterval="", **OTHER)).workload()
+
+    assert before != after
+    assert "auto-reload" not in str(before)
 
 
 def test_extra_manifests() -> None:

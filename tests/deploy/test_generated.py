@@ -18,10 +18,21 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 
 
 def test_copies_and_schema() -> None:
-    """The rules, the dashboards and the schema in the chart are up to date."""
+    """The rules, the dashboards, the schema and the versions are up to date."""
     files = generate_deploy.generated()
 
     assert [path for path, text in files.items() if path.read_text() != text] == []
+
+
+def test_the_version_is_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version in pyproject.toml reaches the chart, the image, compose and the page."""
+    monkeypatch.setattr(generate_deploy, "version", lambda: "12.34.56")
+
+    found = {
+        path.name: text.count("12.34.56") for path, text in generate_deploy.versioned().items()
+    }
+
+    assert found == {"Chart.yaml": 2, "Dockerfile": 1, "compose.yaml": 1, "install.md": 2}
 
 
 def test_nothing_else_is_copied() -> None:

@@ -93,8 +93,8 @@ def test_the_files_of_the_unit() -> None:
 def test_its_command_as_its_user() -> None:
     """The unit's command, as a user without rights, reads its keys, keeps its counts, is scraped.
 
-    As systemd does, the test gives it the folders of `LoadCredential` and `StateDirectory`, and
-    hears when it is ready and alive.
+    As systemd does, the test gives it the folders of `LoadCredential` and `StateDirectory`, hears
+    when it is ready and alive, and reloads it.
     """
     assert settings()["Type"] == ["notify"]
     need_confinement()
@@ -123,6 +123,12 @@ def test_its_command_as_its_user() -> None:
             assert {told.recv(100), told.recv(100)} == {b"READY=1", b"WATCHDOG=1"}
             found = samples(requests.get(f"{running.url}/metrics", timeout=PATIENCE).text)
             saved = Path(f"/proc/{running.process.pid}/root{state}/state.db").exists()
+            (reload,) = settings()["ExecReload"]
+            command = reload.replace("$MAINPID", str(running.process.pid)).split()
+            subprocess.run(command, check=True)  # noqa: S603 - the unit's
+            news = (text for text in iter(lambda: told.recv(100), b"") if text != b"WATCHDOG=1")
+            assert next(news).startswith(b"RELOADING=1\n")
+            assert next(news) == b"READY=1"
 
     assert value(found, "dcs_instance_up", dcs_instance_id="i1") == 1
     assert value(found, "dcs_task_exporter_state_errors_total") == 0

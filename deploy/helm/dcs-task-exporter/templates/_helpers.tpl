@@ -96,7 +96,7 @@ httpGet:
 metadata:
   annotations:
     kubectl.kubernetes.io/default-container: exporter
-    {{- if not .Values.existingConfigMap }}
+    {{- if not (or .Values.existingConfigMap .Values.reloadInterval) }}
     checksum/config: {{ toYaml .Values.config | sha256sum }}
     {{- end }}
     {{- with .Values.podAnnotations }}
@@ -127,6 +127,9 @@ spec:
         - --config.file=/etc/dcs-task-exporter/config/dcs-task-exporter.yml
         - --log.level={{ .Values.log.level }}
         - --log.format={{ .Values.log.format }}
+        {{- with .Values.reloadInterval }}
+        - --config.auto-reload-interval={{ . }}
+        {{- end }}
         {{- if .Values.webConfig.existingSecret }}
         - --web.config.file=/etc/dcs-task-exporter/web/{{ .Values.webConfig.key }}
         {{- end }}
