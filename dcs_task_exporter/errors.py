@@ -90,6 +90,11 @@ class ApiError(ExporterError):
         self.retryable = False
         return self
 
+    def came_with(self, status: int, request_id: str) -> None:
+        """Note the answer that the error is about; a request id that is known stays."""
+        self.status = status
+        self.request_id = self.request_id or request_id
+
     def told_as(self, kind: type[Told], message: str) -> Told:
         """Return an error of another kind or with another message, and the same facts."""
         return kind(

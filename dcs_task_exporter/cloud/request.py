@@ -217,8 +217,7 @@ def _parsed(answer: Answer, call: Call[Parsed], credential: Credential, now: flo
     try:
         parsed = call.parse(call.read(answer, credential.redactor, now))
     except InvalidResponseError as error:
-        error.status = answer.status
-        error.request_id = error.request_id or answer.headers.get("X-Request-Id", "")
+        error.came_with(answer.status, answer.headers.get("X-Request-Id", ""))
         raise
     if memory is not None:
         memory.keep(answer.body, parsed)
