@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dcs_task_exporter import __version__
+from dcs_task_exporter.arguments import UsageError, help_of, parse_flags
 from dcs_task_exporter.commands.check import MistakesError, check
 from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
 from dcs_task_exporter.commands.ready import ready
@@ -20,7 +21,7 @@ from dcs_task_exporter.commands.state import state_show, state_verify
 from dcs_task_exporter.commands.tasks import tasks
 from dcs_task_exporter.demo.run import demo
 from dcs_task_exporter.errors import ConfigError, ExporterError
-from dcs_task_exporter.flags import PROGRAM, UsageError, help_of, parse_flags
+from dcs_task_exporter.flags import PROGRAM
 from dcs_task_exporter.logs.formats import set_up_logging
 from dcs_task_exporter.state.database import StateLockedError
 

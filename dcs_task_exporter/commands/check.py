@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from dcs_task_exporter.arguments import UsageError
 from dcs_task_exporter.commands.check_online import check_online, counted, rule_keys
 from dcs_task_exporter.commands.configuration import (
     configuration,
@@ -24,7 +25,6 @@ from dcs_task_exporter.config.environment import ENVIRONMENT
 from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.credentials.sources import check_this_machine
 from dcs_task_exporter.errors import ConfigError, CredentialsError, ExporterError, Problem
-from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.web.web_config_file import WebConfigFile

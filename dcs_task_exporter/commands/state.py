@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from dcs_task_exporter.arguments import UsageError
 from dcs_task_exporter.commands.configuration import configuration
 from dcs_task_exporter.commands.output import TIME_FORMAT, printable, say, table, warn, write
-from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.state.inspection import Inspection, inspect
 from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.state.schema import VERSION

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dcs_task_exporter.flags import COMMANDS, FLAGS, UsageError, help_of, parse_flags
+from dcs_task_exporter.arguments import UsageError, help_of, parse_flags
+from dcs_task_exporter.flags import COMMANDS, FLAGS
 
 VALUES = ("7", "/some/path", "127.0.0.1:7", "debug", "json", "30s")
 """Values of which each flag takes at least one, other than its default."""

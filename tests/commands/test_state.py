@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from dcs_task_exporter.arguments import UsageError
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.commands.state import state_path
-from dcs_task_exporter.flags import UsageError
 from dcs_task_exporter.state.file import StateFile
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from dcs_task_exporter.tasks.models import Task

@@ -8,8 +8,8 @@ from pathlib import Path
 import generate_docs
 import pytest
 
+from dcs_task_exporter.arguments import parse_flags
 from dcs_task_exporter.config.model import load_config
-from dcs_task_exporter.flags import parse_flags
 from dcs_task_exporter.web.web_config import (
     HeadersConfig,
     HttpServerConfig,

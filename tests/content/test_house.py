@@ -1,4 +1,4 @@
-"""The tests mirror the house: a folder for each package, and a file for each module."""
+"""The tests mirror the house: a folder for each package, a file for each module."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ BESIDE_THE_PACKAGES = {
 }
 """Folders of tests that mirror no package: each is explained in CONTRIBUTING.md."""
 
+MOST_LINES = 300
+"""Lines of the longest module."""
+
 TESTED_TOGETHER: dict[str, tuple[str, str]] = {
     "cloud/test_request.py": (
         "keys.py observer.py",
@@ -38,7 +41,7 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         output.py scrape.py serve.py tasks.py""",
         "run as processes, by their output and exit status",
     ),
-    "commands/test_flags.py": ("../flags.py", "the flags of the commands"),
+    "commands/test_flags.py": ("../arguments.py ../flags.py", "the flags of the commands"),
     "config/test_model.py": (
         """checks.py credentials.py durations.py environment.py loader.py regions.py secrets.py
         types.py yaml_text.py""",
@@ -128,6 +131,13 @@ def test_every_package_has_a_folder_of_tests() -> None:
     missing = [f"tests/{name} is not there: every package has one" for name in packages - folders]
     assert not missing, "\n".join(missing)
     assert folders <= packages | BESIDE_THE_PACKAGES
+
+
+def test_no_module_is_long() -> None:
+    """A module has one idea, and at most 300 lines."""
+    lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+
+    assert [path for path, length in lengths.items() if length > MOST_LINES] == []
 
 
 def test_no_test_imports_another() -> None:

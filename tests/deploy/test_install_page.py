@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from dcs_task_exporter.flags import parse_flags
+from dcs_task_exporter.arguments import parse_flags
 from tests.support.charts import CASES, refusal
 from tests.support.real_parts import ROOT
 
