@@ -17,10 +17,11 @@ from dcs_task_exporter.web.web_config import (
     TlsServerConfig,
     WebConfig,
 )
+from tests.support.documents import PAGES
 from tests.support.real_parts import ROOT
 
 PACKAGE = ROOT / "dcs_task_exporter"
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "grafana" / "README.md"]
+DOCUMENTS = PAGES
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 WALKS = (ROOT / "docs" / "how-it-works.md").read_text().split("\n## ")[1:]
 MAKEFILE = (ROOT / "Makefile").read_text()
