@@ -45,7 +45,10 @@ def test_tables_are_generated() -> None:
 def test_tables_are_shown() -> None:
     """Every table that the code yields has its place in a document."""
     shown = [
-        found[2] for path in DOCUMENTS for found in generate_docs.BLOCK.finditer(path.read_text())
+        found[2]
+        for path in DOCUMENTS
+        if path.parent != generate_docs.CHINESE
+        for found in generate_docs.BLOCK.finditer(path.read_text())
     ]
 
     assert sorted(shown) == sorted(generate_docs.tables())

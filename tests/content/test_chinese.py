@@ -1,0 +1,251 @@
+"""The Chinese pages are in step with the English ones: what both share is the same, in its section.
+
+The prose is compared by nobody but its readers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import generate_docs
+import pytest
+
+from tests.support.real_parts import ROOT
+
+DOCS = ROOT / "docs"
+CHINESE = DOCS / "zh-CN"
+OPERATORS_PAGES = ("install", "configuration", "metrics")
+PAGES = {ROOT / "README.md": ROOT / "README.zh-CN.md"} | {
+    DOCS / path.relative_to(CHINESE): path for path in sorted(CHINESE.rglob("*.md"))
+}
+"""The English pages that there are in Chinese, with those."""
+
+FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"(?:^    (?![-*\d]).*\n)+", re.MULTILINE)
+COMMENT = re.compile(r"[ \t]+# .*$", re.MULTILINE)
+LANGUAGE_LINE = re.compile(r"^\[(?:简体中文|English)\]\((\S+)\)$", re.MULTILINE)
+
+each_page = pytest.mark.parametrize(
+    ("english", "chinese"),
+    [pytest.param(*pair, id=pair[0].relative_to(ROOT).as_posix()) for pair in PAGES.items()],
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is below one heading, up to the next."""
+
+    level: int
+    heading: str
+    code: Sequence[str]
+    """The blocks of code, without comments."""
+    prose: str
+
+    @property
+    def anchor(self) -> str:
+        """Return the anchor of the heading, as GitHub makes it."""
+        return re.sub(r"[^\w -]", "", self.heading).lower().replace(" ", "-")
+
+
+@cache
+def sections(path: Path) -> Sequence[Section]:
+    """Return the sections of a page, without what is generated and the link to the other page."""
+    text = generate_docs.BLOCK.sub(r"\1\3", LANGUAGE_LINE.sub("", path.read_text()))
+    blocks = FENCE.findall(text)
+    text = FENCE.sub("\0", text)
+    found = []
+    for part in re.split(r"^(?=#+ )", text, flags=re.MULTILINE)[1:]:
+        head, _, body = part.partition("\n")
+        marks, _, heading = head.partition(" ")
+        code = [blocks.pop(0) for _ in range(body.count("\0"))] + INDENTED.findall(body)
+        bare = [COMMENT.sub("", block) for block in code]
+        found.append(Section(len(marks), heading, bare, INDENTED.sub("", body.replace("\0", ""))))
+    return found
+
+
+def differences(
+    english: Path, chinese: Path, facet: Callable[[Section], object]
+) -> list[tuple[str, object, object]]:
+    """Return the sections of two pages of which a facet differs, with both."""
+    pairs = zip(sections(english), sections(chinese), strict=True)
+    return [(a.heading, facet(a), facet(b)) for a, b in pairs if facet(a) != facet(b)]
+
+
+def missing(
+    english: Path, chinese: Path, facet: Callable[[str], set[str]]
+) -> list[tuple[str, set[str]]]:
+    """Return the sections of an English page with the words that the Chinese one lacks."""
+    pairs = zip(sections(english), sections(chinese), strict=True)
+    lacking = [(a.heading, facet(a.prose) - facet(b.prose)) for a, b in pairs]
+    return [(heading, words) for heading, words in lacking if words]
+
+
+def code_in(text: str) -> set[str]:
+    """Return what a text shows as code."""
+    return set(re.findall(r"`([^`]+)`", text))
+
+
+def names_in(text: str) -> set[str]:
+    """Return the alerts, variables and names in camel case of a text, as code or not."""
+    return set(re.findall(r"\b[A-Z]+_[A-Z_]+\b|\b\w*[a-z][A-Z]\w*\b", text, re.ASCII))
+
+
+def numbers_in(text: str) -> set[str]:
+    """Return the numbers of a text that are written in digits."""
+    return set(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+def tables_of(section: Section) -> list[tuple[int, Sequence[set[str]]]]:
+    """Return of each table the number of columns, and the code in the first cell of each row."""
+    tables = re.findall(r"(?:^\|.*\n)+", section.prose, re.MULTILINE)
+    rows = [[generate_docs.cells(line) for line in table.splitlines()] for table in tables]
+    return [(len(table[0]), [code_in(row[0]) for row in table]) for table in rows]
+
+
+def items_of(section: Section) -> list[str]:
+    """Return the marks of all items of lists."""
+    return re.findall(r"^ *(-|\d+\.) ", section.prose, re.MULTILINE)
+
+
+def links_of(path: Path, section: Section) -> Iterator[str]:
+    """Yield where the links and pictures of a section lead, as a link of the root would say it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", section.prose):
+        if re.match(r"https?:", target):
+            yield target
+        else:
+            file, mark, anchor = target.partition("#")
+            there = os.path.normpath(path.parent / file) if file else str(path)
+            yield f"{os.path.relpath(there, ROOT)}{mark}{anchor}"
+
+
+def in_chinese(link: str) -> str:
+    """Return where a link of an English page leads in Chinese."""
+    file, _, anchor = link.partition("#")
+    english = ROOT / file
+    if english not in PAGES:
+        return link
+    there = PAGES[english].relative_to(ROOT).as_posix()
+    if not anchor:
+        return there
+    place = [section.anchor for section in sections(english)].index(anchor)
+    return f"{there}#{sections(PAGES[english])[place].anchor}"
+
+
+def test_what_an_operator_needs_is_there() -> None:
+    """The pages that an operator needs, and all runbooks, are there in Chinese."""
+    needed = [DOCS / f"{name}.md" for name in OPERATORS_PAGES] + [*DOCS.glob("runbooks/*.md")]
+
+    assert [path.name for path in needed if path not in PAGES] == []
+    assert [path.name for path in PAGES if not path.is_file()] == []
+
+
+@each_page
+def test_each_leads_to_the_other(english: Path, chinese: Path) -> None:
+    """Below its title, each page has a line that leads to the same page in the other language."""
+    for path, other, name in ((english, chinese, "简体中文"), (chinese, english, "English")):
+        link = os.path.relpath(other, path.parent)
+
+        assert path.read_text().splitlines()[1:4] == ["", f"[{name}]({link})", ""]
+
+
+@each_page
+def test_headings(english: Path, chinese: Path) -> None:
+    """The headings are as many, of the same levels, and with the same code and names in them."""
+    outlines = [
+        [(each.level, code_in(each.heading), names_in(each.heading)) for each in sections(path)]
+        for path in (english, chinese)
+    ]
+
+    assert outlines[0] == outlines[1]
+
+
+@each_page
+def test_code(english: Path, chinese: Path) -> None:
+    """Each section has the same blocks of code, but for comments, and the same generated tables."""
+    assert differences(english, chinese, lambda section: section.code) == []
+    assert (
+        differences(
+            english,
+            chinese,
+            lambda section: [found[2] for found in generate_docs.BLOCK.finditer(section.prose)],
+        )
+        == []
+    )
+
+
+@each_page
+def test_names(english: Path, chinese: Path) -> None:
+    """Each section names the same keys, flags, metrics, labels, values and alerts."""
+    assert differences(english, chinese, lambda section: code_in(section.prose)) == []
+    assert missing(english, chinese, names_in) == []
+
+
+@each_page
+def test_numbers(english: Path, chinese: Path) -> None:
+    """Each section has the numbers of the English one; it may have more, for those in words."""
+    assert missing(english, chinese, numbers_in) == []
+
+
+@each_page
+def test_tables_and_lists(english: Path, chinese: Path) -> None:
+    """Each section has the same tables, row for row by their first cells, and as many items."""
+    assert differences(english, chinese, tables_of) == []
+    assert differences(english, chinese, items_of) == []
+
+
+@each_page
+def test_links(english: Path, chinese: Path) -> None:
+    """Each section leads to the same places: to the Chinese page where there is one."""
+    pairs = zip(sections(english), sections(chinese), strict=True)
+    wrong = [
+        (a.heading, wanted, found)
+        for a, b in pairs
+        if (wanted := {in_chinese(link) for link in links_of(english, a)})
+        != (found := set(links_of(chinese, b)))
+    ]
+
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def english_cells() -> set[str]:
+    """Return the cells with words in them of the generated tables that are there in Chinese."""
+    tables: Mapping[str, str] = generate_docs.tables()
+    shown = {
+        found[2]
+        for path in PAGES.values()
+        for found in generate_docs.BLOCK.finditer(path.read_text())
+    }
+    return {
+        cell
+        for name in shown
+        for line in tables[name].splitlines()
+        for cell in generate_docs.cells(line)
+        if re.search(r"[a-z]", re.sub(r"`[^`]*`", "", cell))
+    }
+
+
+def test_each_cell_is_translated(english_cells: set[str]) -> None:
+    """Each cell of the generated tables has its Chinese; an English text that changed has none."""
+    known = set(generate_docs.translations())
+
+    assert sorted(english_cells - known) == []
+    assert sorted(known - english_cells) == []
+
+
+def test_translations_keep_names_and_numbers() -> None:
+    """What a cell shows as code, its names and its numbers are the same in Chinese."""
+    wrong = [
+        english
+        for english, chinese in generate_docs.translations().items()
+        if code_in(english) != code_in(chinese)
+        or names_in(english) - names_in(chinese)
+        or numbers_in(english) - numbers_in(chinese)
+    ]
+
+    assert wrong == []
