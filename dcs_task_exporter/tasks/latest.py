@@ -29,7 +29,7 @@ def latest_failed(
     `fresh` has the ids of the newly counted tasks.
     """
     latest = dict(state.failed)
-    for task in sorted(tasks, key=lambda task: (_end(task) is None, _end(task) or 0.0, task.id)):
+    for task in sorted(tasks, key=lambda task: (_end(task) is None, task.id)):
         name = label_of(state, task)
         known = latest.get(name)
         if known is None or _is_later(task, known, is_fresh=task.id in fresh):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.tasks.counting import CountingRules, listing_start
+from dcs_task_exporter.tasks.counting import SKEW_MARGIN, CountingRules, listing_start
 from dcs_task_exporter.tasks.instance_state import (
     MAX_STATUSES,
     OTHER,
@@ -17,7 +18,7 @@ from dcs_task_exporter.tasks.instance_state import (
     has_pending,
     reveal,
 )
-from dcs_task_exporter.tasks.models import Listing, Task
+from dcs_task_exporter.tasks.models import EARLIEST_TIME, LATEST_AHEAD, Listing, Task
 from dcs_task_exporter.tasks.snapshots import task_metrics
 from dcs_task_exporter.tasks.statuses import Outcome, StatusTable
 from tests.support.clouds import DAY, NOW
@@ -475,3 +476,113 @@ def test_window_whatever_the_clock_says(jump: float) -> None:
     ahead = count(state, listing([task]), NOW + 400 * DAY, RULES)
 
     assert listing_start(ahead, NOW + jump, RULES.lookback) < NOW
+
+
+@pytest.mark.parametrize("lookback", [300.0, 1800.0, 7 * DAY])
+def test_the_very_first_window(lookback: float) -> None:
+    """The first listing reaches back over the window, or twice what clocks may differ by."""
+    assert listing_start(InstanceState(), NOW, lookback) == NOW - max(lookback, 2 * SKEW_MARGIN)
+
+
+@pytest.mark.parametrize(
+    ("state", "start"),
+    [
+        (replace(SEEN, counted={"a": math.inf, "b": NOW - 30 * DAY}), NOW - 30 * DAY - SKEW_MARGIN),
+        (replace(SEEN, baseline_at=NOW - 30 * DAY), NOW - 30 * DAY - SKEW_MARGIN),
+        (replace(SEEN, refreshed_at=NOW - 30 * DAY), NOW - 30 * DAY - SKEW_MARGIN),
+        (replace(SEEN, listed_since=EARLIEST_TIME), EARLIEST_TIME),
+        (replace(SEEN, listed_since=EARLIEST_TIME - 1), NOW - 7 * DAY),
+    ],
+)
+def test_the_window_reaches_the_earliest(state: InstanceState, start: float) -> None:
+    """The window reaches the newest known task, or the first listing, refresh or window."""
+    assert listing_start(state, NOW, RULES.lookback) == start
+
+
+def test_whose_status_changes() -> None:
+    """The latest ends and the latest failure are those of tasks with such an outcome."""
+    tasks = [
+        Task("a", "EXTEND", "SUCCESS", NOW - 9, NOW - 8),
+        Task("b", "EXTEND", "FAILED", NOW - 7, NOW - 6),
+        Task("c", "EXTEND", "EXECUTING", NOW - 5, NOW - 4),
+        Task("d", "EXTEND", "CANCELLED", NOW - 3, NOW - 2),
+    ]
+
+    state = count(SEEN, listing(tasks), NOW, RULES)
+
+    assert state.last_success == {"EXTEND": NOW - 8}
+    assert state.last_failure == {"EXTEND": NOW - 6}
+    assert state.failed == {"EXTEND": tasks[1]}
+
+
+def test_a_refresh_is_noted() -> None:
+    """The time of a refresh is that of its listing, whether it finds something or not."""
+    assert count(SEEN, listing([]), NOW + 60, RULES).refreshed_at == NOW + 60
+
+
+def test_a_form_with_a_time_is_the_later_one() -> None:
+    """Of two forms of a task that both ended, the one that says when is kept."""
+    dated = Task("a", "EXTEND", "FAILED", NOW, 0.5)
+    forms = (replace(dated, status="ERROR", updated_at=None), dated)
+
+    for order in (forms, forms[::-1]):
+        assert count(SEEN, listing(list(order)), NOW, RULES).failed == {"EXTEND": dated}
+
+
+def test_labels_go_to_the_oldest_first() -> None:
+    """Under the cap, the first label goes to the task that began first, or says no start."""
+    rules = replace(RULES, max_task_names=len(SEEN.names) + 1)
+    first, second = Task("z", "first", "SUCCESS"), Task("a", "second", "SUCCESS", 0.5)
+
+    state = count(SEEN, listing([second, first]), NOW, rules)
+
+    assert state.names == (*SEEN.names, "first")
+
+
+@pytest.mark.parametrize(("began", "ended"), [(NOW - 1, None), (NOW - DAY, NOW), (NOW - 1, NOW)])
+def test_the_edge_of_a_cut_baseline(began: float, ended: float | None) -> None:
+    """After a cut first listing, a task that ended at its very time, or began then, is baseline."""
+    state = replace(SEEN, baseline_partial=True)
+    over, news = (
+        Task("a", "EXTEND", "FAILED", began, ended),
+        Task("b", "EXTEND", "FAILED", NOW - 1, NOW + 1),
+    )
+
+    assert not count(state, listing([over]), NOW + 60, RULES).counts
+    assert count(state, listing([over, news]), NOW + 60, RULES).counts == {("EXTEND", "FAILED"): 1}
+
+
+@pytest.mark.parametrize(("ended", "number"), [(-1.0, 0), (0.0, 0), (1.0, 1)])
+def test_the_edge_of_a_baseline(*, ended: float, number: int) -> None:
+    """A task is news if it ended less before the first listing than clocks may differ by."""
+    at = NOW - SKEW_MARGIN + ended
+    task = Task("a", "EXTEND", "FAILED", NOW - DAY, at)
+
+    state = count(SEEN, listing([task]), NOW, RULES)
+
+    assert sum(state.counts.values()) == number
+
+
+LATEST = NOW + LATEST_AHEAD + SKEW_MARGIN
+
+
+@pytest.mark.parametrize(
+    ("at", "kept"),
+    [(EARLIEST_TIME - 1, False), (EARLIEST_TIME, True), (LATEST, True), (LATEST + 1, False)],
+)
+def test_what_is_mended(*, at: float, kept: bool) -> None:
+    """A remembered time may be as early or as late as a clock may be wrong, and no more."""
+    saved = replace(
+        SEEN,
+        counted={"a": at, "b": NOW},
+        last_success={"EXTEND": at},
+        last_failure={"modify": at},
+        failed={"EXTEND": Task("a", "EXTEND", "FAILED", at)},
+    )
+
+    mended = count(saved, listing([], truncated=True), NOW, RULES)
+
+    assert mended.last_success == (saved.last_success if kept else {})
+    assert mended.last_failure == (saved.last_failure if kept else {})
+    assert mended.failed == (saved.failed if kept else {})
+    assert mended.counted == {"a": at if kept else math.inf, "b": NOW}

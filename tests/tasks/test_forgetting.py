@@ -27,7 +27,7 @@ def after(
 
 def test_a_whole_listing_forgets() -> None:
     """An id from before a whole listing that lacks it is dropped, and its start is remembered."""
-    state = after(EMPTY)
+    state, _ = count_new(STATE, EMPTY, NOW, RULES)
 
     assert (state.counted, state.forgotten_until) == ({}, OLD)
 
@@ -127,3 +127,35 @@ def test_a_waiting_task_without_a_start_keeps_its_window() -> None:
     assert listing_start(state, NOW, RULES.lookback) == early
     state = after(Listing((replace(task, status="SUCCESS"),), early), state)
     assert state.listed_since is None
+
+
+def test_only_what_is_older_than_the_window_is_forgotten() -> None:
+    """A listing that lacks young ids and old ones drops the old ones alone."""
+    limit = START - SKEW_MARGIN
+    state = after(EMPTY, replace(STATE, counted={"old": OLD, "edge": limit, "young": NOW}))
+
+    assert state.counted == {"edge": limit, "young": NOW}
+    assert state.forgotten_until == OLD
+
+
+def test_what_was_forgotten_stays_so() -> None:
+    """The latest forgotten start outlives listings that forget nothing: cut, doubted or whole."""
+    state = replace(STATE, counted={"young": NOW}, forgotten_until=OLD)
+
+    assert after(replace(EMPTY, truncated=True), state).forgotten_until == OLD
+    assert after(EMPTY, state, in_doubt=True).forgotten_until == OLD
+    assert after(EMPTY, state).forgotten_until == OLD
+
+
+def test_what_is_remembered_of_the_latest() -> None:
+    """The latest ends and failures outlive the records of their tasks."""
+    task = Task("old", "EXTEND", "FAILED", OLD, OLD)
+    state = replace(
+        STATE, last_success={"modify": OLD}, last_failure={"EXTEND": OLD}, failed={"EXTEND": task}
+    )
+
+    forgot = after(EMPTY, state)
+
+    assert forgot.last_success == state.last_success
+    assert forgot.last_failure == state.last_failure
+    assert forgot.failed == state.failed

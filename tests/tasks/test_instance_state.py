@@ -14,10 +14,13 @@ from dcs_task_exporter.tasks.instance_state import (
     has_pending,
     label_of,
     names_had,
+    renamed,
     reveal,
+    seen_late,
     series_of,
 )
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Task
+from dcs_task_exporter.tasks.naming import Naming
 from tests.support.clouds import NOW
 
 KNOWN = ("EXTEND", "FAILED")
@@ -119,3 +122,26 @@ def test_names_had() -> None:
     }
     expected = ["AddAcl", OTHER, "EXTEND", "UpdatePort", "DelReplica", "AddReplica"]
     assert list(names_had(replace(InstanceState(), **only))) == expected  # type: ignore[arg-type]
+
+
+def test_no_count_yet() -> None:
+    """A known series that was not counted is shown at 0, delivered or not."""
+    assert reveal(InstanceState(), {KNOWN}).shown[KNOWN] == 0
+
+
+def test_renamed() -> None:
+    """The series of the name that is left end with what is shown."""
+    state = replace(SEEN, naming=Naming("a"))
+
+    assert renamed(state, "b") == replace(SEEN, naming=Naming("a").renamed("b", SEEN.shown))
+
+
+def test_seen_late() -> None:
+    """What a late answer of another name showed was seen; the series of this one do not move."""
+    state = renamed(replace(SEEN, naming=Naming("a")), "b")
+
+    seen = seen_late(state, "a", {KNOWN: 3})
+
+    assert seen.shown == {KNOWN: 3, UNFORESEEN: 1}
+    assert seen.naming.exposed(seen.shown) == SEEN.shown
+    assert seen_late(state, "a", {KNOWN: 2}) is state

@@ -93,3 +93,28 @@ def test_no_user_is_remembered() -> None:
     task = replace(FIRST, user_name="ann")
 
     assert latest_failed(STATE, [task], ())["EXTEND"] == FIRST
+
+
+def test_an_early_end() -> None:
+    """An end is kept however early it is."""
+    assert latest_ends(STATE, {}, [replace(FIRST, updated_at=0.5)]) == {"EXTEND": 0.5}
+
+
+def test_ends_without_a_known_failure() -> None:
+    """Where no failure is known, the one that ended last is kept, before one without a time."""
+    tasks = [WITHOUT_A_TIME, replace(SECOND, updated_at=0.5), replace(FIRST, updated_at=0.25)]
+
+    for order in permutations(tasks):
+        assert latest_failed(STATE, order, ())["EXTEND"].id == "b"
+        assert latest_failed(STATE, order, {"e"})["EXTEND"].id == "e"
+
+
+def test_the_latest_of_two_at_once() -> None:
+    """Of two failed tasks that ended at one time, or at none, the last by id is kept."""
+    ended = [FIRST, replace(FIRST, id="z")]
+    timeless = [WITHOUT_A_TIME, replace(WITHOUT_A_TIME, id="z")]
+
+    for order in permutations(ended):
+        assert latest_failed(STATE, order, ())["EXTEND"].id == "z"
+    for order in permutations(timeless):
+        assert latest_failed(STATE, order, {"e", "z"})["EXTEND"].id == "z"

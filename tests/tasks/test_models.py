@@ -75,3 +75,11 @@ def test_the_same_series(change: dict[str, object], *, same: bool) -> None:
     instance = Instance("a", "orders", "prod")
 
     assert instance.shares_series(replace(instance, **change)) is same  # type: ignore[arg-type]
+
+
+def test_summary_with_who() -> None:
+    """The summary names people where that is asked for."""
+    task = replace(TASK, details=TaskDetails(account_name="alice"))
+
+    assert task.summary(Outcome.SUCCESS) == ""
+    assert task.summary(Outcome.SUCCESS, personal=True) == "account alice"

@@ -94,3 +94,27 @@ def test_every_increase_is_seen_once(steps: list[tuple[str, int]]) -> None:
         count += more
 
     assert sum(seen.values()) == count
+
+
+def test_a_series_that_stands_still_elsewhere() -> None:
+    """Of two series only the one that grew under another name has counts elsewhere."""
+    naming = Naming("a").renamed("b", {FAILED: 3, OTHER: 1}).renamed("a", {FAILED: 5, OTHER: 1})
+
+    assert naming.elsewhere == {FAILED: 2}
+    assert naming.exposed({FAILED: 5, OTHER: 1}) == {FAILED: 3, OTHER: 1}
+    assert naming.counts({FAILED: 3, OTHER: 1}) == {FAILED: 5, OTHER: 1}
+
+
+def test_a_series_that_is_gone() -> None:
+    """A series of a former name that is not shown any more counts from 0."""
+    naming = Naming("b", former={"a": {FAILED: 0}}).renamed("a", {})
+
+    assert naming.elsewhere == {}
+
+
+def test_a_late_answer_with_a_new_series() -> None:
+    """A series that only a late answer showed was seen from 0 on."""
+    naming = Naming("a").renamed("b", {FAILED: 3}).seen_late("a", {FAILED: 3, OTHER: 1})
+
+    assert naming.elsewhere == {OTHER: 1}
+    assert naming.former["a"] == {FAILED: 3, OTHER: 1}

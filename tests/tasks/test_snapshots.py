@@ -125,3 +125,33 @@ def test_each_has_a_token_of_its_own() -> None:
     """Two equal metrics are equal, and yet told apart."""
     assert metrics(FIRST) == metrics(FIRST)
     assert metrics(FIRST).token is not metrics(FIRST).token
+
+
+def test_a_task_without_a_start_is_never_the_latest() -> None:
+    """Any start is later than none."""
+    early = replace(FIRST, created_at=0.5)
+    rules = CountingRules(NOW)
+
+    for order in (
+        (early, replace(SECOND, created_at=None)),
+        (replace(SECOND, created_at=None), early),
+    ):
+        found = task_metrics(InstanceState(), Listing(order, START), NOW, rules)
+        assert found.latest == {"EXTEND": early}
+
+
+def test_progress_of_nothing() -> None:
+    """A progress that is not told, or is none, is less than any other."""
+    state = InstanceState(active={key: replace(RUNS, id=key) for key in "ab"})
+    little = Progress(0.5, None)
+
+    for nothing in (Progress(None, 9), Progress(0.0, 9)):
+        assert least_progress(state, {"a": nothing, "b": little}) == {"EXTEND": nothing}
+        assert least_progress(state, {"a": little, "b": nothing}) == {"EXTEND": nothing}
+
+
+def test_a_failed_task_is_shown_when_it_is_not_listed() -> None:
+    """The latest failed task of each name is that of the counts, in the window or not."""
+    state = InstanceState(failed={"EXTEND": replace(FAILED, created_at=START - DAY)})
+
+    assert metrics(state=state).failed == state.failed
