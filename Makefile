@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -144,6 +144,21 @@ years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hu
 
 bench: $(VENV)/.dev ## measure against the official SDK and the floor; takes 25 minutes
 	$(BIN)/python -m bench table
+
+##@ Release
+
+dist: ## build the wheel and the sdist, and check that a second build has the same bytes
+	$(PYTHON) -m venv .venvs/dist
+	.venvs/dist/bin/python -m pip install --quiet --require-hashes --requirement deploy/container/build-requirements.txt
+	.venvs/dist/bin/python -m pip install --quiet twine==7.0.0
+	rm -rf dist .venvs/dist/again
+	.venvs/dist/bin/hatchling build --directory dist
+	.venvs/dist/bin/hatchling build --directory .venvs/dist/again
+	diff --recursive dist .venvs/dist/again
+	.venvs/dist/bin/twine check --strict dist/*
+
+release-notes: ## print what is new in the release TAG=v..., or what is missing for it
+	@$(PYTHON) scripts/release_notes.py $(TAG)
 
 ##@ Clean
 
