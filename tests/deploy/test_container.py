@@ -149,6 +149,7 @@ def copy_into(original: Path, target: Path) -> None:
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(original, target, dirs_exist_ok=True, ignore=skipped)
     else:
+        target.parent.mkdir(exist_ok=True)
         shutil.copy(original, target)
 
 
