@@ -546,7 +546,7 @@ def elsewhere(config: Path, region: str, more: str = "") -> None:
     ("region", "told"),
     [
         ("cn-nroth-4", "did you mean cn-north-4?"),
-        ("eu-de", "another cloud needs cloud, or endpoint"),
+        ("eu-de", "for another cloud, set cloud or endpoint"),
     ],
 )
 def test_check_of_an_unknown_region(config: Path, region: str, told: str) -> None:
