@@ -153,7 +153,7 @@ def _read_text(answer: Answer, _: Redactor, now: float) -> object:
     text = answer.body.decode("latin-1").strip()
     if not SENDABLE.fullmatch(text):
         message = (
-            "the answer of the metadata service is no token: does a proxy answer in its place?"
+            "the answer of the metadata service is no token: is this a server of the cloud?"
         )
         raise InvalidResponseError(message, status=answer.status)
     return text
