@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from dcs_task_exporter.arguments import parse_flags
 from tests.support.charts import CASES, refusal
 from tests.support.real_parts import ROOT
 
@@ -24,15 +23,6 @@ def commands() -> Iterator[list[str]]:
     for block in (*blocks, *lines):
         for line in block.replace("\\\n", " ").splitlines():
             yield shlex.split(line, comments=True)
-
-
-def test_commands_of_the_exporter() -> None:
-    """The command line takes every command of the exporter that the page shows."""
-    ours = [words for words in commands() if words[0].endswith("dcs-task-exporter")]
-
-    assert len(ours) >= 2
-    for words in ours:
-        parse_flags(words[1:])
 
 
 def test_files_of_the_commands() -> None:
