@@ -152,9 +152,7 @@ def _read_text(answer: Answer, _: Redactor, now: float) -> object:
         raise error_of(answer, now)
     text = answer.body.decode("latin-1").strip()
     if not SENDABLE.fullmatch(text):
-        message = (
-            "the answer of the metadata service is no token: is this a server of the cloud?"
-        )
+        message = "the answer of the metadata service is no token: is this a server of the cloud?"
         raise InvalidResponseError(message, status=answer.status)
     return text
 
