@@ -137,7 +137,9 @@ def _credentials(
 def _assumed(path: str, section: Mapping[object, object]) -> Iterator[Problem]:
     accounts = [key for key in ("domain_name", "domain_id") if section.get(key)]
     if len(accounts) != 1:
-        message = "give only one of both" if accounts else "is missing: give it, or domain_id"
+        message = (
+            "give it or domain_id, not both" if accounts else "is missing: give it, or domain_id"
+        )
         yield Problem(f"{path}.domain_name", message)
     source = section.get("source")
     if isinstance(source, Mapping):
@@ -173,7 +175,7 @@ def _status_words(section: Mapping[object, object]) -> Iterator[Problem]:
             before = known.value if known else meanings.setdefault(word.upper(), str(meaning))
             if before != meaning:
                 where = "known to the exporter" if known else "in this file already"
-                message = f"is {where} as {before}: it can have one meaning"
+                message = f"is {where} as {before}: remove it here, a word has one meaning"
                 yield Problem(f"status_words.{meaning}[{at}]", message)
 
 

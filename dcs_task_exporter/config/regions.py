@@ -23,5 +23,5 @@ def doubt_of_region(region: str) -> str:
     if region in REGIONS:
         return ""
     near = difflib.get_close_matches(region.lower(), REGIONS, n=1)
-    hint = f"did you mean {near[0]}?" if near else "another cloud needs cloud, or endpoint"
+    hint = f"did you mean {near[0]}?" if near else "for another cloud, set cloud or endpoint"
     return f"{region} is no region that the official SDK knows: {hint}"

@@ -148,7 +148,7 @@ Label = Annotated[
     str,
     _needs(
         lambda text: 0 < len(text) <= MAX_LABEL_LENGTH and text == text.strip(),
-        "1 to 128 characters, without blanks around them",
+        "must have 1 to 128 characters, and no blanks around them",
     ),
 ]
 Segment = Annotated[

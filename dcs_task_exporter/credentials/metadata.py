@@ -152,7 +152,9 @@ def _read_text(answer: Answer, _: Redactor, now: float) -> object:
         raise error_of(answer, now)
     text = answer.body.decode("latin-1").strip()
     if not SENDABLE.fullmatch(text):
-        message = "the answer is no token"
+        message = (
+            "the answer of the metadata service is no token: does a proxy answer in its place?"
+        )
         raise InvalidResponseError(message, status=answer.status)
     return text
 

@@ -67,7 +67,7 @@ def _section(path: Path, section: str) -> Mapping[str, str]:
         with path.open(encoding="utf-8") as file:
             text = file.read(MAX_SIZE)
         if _BLANKS.search(text):
-            message = f"{path} has 100 blanks in a row"
+            message = f"{path} has 100 blanks in a row: remove them"
         else:
             parser.read_string(text)
             found = dict(parser.items(section)) if parser.has_section(section) else None
@@ -78,7 +78,7 @@ def _section(path: Path, section: str) -> Mapping[str, str]:
             else:
                 return {name: value.replace("%%", "%") for name, value in found.items()}
     except OSError as error:
-        message = f"cannot read {path}: {error.strerror}"
+        message = f"cannot read the file of credentials {path}: {error.strerror}"
     except (ValueError, configparser.Error):
         message = f"{path} is no file of sections, keys and values in UTF-8"
     # Raised outside the handlers, else its cause would quote the file's lines.

@@ -251,7 +251,9 @@ class Refresher:
         """End reads that no thread will do: the exporter stops, or cannot start a thread."""
         for claim in claims:
             if not self._stopping:
-                failure = InternalError("no thread could be started")
+                failure = InternalError(
+                    "no thread could be started: raise the limit of processes and threads"
+                )
                 self._reader.fail(claim.watched, failure, self._clock.monotonic())
             claim.abandon()
 

@@ -16,6 +16,7 @@ import bcrypt
 import pytest
 import requests
 
+from dcs_task_exporter.commands import one_pass
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator.story import DEMO_KEY
@@ -29,6 +30,7 @@ from tests.support.clouds import (
     value,
     world_of_today,
 )
+from tests.support.command_line import run_here
 from tests.support.fault_rows import fault
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus
@@ -61,20 +63,12 @@ def config(here: World, tmp_path: Path) -> Path:
     return path
 
 
-def run(
-    *arguments: str,
-    folder: Path | None = None,
-    command: Sequence[str] = COMMAND,
-    **environ: str,
+def run_apart(
+    *arguments: str, command: Sequence[str] = COMMAND
 ) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
     return subprocess.run(  # noqa: S603 - a test's own
-        [*command, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **environ},
+        [*command, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -116,7 +110,7 @@ def test_flags_are_documented() -> None:
     text = CONFIGURATION[CONFIGURATION.index("## Flags") :]
     documented = set(re.findall(r"^\| `(--[\w.-]+)` \|", text, re.MULTILINE))
     commands = ([], *(name.split() for name in COMMANDS))
-    usages = [run(*command, "--help").stdout for command in commands]
+    usages = [run_here(*command, "--help").stdout for command in commands]
     shown = {flag for usage in usages for flag in re.findall(r"--[\w.-]+", usage)}
 
     assert documented == {flag.rstrip(".") for flag in shown} - {"--help", "--version"}
@@ -146,7 +140,7 @@ def test_broken_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
     path.write_text("projects: []\ncollector: {retries: many, timeout: 5}\n")
 
-    done = run(f"--config.file={path}")
+    done = run_here(f"--config.file={path}")
 
     assert done.returncode == 2
     assert "3 problems" in done.stderr
@@ -155,7 +149,7 @@ def test_broken_configuration(tmp_path: Path) -> None:
 
 def test_missing_configuration() -> None:
     """A missing file: exit status 2, and its name."""
-    done = run("--config.file=/nowhere/config.yml")
+    done = run_here("--config.file=/nowhere/config.yml")
 
     assert done.returncode == 2
     assert "/nowhere/config.yml" in done.stderr
@@ -170,7 +164,7 @@ NO_KEY = dict.fromkeys(re.findall(r"\w+_(?:[AS]K|KEY)", NAMES), "")
 
 def test_no_configuration_at_all(tmp_path: Path) -> None:
     """Without a file and without a key: exit status 2, and the variables that would do."""
-    done = run("check", folder=tmp_path, **NO_KEY)
+    done = run_here("check", folder=tmp_path, **NO_KEY)
 
     assert done.returncode == 2
     assert "dcs-task-exporter.yml: 2 problems\n  - does not exist\n" in done.stderr
@@ -188,7 +182,7 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
 )
 def test_half_a_key(tmp_path: Path, given: str, missing: str) -> None:
     """Of a key that is half there the missing variable is named, and nothing of the key shown."""
-    done = run("check", folder=tmp_path, **{**NO_KEY, given: WRONG_KEY})
+    done = run_here("check", folder=tmp_path, **{**NO_KEY, given: WRONG_KEY})
 
     assert done.returncode == 2
     assert f"  - {missing}: is missing: only {given} is set\n" in done.stderr
@@ -201,7 +195,7 @@ def test_missing_secret_file(config: Path) -> None:
         config.read_text().replace(f"secret_key: {SECRET_KEY}", "secret_key_file: /nowhere/sk")
     )
 
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     assert done.returncode == 2
     assert "projects[0].credentials.secret_key_file: cannot read the secret file" in done.stderr
@@ -209,7 +203,7 @@ def test_missing_secret_file(config: Path) -> None:
 
 def test_bad_flag() -> None:
     """A bad address: exit status 2, and what to write instead."""
-    done = run("--web.listen-address=everywhere")
+    done = run_here("--web.listen-address=everywhere")
 
     assert done.returncode == 2
     assert "host:port" in done.stderr
@@ -217,7 +211,7 @@ def test_bad_flag() -> None:
 
 def test_check(config: Path) -> None:
     """`check` says that a good configuration is good, and asks the cloud nothing."""
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (
@@ -229,7 +223,7 @@ def test_check_online(config: Path, here: World) -> None:
     """`check --online` tries the key and reads each instance."""
     here.cloud.start_task("i0", "EXTEND")
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert done.returncode == 0
     assert "project prod: the credentials work; found 2 instances\n" in done.stdout
@@ -240,7 +234,7 @@ def test_check_online_says_how_long_a_pass_takes(config: Path, here: World) -> N
     """`check --online` says how old the data get with so many instances and this budget."""
     config.write_text(here.config_text(collector={"requests_per_second": 4}))
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert "project prod: a full pass takes 0.5 s at 4 requests per second" in done.stdout
 
@@ -249,7 +243,7 @@ def test_check_online_says_no_pass_time_after_a_failure(config: Path, here: Worl
     """How long a pass takes is not said of one that failed."""
     here.cloud.faults.add("forbidden", instance_id="i1")
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert "a full pass takes" not in done.stdout
 
@@ -257,7 +251,9 @@ def test_check_online_says_no_pass_time_after_a_failure(config: Path, here: Worl
 def test_shards(config: Path) -> None:
     """With --shard and --total-shards, each of two exporters reads what the other does not."""
     outputs = [
-        run("tasks", "--json", f"--config.file={config}", "--total-shards=2", f"--shard={shard}")
+        run_here(
+            "tasks", "--json", f"--config.file={config}", "--total-shards=2", f"--shard={shard}"
+        )
         for shard in (0, 1)
     ]
 
@@ -272,15 +268,15 @@ def test_shards(config: Path) -> None:
 
 def test_shard_of_a_pod(config: Path) -> None:
     """The name of a StatefulSet's pod says which shard it is."""
-    by_name = run("tasks", f"--config.file={config}", "--total-shards=2", POD_NAME="dcs-1")
-    by_flag = run("tasks", f"--config.file={config}", "--total-shards=2", "--shard=1")
+    by_name = run_here("tasks", f"--config.file={config}", "--total-shards=2", POD_NAME="dcs-1")
+    by_flag = run_here("tasks", f"--config.file={config}", "--total-shards=2", "--shard=1")
 
     assert (by_name.returncode, by_name.stdout) == (0, by_flag.stdout)
 
 
 def test_shard_that_is_none(config: Path) -> None:
     """Shards that nobody can count: exit status 2, and what to write instead."""
-    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=2")
+    done = run_here("check", f"--config.file={config}", "--total-shards=2", "--shard=2")
 
     assert done.returncode == 2
     assert "--shard" in done.stderr
@@ -288,7 +284,7 @@ def test_shard_that_is_none(config: Path) -> None:
 
 def test_without_a_file(here: World, tmp_path: Path) -> None:
     """Without a file, a key and a region in the environment are enough."""
-    done = run(
+    done = run_here(
         "check",
         "--online",
         folder=tmp_path,
@@ -306,7 +302,7 @@ def test_without_a_file(here: World, tmp_path: Path) -> None:
 
 def test_without_a_file_by_terraforms_names(here: World, tmp_path: Path) -> None:
     """The variables of the Terraform provider are enough, too."""
-    done = run(
+    done = run_here(
         "check",
         "--online",
         folder=tmp_path,
@@ -347,7 +343,7 @@ def test_check_online_says_what_is_watched(
     """`check --online` says how many instances there are, how many the rules admit; 0 is exit 1."""
     config.write_text(discovering(here, rules))
 
-    done = run("check", "--online", f"--config.file={config}", "--log.level=error")
+    done = run_here("check", "--online", f"--config.file={config}", "--log.level=error")
 
     assert (done.returncode, "finds no instance to watch" in done.stderr) == (status, bool(status))
     assert f"project prod: discovery {told}\n" in done.stdout
@@ -369,14 +365,14 @@ def test_check_says_what_discovery_will_watch(
     """`check` says what will be watched where discovery finds the instances."""
     config.write_text(discovering(here, rules))
 
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     assert done.stdout == f"{config}: valid\nproject prod: watches {told}\n"
 
 
 def test_check_of_a_shard(config: Path) -> None:
     """`check` of one shard says that it reads a share only."""
-    done = run("check", f"--config.file={config}", "--total-shards=2", "--shard=1")
+    done = run_here("check", f"--config.file={config}", "--total-shards=2", "--shard=1")
 
     assert done.stdout.endswith("\nshard 1 of 2: reads its share of them\n")
 
@@ -388,7 +384,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_verdict_on_what_works(config: Path) -> None:
     """`check --online` ends with one line that says how much of what works."""
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert (done.returncode, last_line(done)) == (0, "OK: 2 instances of 1 project")
 
@@ -397,7 +393,7 @@ def test_the_verdict_on_instances_that_fail(config: Path, here: World) -> None:
     """Where instances cannot be read, the last line says how many of how many, and why."""
     here.cloud.faults.add("forbidden", instance_id="i1")
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     told = "FAILED: 1 of 2 instances cannot be read (forbidden: 1)"
     assert (done.returncode, last_line(done)) == (1, told)
@@ -418,7 +414,7 @@ def test_the_verdict_on_discovery(
     if fault:
         here.cloud.faults.add("forbidden", operation=fault)
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert (done.returncode, last_line(done)) == (1, f"FAILED: {told}")
 
@@ -428,7 +424,9 @@ def test_the_verdict_comes_after_the_log(config: Path, here: World) -> None:
     here.cloud.faults.add("forbidden", instance_id="i1")
     command = ["bash", "-c", 'exec 2>&1; exec "$@"', "bash", *COMMAND]
 
-    done = run("check", "--online", f"--config.file={config}", "--log.level=debug", command=command)
+    flags = [f"--config.file={config}", "--log.level=debug"]
+
+    done = run_apart("check", "--online", *flags, command=command)
 
     assert last_line(done).startswith("FAILED: 1 of 2 instances")
 
@@ -444,7 +442,7 @@ def test_check_online_lists_twenty(many: World, tmp_path: Path) -> None:
     config.write_text(many.config_text())
     many.cloud.faults.add("forbidden", instance_id="i29")
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert (len(listed(done)), listed(done)[0]) == (20, "i29")
     assert "\n10 more instances: --verbose lists them all\n" in done.stdout
@@ -452,7 +450,7 @@ def test_check_online_lists_twenty(many: World, tmp_path: Path) -> None:
 
 def test_verbose_needs_online(config: Path) -> None:
     """`check --verbose` alone would list nothing more: it is refused."""
-    done = run("check", "--verbose", f"--config.file={config}")
+    done = run_here("check", "--verbose", f"--config.file={config}")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("dcs-task-exporter: --verbose needs --online")
@@ -463,7 +461,7 @@ def test_check_online_lists_all_when_told(many: World, tmp_path: Path) -> None:
     config = tmp_path / "config.yml"
     config.write_text(many.config_text())
 
-    done = run("check", "--online", "--verbose", f"--config.file={config}")
+    done = run_here("check", "--online", "--verbose", f"--config.file={config}")
 
     assert sorted(listed(done)) == sorted(many.instances)
 
@@ -472,7 +470,7 @@ def test_check_online_lists_what_is_not_watched(config: Path, here: World) -> No
     """`check --online` lists the instances that the project has and the exporter does not watch."""
     config.write_text(discovering(here, ", include: '1'"))
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert "project prod: cache-0 (i0), Redis 5.0, RUNNING: not watched\n" in done.stdout
 
@@ -498,7 +496,7 @@ def test_check_of_an_unusable_state_path(
     os.mkfifo(tmp_path / "pipe")
     config.write_text(f"{config.read_text()}state: {{path: '{state.format(folder=tmp_path)}'}}\n")
 
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     assert done.returncode == 2
     assert f"  - state.path: cannot be used: {told.format(folder=tmp_path)}\n" in done.stderr
@@ -508,7 +506,7 @@ def test_check_leaves_no_state_file(config: Path, tmp_path: Path) -> None:
     """`check` of a state file that can be kept makes none."""
     config.write_text(f"{config.read_text()}state: {{path: '{tmp_path}/state.db'}}\n")
 
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     assert (done.returncode, [*tmp_path.iterdir()]) == (0, [config])
 
@@ -519,7 +517,7 @@ def test_check_without_the_key_of_the_environment(tmp_path: Path) -> None:
     text = "{name: a, region: cn-north-4, credentials: {type: environment}, instances: [{id: i0}]}"
     config.write_text(f"projects: [{text}]\n")
 
-    done = run("check", f"--config.file={config}", folder=tmp_path, **NO_KEY)
+    done = run_here("check", f"--config.file={config}", folder=tmp_path, **NO_KEY)
 
     told = f"projects[0].credentials: no access key in the environment: set {NAMES}\n"
     assert done.returncode == 2
@@ -531,7 +529,7 @@ def test_check_of_the_web_configuration(config: Path, tmp_path: Path) -> None:
     (tmp_path / "auth.yml").write_text("basic_auth_users: {prometheus: secret}\n")
     config.write_text(config.read_text().replace("retries: 0", "retries: many"))
 
-    done = run("check", f"--config.file={config}", f"--web.config.file={tmp_path}/auth.yml")
+    done = run_here("check", f"--config.file={config}", f"--web.config.file={tmp_path}/auth.yml")
 
     assert done.returncode == 2
     assert f"{config}: 1 problem\n  - collector.retries: " in done.stderr
@@ -548,14 +546,14 @@ def elsewhere(config: Path, region: str, more: str = "") -> None:
     ("region", "told"),
     [
         ("cn-nroth-4", "did you mean cn-north-4?"),
-        ("eu-de", "another cloud needs cloud, or endpoint"),
+        ("eu-de", "for another cloud, set cloud or endpoint"),
     ],
 )
 def test_check_of_an_unknown_region(config: Path, region: str, told: str) -> None:
     """A region that nobody knows is a warning with the nearest name that is known."""
     elsewhere(config, region)
 
-    done = run("check", f"--config.file={config}")
+    done = run_here("check", f"--config.file={config}")
 
     warning = f"warning: project prod: {region} is no region that the official SDK knows: {told}\n"
     assert (done.returncode, done.stderr) == (0, warning)
@@ -573,7 +571,7 @@ def test_check_of_a_region_that_is_right(config: Path, region: str, more: str) -
     """A known region gets no warning, nor does one of another cloud."""
     elsewhere(config, region, more)
 
-    assert run("check", f"--config.file={config}").stderr == ""
+    assert run_here("check", f"--config.file={config}").stderr == ""
 
 
 def test_a_start_with_an_unknown_region(config: Path, started: list[subprocess.Popen[str]]) -> None:
@@ -590,7 +588,7 @@ def test_check_online_of_an_empty_project(config: Path, here: World) -> None:
     config.write_text(discovering(here))
     hide_instances(here)
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert "project prod: discovery watches NONE of 0 instances\n" in done.stdout
     told = "FAILED: discovery cannot list the instances of project prod"
@@ -609,7 +607,7 @@ def test_instances_that_cannot_be_listed(
     else:
         here.cloud.faults.add("forbidden", operation="list_instances")
 
-    done = run(*command, f"--config.file={config}", "--log.level=error")
+    done = run_here(*command, f"--config.file={config}", "--log.level=error")
 
     assert done.returncode == 1
     told = f"dcs-task-exporter: The instances of project prod cannot be listed: {reason}: "
@@ -617,16 +615,15 @@ def test_instances_that_cannot_be_listed(
     assert ACCESS_KEY not in done.stdout + done.stderr
 
 
-def test_instances_that_are_not_listed_in_time(config: Path, here: World) -> None:
+def test_instances_that_are_not_listed_in_time(
+    config: Path, here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where discovery gets no answer as long as a command waits: exit status 1, and why."""
     config.write_text(discovering(here))
     here.cloud.faults.add("silence")
-    program = (
-        "import sys; from dcs_task_exporter.commands import one_pass; one_pass.PATIENCE = 0.1; "
-        "from dcs_task_exporter.cli import main; sys.exit(main())"
-    )
+    monkeypatch.setattr(one_pass, "PATIENCE", 0.1)
 
-    done = run("tasks", f"--config.file={config}", command=[sys.executable, "-c", program])
+    done = run_here("tasks", f"--config.file={config}")
 
     assert done.returncode == 1
     assert "The instances of project prod were not listed in time.\n" in done.stderr
@@ -634,7 +631,7 @@ def test_instances_that_are_not_listed_in_time(config: Path, here: World) -> Non
 
 def test_a_wrong_key_without_a_file(here: World, tmp_path: Path) -> None:
     """Without a file, a wrong key: exit status 1, and why."""
-    done = run(
+    done = run_here(
         "tasks",
         folder=tmp_path,
         HUAWEICLOUD_SDK_AK=ACCESS_KEY,
@@ -669,7 +666,7 @@ def test_check_online_tries_the_task_center(
     here.cloud.start_task("i0", "EXTEND")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert f"project prod: the task center {told}" in done.stdout
     assert done.returncode == status
@@ -680,14 +677,14 @@ def test_the_verdict_on_the_task_center(config: Path, here: World) -> None:
     here.cloud.faults.add("forbidden", operation="list_center_tasks")
     config.write_text(discovering(here, more="    task_center: {enabled: true}\n"))
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert last_line(done) == "FAILED: the task center does not work in project prod"
 
 
 def test_check_online_leaves_the_task_center_alone(config: Path, here: World) -> None:
     """Where the task center is off, `check --online` does not ask it."""
-    run("check", "--online", f"--config.file={config}")
+    run_here("check", "--online", f"--config.file={config}")
 
     assert here.cloud.count("list_center_tasks") == 0
 
@@ -696,7 +693,7 @@ def test_check_online_with_a_wrong_key(config: Path, here: World) -> None:
     """`check --online` with a wrong key: exit status 1, and the error code."""
     here.cloud.access.revoke(ACCESS_KEY)
 
-    done = run("check", "--online", f"--config.file={config}")
+    done = run_here("check", "--online", f"--config.file={config}")
 
     assert done.returncode == 1
     assert "APIGW.0301" in done.stdout
@@ -707,7 +704,7 @@ def test_scrape(config: Path, here: World) -> None:
     """`scrape` prints the metrics of one pass."""
     here.cloud.start_task("i0", "EXTEND")
 
-    done = run("scrape", f"--config.file={config}")
+    done = run_here("scrape", f"--config.file={config}")
 
     assert done.returncode == 0
     found = samples(done.stdout)
@@ -835,7 +832,9 @@ def test_address_in_use(config: Path, started: list[subprocess.Popen[str]]) -> N
     """A taken port: exit status 1, and the flag that chooses another."""
     url, _ = serve(started, f"--config.file={config}")
 
-    done = run(f"--config.file={config}", f"--web.listen-address={url.removeprefix('http://')}")
+    done = run_apart(
+        f"--config.file={config}", f"--web.listen-address={url.removeprefix('http://')}"
+    )
 
     assert done.returncode == 1
     assert "--web.listen-address" in done.stderr
@@ -896,7 +895,7 @@ def test_json_log(config: Path, started: list[subprocess.Popen[str]]) -> None:
 
 def test_version() -> None:
     """--version names the program and its version."""
-    assert re.fullmatch(r"dcs-task-exporter \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert re.fullmatch(r"dcs-task-exporter \d+\.\d+\.\d+\n", run_apart("--version").stdout)
 
 
 def test_the_counts_of_the_demo_survive(
@@ -933,7 +932,7 @@ def test_a_missing_key_in_the_log(here: World, config: Path) -> None:
     pair = rf"type: access_key\n.*{ACCESS_KEY}\n.*{SECRET_KEY}"
     config.write_text(re.sub(pair, "type: environment", config.read_text()))
 
-    done = run("tasks", f"--config.file={config}", folder=config.parent, **NO_KEY)
+    done = run_here("tasks", f"--config.file={config}", folder=config.parent, **NO_KEY)
 
     assert "there is no usable key or token for this project" in done.stderr
     assert ("refuses" in done.stderr, here.cloud.count()) == (False, 0)
@@ -944,7 +943,7 @@ def test_tasks(here: World, config: Path) -> None:
     details = {"old_capacity": "1", "new_capacity": "2"}
     here.cloud.start_task("i0", "EXTEND", "FAILED", details=details, error_code="DCS.4842")
 
-    done = run("tasks", f"--config.file={config}")
+    done = run_here("tasks", f"--config.file={config}")
 
     lines = done.stdout.splitlines()
     assert (done.returncode, lines[0].split()) == (
@@ -961,7 +960,7 @@ def test_tasks_as_json(here: World, config: Path) -> None:
     here.cloud.start_task("i0", "EXTEND", "SUCCESS")
     here.cloud.faults.add("forbidden", instance_id="i1")
 
-    done = run("tasks", "--json", f"--config.file={config}")
+    done = run_here("tasks", "--json", f"--config.file={config}")
 
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["tasks"][0]["task_name"], first["tasks"][0]["outcome"]) == ("EXTEND", "success")
@@ -1036,7 +1035,7 @@ def test_a_full_disk(config: Path) -> None:
     """Output that cannot be written: exit status 1, and why."""
     full = ["bash", "-c", '"$@" > /dev/full', "bash"]
 
-    done = run("check", f"--config.file={config}", command=[*full, *COMMAND])
+    done = run_apart("check", f"--config.file={config}", command=[*full, *COMMAND])
 
     told = "dcs-task-exporter: cannot write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
@@ -1063,7 +1062,7 @@ def test_a_connection_error_names_the_url(config: Path, here: World) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     config.write_text(config.read_text().replace(here.server.url, url))
 
-    done = run("tasks", f"--config.file={config}", "--log.level=error")
+    done = run_here("tasks", f"--config.file={config}", "--log.level=error")
 
     tried = f"{url}/v2/{PROJECT}/instances/i0/tasks"
     assert f"connection: the connection to {tried} failed: Connection refused\n" in done.stdout
@@ -1073,7 +1072,7 @@ def test_a_connection_error_names_the_url(config: Path, here: World) -> None:
 @pytest.mark.parametrize("path", ["/probe", "/sd", "/", "/-/ready", "metrics"])
 def test_a_path_that_is_taken(path: str) -> None:
     """A path for the metrics that is none, or that has another answer, is refused by its name."""
-    done = run(f"--web.telemetry-path={path}")
+    done = run_here(f"--web.telemetry-path={path}")
 
     assert done.returncode == 2
     assert f"not a path for metrics: '{path}'; write it like /metrics" in done.stderr

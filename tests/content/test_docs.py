@@ -18,6 +18,7 @@ from dcs_task_exporter.web.web_config import (
     WebConfig,
 )
 from tests.support.documents import PAGES
+from tests.support.messages import explained, is_explained, printed, unknown_part
 from tests.support.real_parts import ROOT
 
 PACKAGE = ROOT / "dcs_task_exporter"
@@ -169,3 +170,15 @@ def test_the_messages_to_systemd_are_documented() -> None:
     sent = set(re.findall(r"\"([A-Z_]+=1?)", module))
     assert sent == {"READY=1", "RELOADING=1", "MONOTONIC_USEC=", "STOPPING=1", "WATCHDOG=1"}
     assert [message for message in sent if f"`{message}`" not in documented] == []
+
+
+def test_every_message_is_explained() -> None:
+    """Each message of the package stands in a table of docs/troubleshooting.md."""
+    assert [text for text in sorted(printed()) if not is_explained(text)] == []
+
+
+def test_no_other_message_is_explained() -> None:
+    """Each message of docs/troubleshooting.md is one that the package can print, word by word."""
+    found = {text: unknown_part(text) for text in explained()}
+
+    assert {text: part for text, part in found.items() if part} == {}

@@ -13,15 +13,56 @@ import pytest
 import yaml
 
 from dcs_task_exporter.config.model import Config, parse_config
-from tests.support.charts import tool
+from tests.support.charts import CHART, refusal, tool
 from tests.support.documents import Block, blocks
+from tests.support.promtool import accepts
 from tests.support.real_parts import ROOT
 
 DOCS = ROOT / "docs"
 INDEX = (DOCS / "index.md").read_text()
 CLOUDS = (DOCS / "other-clouds.md").read_text()
 EXAMPLE = ROOT / "config.example.yaml"
-SHOWN = [block for block in blocks("yaml") if "projects" in yaml.safe_load(block.text)]
+PROMETHEUS = ROOT / "prometheus"
+KINDS = {
+    "configuration": {"projects", "collector", "state", "status_words"},
+    "credentials": {"credentials"},
+    "prometheus": {"global", "rule_files", "scrape_configs", "alerting"},
+    "job": {"http_sd_configs"},
+    "alertmanager": {"route", "receivers"},
+    "web configuration": {
+        "tls_server_config",
+        "http_server_config",
+        "basic_auth_users",
+        "rate_limit",
+    },
+    "chart": {
+        "image",
+        "config",
+        "credentials",
+        "serviceMonitor",
+        "scrapeConfig",
+        "prometheusRule",
+        "dashboards",
+    },
+}
+"""What YAML a page may show, by its first keys: a test of each kind is in this file or named here.
+
+The web configuration's is in tests/web/test_web_config.py.
+"""
+
+
+def kind(block: Block) -> str:
+    """Return the kind of a block of YAML; fails where it has none."""
+    keys = yaml.safe_load(block.text).keys()
+    return next((name for name, first in KINDS.items() if keys <= first), "unknown")
+
+
+def shown(name: str) -> list[Block]:
+    """Return all blocks of a kind."""
+    return [block for block in blocks("yaml") if kind(block) == name]
+
+
+SHOWN = shown("configuration")
 FILES = [
     EXAMPLE,
     ROOT / "deploy" / "systemd" / "config.yml",
@@ -128,3 +169,72 @@ def test_every_cloud_has_its_endpoints(tmp_path: Path) -> None:
 
     assert len(table) == 5
     assert [row[1:] for row in table] == made
+
+
+def test_every_example_is_checked() -> None:
+    """Each block of YAML is of a kind that a test checks."""
+    assert [block.name for block in blocks("yaml") if kind(block) == "unknown"] == []
+
+
+@pytest.mark.parametrize("block", shown("credentials"), ids=lambda block: block.name)
+def test_credentials_load(block: Block, tmp_path: Path) -> None:
+    """Each section of credentials that a page shows is valid."""
+    project = {"name": "p", "region": "cn-north-4", "discovery": {"enabled": True}}
+    project |= yaml.safe_load(block.text)
+
+    assert loaded(yaml.safe_dump({"projects": [project]}), tmp_path).projects
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "block", [*shown("prometheus"), *shown("job")], ids=lambda block: block.name
+)
+def test_promtool_accepts_it(block: Block, promtool: Path, tmp_path: Path) -> None:
+    """Promtool accepts each part of Prometheus' configuration that a page shows."""
+    document = yaml.safe_load(block.text)
+    if kind(block) == "job":
+        document = {"scrape_configs": [{"job_name": "any", **document}]}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document))
+
+    accepts(promtool, "check", "config", "--syntax-only", "prometheus.yml", folder=tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("block", shown("alertmanager"), ids=lambda block: block.name)
+def test_amtool_accepts_it(block: Block, alertmanager: Path, tmp_path: Path) -> None:
+    """Amtool accepts the example with each part that a page shows."""
+    document = yaml.safe_load((PROMETHEUS / "alertmanager.example.yml").read_text())
+    part = yaml.safe_load(block.text)
+    document["route"]["routes"] += part.get("route", {}).get("routes", [])
+    document["receivers"] = part.get("receivers", document["receivers"])
+    (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(document))
+
+    accepts(alertmanager.parent / "amtool", "check-config", "alertmanager.yml", folder=tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("block", shown("chart"), ids=lambda block: block.name)
+def test_helm_takes_it(block: Block) -> None:
+    """Helm takes the values that a page shows, beside the smallest ones."""
+    smallest = yaml.safe_load((CHART / "ci" / "minimal-values.yaml").read_text())
+
+    assert refusal(smallest | yaml.safe_load(block.text)) == ""
+
+
+def test_what_mutes_what() -> None:
+    """The table of causes and of what they mute is the example's; no failed task is muted."""
+    example = yaml.safe_load((PROMETHEUS / "alertmanager.example.yml").read_text())
+    rows = []
+    for rule in example["inhibit_rules"]:
+        cause, muted = (
+            re.findall(r"\"(.+)\"", rule[key][0])[0]
+            for key in ("source_matchers", "target_matchers")
+        )
+        first, _, endings = muted.rstrip(")").partition("(")
+        names = [first + ending for ending in endings.split("|")] if endings else muted.split("|")
+        equal = ", ".join(f"`{label}`" for label in rule.get("equal", ()))
+        rows.append(f"| {cause} | {equal} | {', '.join(names)} |".replace("|  |", "| |"))
+        assert "DCSTaskFailed" not in names
+
+    page = (DOCS / "alertmanager.md").read_text()
+    assert re.findall(r"^\| DCS.*$", page, re.MULTILINE) == rows

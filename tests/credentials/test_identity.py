@@ -188,7 +188,10 @@ def test_a_renewed_token_is_tried_at_once(tmp_path: Path) -> None:
 
 
 CHECKED: Mapping[str, tuple[Mapping[str, Any], str]] = {
-    "no file": ({"type": "profile", "path": "/no/such/file"}, "cannot read /no/such/file"),
+    "no file": (
+        {"type": "profile", "path": "/no/such/file"},
+        "cannot read the file of credentials /no/such/file",
+    ),
     "no pod": ({"type": "pod_identity"}, "this is no pod with an identity"),
     "no key": ({"type": "environment"}, "no access key in the environment"),
     "no key for the agency": (

@@ -99,7 +99,9 @@ def test_a_token_that_is_none(tmp_path: Path) -> None:
         here.cloud.faults.add(Reply(200, b"<html> a page"), operation="metadata_token")
         with (
             exporter_with(here, metadata(here, tmp_path)) as exporter,
-            pytest.raises(InvalidResponseError, match="the answer is no token"),
+            pytest.raises(
+                InvalidResponseError, match="the answer of the metadata service is no token"
+            ),
         ):
             ask(exporter, here)
 
