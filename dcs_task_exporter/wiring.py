@@ -30,7 +30,7 @@ from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
 from dcs_task_exporter.credentials.context import USER_AGENT, CredentialContext
-from dcs_task_exporter.credentials.sources import identity_operations, source_of
+from dcs_task_exporter.credentials.sources import identity_operations, service_urls, source_of
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -116,7 +116,7 @@ class Clients:
 
     def _prepare(self, project: ProjectConfig, collector: CollectorConfig) -> WiredClient:
         before = self._wired.get(project.name)
-        proxies = _proxies(project)
+        proxies = _proxies(project, self._environ)
         certificates = project.tls.ca_file and project.tls.ca_file.read_bytes()
         route = (project.tls, certificates, collector.timeout, collector.concurrency, proxies)
         settings = (
@@ -219,9 +219,10 @@ def counting_rules(config: Config) -> CountingRules:
     )
 
 
-def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+def _proxies(project: ProjectConfig, environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return the proxies of a project; log it if the environment, not the file, names them."""
-    urls = (project.dcs_endpoint, project.iam_url)
+    services = service_urls(project.credentials, project, environ)
+    urls = (project.dcs_endpoint, project.iam_url, *services)
     if project.proxy_url is not None:
         return proxies_for(urls, project.proxy_url.get_secret_value())
     found = proxies_for(urls, None)

@@ -18,6 +18,7 @@ from dcs_task_exporter.config.credentials import (
     ProfileCredentials,
     TokenCredentials,
 )
+from dcs_task_exporter.config.model import ProjectConfig
 from dcs_task_exporter.config.secrets import read_password, read_secret
 from dcs_task_exporter.credentials.chain import Chain
 from dcs_task_exporter.credentials.context import CredentialContext
@@ -29,6 +30,7 @@ from dcs_task_exporter.credentials.identity import (
     AgencyLogin,
     PasswordLogin,
     Service,
+    is_safe,
 )
 from dcs_task_exporter.credentials.metadata import (
     METADATA_KEY,
@@ -38,7 +40,7 @@ from dcs_task_exporter.credentials.metadata import (
     ServerAgency,
     pod_place,
 )
-from dcs_task_exporter.credentials.oidc import STS_ENDPOINT, OidcLogin
+from dcs_task_exporter.credentials.oidc import OidcLogin, sts_url
 from dcs_task_exporter.credentials.profile import ProfileKey
 from dcs_task_exporter.credentials.renewal import Fresh, Renewal
 
@@ -77,6 +79,20 @@ def identity_operations(config: Credentials) -> Sequence[str]:
             return [*identity_operations(config.source), ASSUME_AGENCY]
         case AutoCredentials():
             return [ASSUME_WITH_OIDC, *METADATA_OPERATIONS, POD_IDENTITY]
+        case _:
+            return []
+
+
+def service_urls(
+    config: Credentials, project: ProjectConfig, environ: Mapping[str, str]
+) -> Sequence[str]:
+    """Return the URLs that are asked for these credentials, beside the identity service's."""
+    match config:
+        case AssumeAgencyCredentials():
+            return service_urls(config.source, project, environ)
+        case AutoCredentials():
+            # One that is unusable is told when it is asked.
+            return [url for url in [sts_url(project, environ)] if is_safe(url)]
         case _:
             return []
 
@@ -151,8 +167,8 @@ def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) 
 
 def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSource:
     """Return the chain of the official SDK, in its order."""
-    sts = context.environ.get(STS_ENDPOINT, "").strip().rstrip("/") or context.project.sts_url
-    service = _cloud_service(sts, context)
+    url = sts_url(context.project, context.environ)
+    service = _cloud_service(url, context)
     oidc = OidcLogin(service, context.environ, read_secret)
     return Chain(
         context.project.name,
