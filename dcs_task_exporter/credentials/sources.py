@@ -124,7 +124,7 @@ def _password(config: PasswordCredentials, context: CredentialContext) -> Creden
             return read_password(config.password_file)
         return config.password.get_secret_value() if config.password else ""
 
-    service = _cloud_service(project.iam_url, context)
+    service = _cloud_service(project.iam_url, CREATE_TOKEN, context)
     scope = {"id": project.project_id} if project.project_id else named
     login = PasswordLogin(service, config.user_name, config.domain_name, scope, password)
     return _renewal(login, context, service.caller.make_way)
@@ -149,7 +149,7 @@ def _profile(config: ProfileCredentials, context: CredentialContext) -> Credenti
 def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) -> CredentialSource:
     inner = source_of(config.source, context)
     domain = {"domain_id": config.domain_id, "domain_name": config.domain_name}
-    service = _cloud_service(context.project.iam_url, context)
+    service = _cloud_service(context.project.iam_url, ASSUME_AGENCY, context)
     login = AgencyLogin(
         service,
         inner,
@@ -168,7 +168,7 @@ def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) 
 def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSource:
     """Return the chain of the official SDK, in its order."""
     url = sts_url(context.project, context.environ)
-    service = _cloud_service(url, context)
+    service = _cloud_service(url, ASSUME_WITH_OIDC, context)
     oidc = OidcLogin(service, context.environ, read_secret)
     return Chain(
         context.project.name,
@@ -182,8 +182,8 @@ def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSou
     )
 
 
-def _cloud_service(url: str, context: CredentialContext) -> Service:
-    return Service(url, context.caller(), context.clock.now, context.others)
+def _cloud_service(url: str, operation: str, context: CredentialContext) -> Service:
+    return Service(url, context.caller(operation), context.clock.now, context.others)
 
 
 def _local_service(url: str, context: CredentialContext) -> Service:
