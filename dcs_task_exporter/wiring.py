@@ -29,8 +29,8 @@ from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.tls import UncheckedWarning
 from dcs_task_exporter.cloud.transport import Transport, origin_of
 from dcs_task_exporter.config.model import CollectorConfig, Config, ProjectConfig
-from dcs_task_exporter.credentials.context import USER_AGENT, CredentialContext
-from dcs_task_exporter.credentials.sources import identity_operations, source_of
+from dcs_task_exporter.credentials.context import USER_AGENT, CredentialContext, Services
+from dcs_task_exporter.credentials.sources import identity_operations, service_urls, source_of
 from dcs_task_exporter.refresh.clocks import Timekeeper
 from dcs_task_exporter.refresh.progress import PROGRESS_THREADS
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -59,13 +59,19 @@ class WiredClient:
     caller: ApiCaller
     transport: Transport
     rate_limit: RateLimit
+    services: Services
+
+    def close(self) -> None:
+        """Send no more requests, and close the connections."""
+        self.client.close()
+        self.services.close()
 
 
 class Clients:
     """The client of each project, with its own connections, key and rate limit.
 
     Another configuration keeps the clients that are right, as the same objects. Of the others, the
-    new ones take over what the cloud knows them by: the rate limit, the gate, and the connections
+    new ones take over what the cloud knows them by: the rate limits, the gates, and the connections
     if their route is the same. `adopt` and `prepared` are called by one thread at a time.
     """
 
@@ -101,22 +107,23 @@ class Clients:
             if new is not old:
                 old.caller.make_way()
             if new is None:
-                old.client.close()
+                old.close()
             elif new.transport is not old.transport:
                 old.transport.close()
         for new in wired.values():
             new.rate_limit.change(collector.requests_per_second)
             new.caller.gate.try_again()
+            new.services.change(collector.requests_per_second)
 
     def close(self) -> None:
         """Send no more requests, end the pauses between them, close the connections."""
         self._stopping.set()
-        for client in self.current.values():
-            client.close()
+        for wired in self._wired.values():
+            wired.close()
 
     def _prepare(self, project: ProjectConfig, collector: CollectorConfig) -> WiredClient:
         before = self._wired.get(project.name)
-        proxies = _proxies(project)
+        proxies = _proxies(project, self._environ)
         certificates = project.tls.ca_file and project.tls.ca_file.read_bytes()
         route = (project.tls, certificates, collector.timeout, collector.concurrency, proxies)
         settings = (
@@ -134,8 +141,17 @@ class Clients:
         limit = before.rate_limit if before else RateLimit(rate, self._clock, self._stopping.wait)
         secrets = tuple(secret for url in set(proxies.values()) for secret in proxy_secrets(url))
         retries = Retries(collector.retries, self._stopping.wait, random.random)
+        services = before.services if before else Services()
         context = CredentialContext(
-            project, self._environ, self._clock, transport, retries, self._observer, rate, secrets
+            project,
+            self._environ,
+            self._clock,
+            transport,
+            retries,
+            self._observer,
+            services,
+            rate,
+            secrets,
         )
         caller = ApiCaller(
             project.name,
@@ -148,7 +164,7 @@ class Clients:
             before.caller.gate if before else None,
         )
         client = DcsClient(project, collector, caller, self._clock, self._timekeeper.latest)
-        return WiredClient(settings, route, client, caller, transport, limit)
+        return WiredClient(settings, route, client, caller, transport, limit, services)
 
 
 def _transport_of(
@@ -219,9 +235,10 @@ def counting_rules(config: Config) -> CountingRules:
     )
 
 
-def _proxies(project: ProjectConfig) -> Mapping[str, str]:
+def _proxies(project: ProjectConfig, environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return the proxies of a project; log it if the environment, not the file, names them."""
-    urls = (project.dcs_endpoint, project.iam_url)
+    services = service_urls(project.credentials, project, environ)
+    urls = (project.dcs_endpoint, project.iam_url, *services)
     if project.proxy_url is not None:
         return proxies_for(urls, project.proxy_url.get_secret_value())
     found = proxies_for(urls, None)

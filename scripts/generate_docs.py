@@ -26,6 +26,7 @@ from dcs_task_exporter.config.model import Config, parse_config
 from dcs_task_exporter.errors import API_ERRORS
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.flags import COMMANDS
+from dcs_task_exporter.metrics import durations
 from dcs_task_exporter.metrics.families import INSTANCE_LABELS
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -38,6 +39,9 @@ projects: [{name: any, region: any, project_id: any, credentials: {type: environ
             discovery: {enabled: true}}]
 """
 UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0.001}
+
+UNSEEN: Final = {"dcs_task_duration_seconds": durations.LABELS}
+"""The labels of a family that declares none and has no sample yet."""
 
 REPEATED: Final = ("projects[].credentials.source",)
 """Sections whose keys the table of another section has already."""
@@ -117,7 +121,8 @@ def metrics() -> Mapping[str, str]:
 
 def labels(family: Metric) -> Sequence[str]:
     """Return the labels of a family: those it declares, and those of its samples."""
-    names = [*getattr(family, "_labelnames", ()), *(n for s in family.samples for n in s.labels)]
+    names = [*UNSEEN.get(family.name, getattr(family, "_labelnames", ()))]
+    names += [name for sample in family.samples for name in sample.labels]
     return [name for name in dict.fromkeys(names) if name != "le"]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.cloud.credential import Carried
+from dcs_task_exporter.config.model import ProjectConfig
 from dcs_task_exporter.config.secrets import sendable
 from dcs_task_exporter.config.types import LONGEST_LIFE, SHORTEST_LIFE
 from dcs_task_exporter.credentials.identity import ASSUME_WITH_OIDC, Service, is_safe
@@ -24,6 +25,11 @@ STS_ENDPOINT: Final = "HUAWEICLOUD_SDK_STS_ENDPOINT"
 
 USUAL_LIFE: Final = 3_600
 """Seconds for which keys are asked for unless a variable says otherwise, as by the SDK."""
+
+
+def sts_url(project: ProjectConfig, environ: Mapping[str, str]) -> str:
+    """Return the URL of the service that makes the keys: the environment's, or by region."""
+    return environ.get(STS_ENDPOINT, "").strip().rstrip("/") or project.sts_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,9 @@ class Renewal:
             return
         self._logged = kind
         consequence = (
-            "the old ones are used while they live" if is_alive else "no request is sent without"
+            "the old ones are used while they live"
+            if is_alive
+            else "no request is sent without new ones"
         )
         logger.log(
             logging.WARNING if is_alive else logging.ERROR,

@@ -18,6 +18,7 @@ from dcs_task_exporter.config.credentials import (
     ProfileCredentials,
     TokenCredentials,
 )
+from dcs_task_exporter.config.model import ProjectConfig
 from dcs_task_exporter.config.secrets import read_password, read_secret
 from dcs_task_exporter.credentials.chain import Chain
 from dcs_task_exporter.credentials.context import CredentialContext
@@ -29,6 +30,7 @@ from dcs_task_exporter.credentials.identity import (
     AgencyLogin,
     PasswordLogin,
     Service,
+    is_safe,
 )
 from dcs_task_exporter.credentials.metadata import (
     METADATA_KEY,
@@ -38,7 +40,7 @@ from dcs_task_exporter.credentials.metadata import (
     ServerAgency,
     pod_place,
 )
-from dcs_task_exporter.credentials.oidc import STS_ENDPOINT, OidcLogin
+from dcs_task_exporter.credentials.oidc import OidcLogin, sts_url
 from dcs_task_exporter.credentials.profile import ProfileKey
 from dcs_task_exporter.credentials.renewal import Fresh, Renewal
 
@@ -81,6 +83,20 @@ def identity_operations(config: Credentials) -> Sequence[str]:
             return []
 
 
+def service_urls(
+    config: Credentials, project: ProjectConfig, environ: Mapping[str, str]
+) -> Sequence[str]:
+    """Return the URLs that are asked for these credentials, beside the identity service's."""
+    match config:
+        case AssumeAgencyCredentials():
+            return service_urls(config.source, project, environ)
+        case AutoCredentials():
+            # One that is unusable is told when it is asked.
+            return [url for url in [sts_url(project, environ)] if is_safe(url)]
+        case _:
+            return []
+
+
 def check_this_machine(config: Credentials, environ: Mapping[str, str]) -> None:
     """Read what credentials need of this machine, and ask nobody.
 
@@ -108,7 +124,7 @@ def _password(config: PasswordCredentials, context: CredentialContext) -> Creden
             return read_password(config.password_file)
         return config.password.get_secret_value() if config.password else ""
 
-    service = _cloud_service(project.iam_url, context)
+    service = _cloud_service(project.iam_url, CREATE_TOKEN, context)
     scope = {"id": project.project_id} if project.project_id else named
     login = PasswordLogin(service, config.user_name, config.domain_name, scope, password)
     return _renewal(login, context, service.caller.make_way)
@@ -133,7 +149,7 @@ def _profile(config: ProfileCredentials, context: CredentialContext) -> Credenti
 def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) -> CredentialSource:
     inner = source_of(config.source, context)
     domain = {"domain_id": config.domain_id, "domain_name": config.domain_name}
-    service = _cloud_service(context.project.iam_url, context)
+    service = _cloud_service(context.project.iam_url, ASSUME_AGENCY, context)
     login = AgencyLogin(
         service,
         inner,
@@ -151,8 +167,8 @@ def _assume_agency(config: AssumeAgencyCredentials, context: CredentialContext) 
 
 def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSource:
     """Return the chain of the official SDK, in its order."""
-    sts = context.environ.get(STS_ENDPOINT, "").strip().rstrip("/") or context.project.sts_url
-    service = _cloud_service(sts, context)
+    url = sts_url(context.project, context.environ)
+    service = _cloud_service(url, ASSUME_WITH_OIDC, context)
     oidc = OidcLogin(service, context.environ, read_secret)
     return Chain(
         context.project.name,
@@ -166,8 +182,8 @@ def _chain(config: AutoCredentials, context: CredentialContext) -> CredentialSou
     )
 
 
-def _cloud_service(url: str, context: CredentialContext) -> Service:
-    return Service(url, context.caller(), context.clock.now, context.others)
+def _cloud_service(url: str, operation: str, context: CredentialContext) -> Service:
+    return Service(url, context.caller(operation), context.clock.now, context.others)
 
 
 def _local_service(url: str, context: CredentialContext) -> Service:

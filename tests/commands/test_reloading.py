@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 
 from dcs_task_exporter.commands import reloading
 from dcs_task_exporter.commands.reloading import Reloader, ReloadError
@@ -17,6 +18,7 @@ from dcs_task_exporter.config.model import Config
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.web.access_control import AccessControl
+from dcs_task_exporter.web.server import WebServer
 from tests.support.clouds import SECRET_KEY, World, exporter_of, scrape, value, world
 
 SUCCESSFUL = "dcs_task_exporter_config_last_reload_successful"
@@ -224,6 +226,24 @@ def test_the_web_configuration_is_part_of_it(scene: Scene, tmp_path: Path) -> No
     paths = [problem.path for problem in raised.value.problems]
     assert paths[0] == "projects"
     assert paths[1].startswith("web.config.file: ")
+
+
+def test_the_web_configuration_does_not_wait_for_it(scene: Scene, tmp_path: Path) -> None:
+    """A changed web configuration file is used although the reload that reads it too fails."""
+    web = tmp_path / "web.yml"
+    web.write_text("")
+    access_control = AccessControl(web, scene.here.clock.clock)
+    reloader = Reloader(scene.exporter, scene.path, {}, access_control)
+    server = WebServer(access_control.app(scene.exporter.app()), [("127.0.0.1", 0)])
+    server.start()
+    web.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    scene.write("projects: []\n")
+    with pytest.raises(ConfigError):
+        reloader.reload()
+    answer = requests.get(f"{server.url}/-/healthy", timeout=10)
+    server.stop()
+
+    assert answer.headers.get("X-Frame-Options") == "deny"
 
 
 def test_each_reload_is_announced(scene: Scene) -> None:

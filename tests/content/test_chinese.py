@@ -19,14 +19,14 @@ from tests.support.real_parts import ROOT
 
 DOCS = ROOT / "docs"
 CHINESE = DOCS / "zh-CN"
-OPERATORS_PAGES = ("install", "configuration", "metrics")
+OPERATORS_PAGES = ("install", "create-a-key", "permissions", "configuration", "metrics")
 PAGES = {ROOT / "README.md": ROOT / "README.zh-CN.md"} | {
     DOCS / path.relative_to(CHINESE): path for path in sorted(CHINESE.rglob("*.md"))
 }
 """The English pages that there are in Chinese, with those."""
 
-FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"(?:^    (?![-*\d]).*\n)+", re.MULTILINE)
+FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+INDENTED = re.compile(r"(?<=\n\n)(?:    .*\n)+")
 COMMENT = re.compile(r"[ \t]+# .*$", re.MULTILINE)
 LANGUAGE_LINE = re.compile(r"^\[(?:简体中文|English)\]\((\S+)\)$", re.MULTILINE)
 
@@ -68,21 +68,21 @@ def sections(path: Path) -> Sequence[Section]:
     return found
 
 
-def differences(
-    english: Path, chinese: Path, facet: Callable[[Section], object]
-) -> list[tuple[str, object, object]]:
-    """Return the sections of two pages of which a facet differs, with both."""
-    pairs = zip(sections(english), sections(chinese), strict=True)
-    return [(a.heading, facet(a), facet(b)) for a, b in pairs if facet(a) != facet(b)]
+def pairs(english: Path, chinese: Path) -> Iterator[tuple[Section, Section]]:
+    """Yield the sections of two pages side by side."""
+    return zip(sections(english), sections(chinese), strict=True)
 
 
-def missing(
-    english: Path, chinese: Path, facet: Callable[[str], set[str]]
-) -> list[tuple[str, set[str]]]:
-    """Return the sections of an English page with the words that the Chinese one lacks."""
-    pairs = zip(sections(english), sections(chinese), strict=True)
-    lacking = [(a.heading, facet(a.prose) - facet(b.prose)) for a, b in pairs]
-    return [(heading, words) for heading, words in lacking if words]
+def lacks(
+    english: Path, chinese: Path, facet: Callable[[Section], set[str]], *, both: bool
+) -> list[str]:
+    """Say what each section of a Chinese page lacks and, if `both`, what it has too much."""
+    wrong = []
+    for a, b in pairs(english, chinese):
+        here, there = facet(a), facet(b)
+        wrong += [f"{b.heading}: {word} is missing" for word in sorted(here - there)]
+        wrong += [f"{b.heading}: {word} is new" for word in sorted(there - here) if both]
+    return wrong
 
 
 def code_in(text: str) -> set[str]:
@@ -100,11 +100,15 @@ def numbers_in(text: str) -> set[str]:
     return set(re.findall(r"\d+(?:[.,]\d+)*", text))
 
 
-def tables_of(section: Section) -> list[tuple[int, Sequence[set[str]]]]:
-    """Return of each table the number of columns, and the code in the first cell of each row."""
-    tables = re.findall(r"(?:^\|.*\n)+", section.prose, re.MULTILINE)
-    rows = [[generate_docs.cells(line) for line in table.splitlines()] for table in tables]
-    return [(len(table[0]), [code_in(row[0]) for row in table]) for table in rows]
+def tables_in(section: Section) -> list[str]:
+    """Return the names of the generated tables."""
+    return [found[2] for found in generate_docs.BLOCK.finditer(section.prose)]
+
+
+def rows_of(section: Section) -> list[tuple[int, set[str]]]:
+    """Return of each row of a table the number of cells, and the code in the first one."""
+    rows = map(generate_docs.cells, re.findall(r"^\|.*$", section.prose, re.MULTILINE))
+    return [(len(row), code_in(row[0])) for row in rows]
 
 
 def items_of(section: Section) -> list[str]:
@@ -166,50 +170,71 @@ def test_headings(english: Path, chinese: Path) -> None:
 
 @each_page
 def test_code(english: Path, chinese: Path) -> None:
-    """Each section has the same blocks of code, but for comments, and the same generated tables."""
-    assert differences(english, chinese, lambda section: section.code) == []
-    assert (
-        differences(
-            english,
-            chinese,
-            lambda section: [found[2] for found in generate_docs.BLOCK.finditer(section.prose)],
-        )
-        == []
-    )
+    """Each section has the same blocks of code, but for comments."""
+    for a, b in pairs(english, chinese):
+        assert a.code == b.code, b.heading
+
+
+@each_page
+def test_generated_tables(english: Path, chinese: Path) -> None:
+    """Each section has the same generated tables."""
+    for a, b in pairs(english, chinese):
+        assert tables_in(a) == tables_in(b), b.heading
+
+
+@each_page
+def test_code_in_the_prose(english: Path, chinese: Path) -> None:
+    """Each section names the same keys, flags, metrics, labels, values and paths as code."""
+    wrong = lacks(english, chinese, lambda section: code_in(section.prose), both=True)
+
+    assert not wrong, "\n".join(wrong)
 
 
 @each_page
 def test_names(english: Path, chinese: Path) -> None:
-    """Each section names the same keys, flags, metrics, labels, values and alerts."""
-    assert differences(english, chinese, lambda section: code_in(section.prose)) == []
-    assert missing(english, chinese, names_in) == []
+    """Each section has the alerts, variables and names of the English one, and may have more."""
+    wrong = lacks(english, chinese, lambda section: names_in(section.prose), both=False)
+
+    assert not wrong, "\n".join(wrong)
 
 
 @each_page
 def test_numbers(english: Path, chinese: Path) -> None:
-    """Each section has the numbers of the English one; it may have more, for those in words."""
-    assert missing(english, chinese, numbers_in) == []
+    """Each section has the numbers of the English one, and may have more: those in words."""
+    wrong = lacks(english, chinese, lambda section: numbers_in(section.prose), both=False)
+
+    assert not wrong, "\n".join(wrong)
 
 
 @each_page
-def test_tables_and_lists(english: Path, chinese: Path) -> None:
-    """Each section has the same tables, row for row by their first cells, and as many items."""
-    assert differences(english, chinese, tables_of) == []
-    assert differences(english, chinese, items_of) == []
+def test_tables(english: Path, chinese: Path) -> None:
+    """Each section has the same tables, row for row by the code in their first cells."""
+    for a, b in pairs(english, chinese):
+        assert rows_of(a) == rows_of(b), b.heading
+
+
+@each_page
+def test_lists(english: Path, chinese: Path) -> None:
+    """Each section has as many items and steps."""
+    for a, b in pairs(english, chinese):
+        assert items_of(a) == items_of(b), b.heading
 
 
 @each_page
 def test_links(english: Path, chinese: Path) -> None:
     """Each section leads to the same places: to the Chinese page where there is one."""
-    pairs = zip(sections(english), sections(chinese), strict=True)
-    wrong = [
-        (a.heading, wanted, found)
-        for a, b in pairs
-        if (wanted := {in_chinese(link) for link in links_of(english, a)})
-        != (found := set(links_of(chinese, b)))
-    ]
+    wrong = lacks(
+        english,
+        chinese,
+        lambda section: (
+            set(links_of(chinese, section))
+            if section in sections(chinese)
+            else {in_chinese(link) for link in links_of(english, section)}
+        ),
+        both=True,
+    )
 
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.fixture(scope="module")

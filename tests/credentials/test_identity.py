@@ -20,7 +20,8 @@ from dcs_task_exporter.cloud.credential import AccessKey, Token
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.credentials import context
 from dcs_task_exporter.credentials.identity import is_safe
-from dcs_task_exporter.credentials.sources import check_this_machine
+from dcs_task_exporter.credentials.oidc import STS_ENDPOINT
+from dcs_task_exporter.credentials.sources import check_this_machine, service_urls
 from dcs_task_exporter.credentials.temporary_keys import (
     MAX_LIFE,
     MAX_SECRET,
@@ -231,6 +232,47 @@ def test_changed_password_file(tmp_path: Path) -> None:
             scrape(exporter, here.clock)
 
             assert exporter.refresher.snapshots()[0].up
+
+
+def test_oidc_through_the_proxy(tmp_path: Path) -> None:
+    """The service of temporary keys is asked through the proxy of the project."""
+    with world(1) as here:
+        made = SOURCES["auto by OIDC"](here, tmp_path)
+        environ = {**made.environ, "HUAWEICLOUD_SDK_STS_ENDPOINT": "http://localhost:1"}
+        text = text_with(here, made.section).replace(
+            "    endpoint:", f"    proxy_url: {here.server.url}\n    endpoint:"
+        )
+        with exporter_of(here, text, environ) as exporter:
+            ask(exporter, here)
+
+        assert here.cloud.identity.made[made.operation] == 1
+
+
+STS = "https://sts.cn-north-4.myhuaweicloud.com"
+
+
+@pytest.mark.parametrize(
+    ("section", "environ", "urls"),
+    [
+        ({"type": "auto"}, {}, [STS]),
+        ({**AGENCY, "source": {"type": "auto"}}, {}, [STS]),
+        (
+            {"type": "auto"},
+            {STS_ENDPOINT: " https://sts.example.com/ "},
+            ["https://sts.example.com"],
+        ),
+        ({"type": "auto"}, {STS_ENDPOINT: "http://["}, []),
+        ({"type": "environment"}, {}, []),
+    ],
+)
+def test_where_else_credentials_are_asked_for(
+    section: Mapping[str, Any], environ: Mapping[str, str], urls: list[str]
+) -> None:
+    """Only `auto` may ask a third service, the environment's or that of the region."""
+    with world(1) as here:
+        project = parse_config(text_with(here, section), "test", {}).projects[0]
+
+    assert service_urls(project.credentials, project, environ) == urls
 
 
 def test_agency_by_an_outdated_token(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_recovery_is_logged(service: Service, caplog: pytest.LogCaptureFixture) 
         service.ask()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "the credentials of a project cannot be renewed: no request is sent without",
+        "the credentials of a project cannot be renewed: no request is sent without new ones",
         "the credentials of a project are renewed again",
     ]
 

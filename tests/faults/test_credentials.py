@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from tests.support.clouds import PROJECT, SECRET_KEY
+from dcs_task_exporter.simulator.quirks import Quirks
+from tests.support.clouds import PROJECT, SECRET_KEY, World
+from tests.support.credentials import ACCOUNT, PASSWORD, USER, ask, with_section
 from tests.support.fault_rows import fault
 from tests.support.fault_scene import Scene
+
+LIFE = Quirks().token_life
+"""Seconds for which a token of the simulated cloud lives."""
+
+
+def by_password(text: str) -> str:
+    """Return a configuration that gets its tokens for a password."""
+    names = {"user_name": USER, "domain_name": ACCOUNT, "password": PASSWORD}
+    return with_section(text, {"type": "password", **names})
 
 
 @fault(
@@ -183,6 +194,74 @@ def test_credentials_that_end(scene: Scene) -> None:
     ends = 'expires_at: "2025-06-15T16:06:40Z"'
     scene.begin(edit=lambda text: text.replace(f"{SECRET_KEY}\n", f"{SECRET_KEY}\n      {ends}\n"))
     scene.shows()
+
+
+@fault(
+    "Credentials that end cannot be renewed, and the old ones still live",
+    where="credentials",
+    metrics=("dcs_instance_up = 1", 'dcs_api_errors_total{operation="create_token"} rises'),
+    log=(
+        (
+            "warning: the credentials of a project cannot be renewed: the old ones are used while "
+            "they live"
+        ),
+    ),
+    alerts=("DCSCredentialsExpireSoon",),
+    recovers="the next try, which comes after 5 s, after later failures within 75 s",
+    causes=("close", "502 APIGW.0201"),
+)
+def test_a_renewal_that_fails(scene: Scene) -> None:
+    """While the old credentials live, a renewal that fails costs no read, and is tried again."""
+    left = 1_790  # the alert fires within the last hour, and renewals begin 1,800 s before the end
+
+    def prepare(here: World) -> None:
+        here.cloud.identity.add_user(ACCOUNT, USER, PASSWORD)
+        here.clock.wall -= LIFE - left  # then all scrapes are on time
+
+    step = 44 if scene.is_long else None  # so that they live for all scrapes
+    scene.begin(edit=by_password, prepare=prepare, is_well=False, step=step)
+    ask(scene.exporter, scene.here)
+    scene.here.clock.advance(LIFE - left)
+    scene.cloud.faults.add(scene.reply, operation="create_token")
+    scene.shows(counts=False)
+    scene.cloud.faults.clear()
+    scene.pass_time(75)
+    for _ in range(2):
+        scene.scrape()
+    assert scene.cloud.identity.made["create_token"] == 2
+
+
+@fault(
+    "Credentials that end cannot be renewed, and the old ones have ended",
+    where="credentials",
+    metrics=("dcs_instance_up = 0", 'dcs_api_errors_total{operation="create_token"} rises'),
+    log=(
+        (
+            "error: the credentials of a project cannot be renewed: no request is sent without "
+            "new ones"
+        ),
+        "warning: the instance cannot be read",
+        "warning: the instance cannot be read",
+    ),
+    page=("0 of 2 instances read, 2 failing", "no credentials can be obtained"),
+    alerts=("DCSCredentialsExpireSoon", "DCSInstanceUnreadable", "DCSProjectUnreadable"),
+    recovers="the next try, which comes after 5 s, after later failures within 75 s",
+    within=15,
+    causes=("close", "502 APIGW.0201"),
+)
+def test_no_renewal_in_time(scene: Scene) -> None:
+    """Without living credentials nothing is read, until a renewal succeeds."""
+    scene.begin(
+        edit=by_password,
+        prepare=lambda here: here.cloud.identity.add_user(ACCOUNT, USER, PASSWORD),
+        quirks=Quirks(token_life=150),
+        concurrency=1,  # the first one asks for credentials, and the second finds that it failed
+    )
+    scene.pass_time(150)
+    scene.cloud.faults.add(scene.reply, operation="create_token")
+    scene.shows()
+    scene.cloud.faults.clear()
+    scene.recovers()
 
 
 @fault(

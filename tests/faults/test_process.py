@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from dcs_task_exporter.commands.reloading import Reloader
+from tests.support.clouds import value
 from tests.support.fault_rows import fault
 from tests.support.fault_scene import Scene
 
@@ -36,6 +38,36 @@ def test_no_target(scene: Scene) -> None:
     """An exporter that nobody scrapes raises an alert."""
     scene.is_gone(60)
     scene.check_alerts()
+
+
+@fault(
+    "The configuration file has mistakes, or is gone, at a reload",
+    where="process",
+    metrics=("dcs_task_exporter_config_last_reload_successful = 0", "dcs_instance_up = 1"),
+    log=("error: the configuration was not reloaded, the one before stays",),
+    alerts=("DCSTaskExporterReloadFailed",),
+    recovers=(
+        "the next reload of a good file: by itself with `--config.auto-reload-interval`, else ask "
+        "for it"
+    ),
+    causes=("a mistake", "half saved", "gone"),
+)
+def test_a_reload_that_fails(scene: Scene) -> None:
+    """A reload that fails changes nothing, and is told until one succeeds."""
+    scene.begin()
+    path = scene.folder / "config.yml"
+    path.write_text(scene.text)
+    reloader = Reloader(scene.exporter, path, {})
+    if scene.cause == "gone":
+        path.unlink()
+    else:
+        bad = {"a mistake": f"{scene.text}stat: {{}}\n", "half saved": "projects: ["}
+        path.write_text(bad[scene.cause])
+    reloader.try_reload()
+    scene.shows()
+    path.write_text(scene.text)
+    reloader.reload_if_changed()
+    assert value(scene.scrape(), "dcs_task_exporter_config_last_reload_successful") == 1
 
 
 @fault(

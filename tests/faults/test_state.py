@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +69,56 @@ def test_a_file_that_cannot_be_made(scene: Scene) -> None:
     scene.shows(counts=False)
     path.parent.mkdir()
     scene.recovers(counts=False)
+
+
+@fault(
+    "The exporter may not read the state file, or may not change it (another user's, or its mode)",
+    where="state file",
+    metrics=("dcs_task_exporter_state_errors_total rises", "dcs_instance_up = 1"),
+    log=("error: cannot use the state file, it was set aside",),
+    recovers=(
+        "at once: it is set aside, and a new one begun; counters begin anew. To go on from the old "
+        "one, stop the exporter, set its owner and mode right, and move it back"
+    ),
+    causes=("not readable", "read-only"),
+)
+def test_a_file_of_another_user(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that this user may not use is set aside, with one error; no mode stops root."""
+    path = scene.folder / "state.db"
+    scene.begin(edit=saving_to(path))
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def checked(name: Path, **options: Any) -> sqlite3.Connection:
+        mode = name.stat().st_mode
+        if not mode & stat.S_IRUSR:
+            message = "unable to open database file"
+            raise sqlite3.OperationalError(message)
+        if not mode & stat.S_IWUSR:
+            return connect(f"file:{name}?mode=ro", uri=True, **options)
+        return connect(name, **options)
+
+    monkeypatch.setattr("dcs_task_exporter.state.database.sqlite3.connect", checked)
+    mode = 0o000 if scene.cause == "not readable" else 0o400
+    scene.restart(lambda: path.chmod(mode))
+    scene.shows(counts=False)
+
+
+@fault(
+    "Every user of the machine may read or change the state file, or put files into its folder",
+    where="state file",
+    metrics=("dcs_task_exporter_state_errors_total = 0", "dcs_instance_up = 1"),
+    log=("warning: the state file is open to other users",),
+    recovers="counts are saved all the same; the log says what to change, at each start",
+    causes=("file", "folder"),
+)
+def test_an_open_file(scene: Scene) -> None:
+    """A state file that is open to other users is used, with a warning at each start."""
+    folder = scene.folder / "state"
+    folder.mkdir(mode=0o755)
+    path = folder / "state.db"
+    scene.begin(edit=saving_to(path))
+    scene.restart(lambda: path.chmod(0o644) if scene.cause == "file" else folder.chmod(0o777))
+    scene.shows()
 
 
 @fault(

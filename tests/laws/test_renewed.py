@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dcs_task_exporter.errors import AuthError
+from dcs_task_exporter.cloud.refusals import MOST_TRIES
+from dcs_task_exporter.config.model import parse_config
+from dcs_task_exporter.errors import AuthError, ThrottledError
 from dcs_task_exporter.exporter import Exporter
+from dcs_task_exporter.simulator.faults import gateway_error
 from tests.support.clouds import DAY, World, scrape, value, world
-from tests.support.credentials import SOURCES, Made, ask, exporter_with
+from tests.support.credentials import (
+    ACCOUNT,
+    PASSWORD,
+    SOURCES,
+    USER,
+    Made,
+    ask,
+    exporter_with,
+    text_with,
+)
 
 THREADS = 32
 DAYS = 3
@@ -65,6 +78,71 @@ def test_a_wrong_password(tmp_path: Path) -> None:
                     ask_at_once(exporter, here)
                 here.clock.advance(15)
         asked = here.cloud.count()
+
+    assert asked == 1
+
+
+def reload(exporter: Exporter, here: World, made: Made, **collector: Any) -> None:
+    """Reload these credentials with other settings."""
+    text = text_with(here, made.section, **collector)
+    exporter.reload(lambda: parse_config(text, "test", {}))
+
+
+WRONG: Mapping[str, Callable[[Made, int], Mapping[str, Any]]] = {
+    "password": lambda made, _: {**made.section, "password": "wrong"},
+    "password, another each time": lambda made, at: {**made.section, "password": f"wrong-{at}"},
+    "assume_agency": lambda made, _: {
+        **made.section,
+        "source": {**made.section["source"], "secret_key": "wrong"},
+    },
+    "auto by OIDC": lambda made, _: made.section,
+}
+"""Sections with a wrong secret, the same in each reload or another one."""
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_reloads_with_a_wrong_secret(case: str, tmp_path: Path) -> None:
+    """However often a reload changes settings, a wrong secret is tried three times at most."""
+    with world(1) as here:
+        made = SOURCES[case.partition(",")[0]](here, tmp_path)
+        (tmp_path / "id").write_text("wrong\n")
+        begun = replace(made, section=WRONG[case](made, 0))
+        with exporter_with(here, begun) as exporter:
+            for at in range(8):
+                with pytest.raises(AuthError):
+                    ask(exporter, here)
+                section = WRONG[case](made, at + 1)
+                reload(exporter, here, replace(made, section=section), page_size=20 + at)
+        tried = here.cloud.count(made.operation)
+
+    assert tried == MOST_TRIES
+
+
+def test_a_reload_tries_a_refused_password_again(tmp_path: Path) -> None:
+    """A password that is right by now is tried at a reload, though nothing else has changed."""
+    with world(1) as here:
+        made = SOURCES["password"](here, tmp_path)
+        here.cloud.identity.add_user(ACCOUNT, USER, "another")
+        with exporter_with(here, made) as exporter:
+            with pytest.raises(AuthError):
+                ask(exporter, here)
+            here.cloud.identity.add_user(ACCOUNT, USER, PASSWORD)
+            reload(exporter, here, made)
+            ask(exporter, here)
+
+
+def test_a_reload_keeps_the_pause_of_the_identity_service(tmp_path: Path) -> None:
+    """A pause that the identity service asks for outlives a reload."""
+    with world(1) as here:
+        made = SOURCES["password"](here, tmp_path)
+        throttled = gateway_error(429, "APIGW.0308", "too many requests", retry_after="120")
+        here.cloud.faults.add(throttled, operation=made.operation)
+        with exporter_with(here, made) as exporter:
+            for size in (20, 21, 22):
+                with pytest.raises(ThrottledError):
+                    ask(exporter, here)
+                reload(exporter, here, made, page_size=size)
+        asked = here.cloud.count(made.operation)
 
     assert asked == 1
 

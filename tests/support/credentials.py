@@ -99,7 +99,12 @@ SOURCES: Mapping[str, Callable[[World, Path], Made]] = {
 
 def text_with(here: World, section: Mapping[str, Any], **collector: Any) -> str:
     """Return the configuration of all instances of the world with these credentials."""
-    head, tail = here.config_text(collector=collector).split("    credentials:\n")
+    return with_section(here.config_text(collector=collector), section)
+
+
+def with_section(text: str, section: Mapping[str, Any]) -> str:
+    """Return a configuration of `World.config_text` with these credentials."""
+    head, tail = text.split("    credentials:\n")
     rest = tail[tail.index("    instances:") :]
     return f"{head}    credentials: {json.dumps(dict(section))}\n{rest}"
 
@@ -116,4 +121,4 @@ def ask(exporter: Exporter, here: World, instance: str = "i0") -> None:
     exporter.clients["prod"].list_tasks(instance, 0, here.clock.steady + 60)
 
 
-__all__ = ["PROJECT", "SOURCES", "Made", "ask", "exporter_with", "text_with"]
+__all__ = ["PROJECT", "SOURCES", "Made", "ask", "exporter_with", "text_with", "with_section"]

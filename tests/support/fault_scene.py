@@ -74,6 +74,11 @@ class Scene:
         return reply_of(self.cause)
 
     @property
+    def is_long(self) -> bool:
+        """Whether the fault lasts long, for its alerts."""
+        return self._promtool is not None
+
+    @property
     def patience(self) -> str:
         """A short timeout: a long fault meets many requests."""
         return "300ms" if self._promtool is None else "50ms"
