@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from dcs_task_exporter.config.model import Config, parse_config
-from dcs_task_exporter.web import paths
 from tests.support.charts import CHART, refusal, tool
 from tests.support.documents import Block, blocks
 from tests.support.promtool import accepts
@@ -239,13 +238,3 @@ def test_what_mutes_what() -> None:
 
     page = (DOCS / "alertmanager.md").read_text()
     assert re.findall(r"^\| DCS.*$", page, re.MULTILINE) == rows
-
-
-def test_every_path_of_the_port_is_on_the_page() -> None:
-    """The page on security lists every path that the exporter serves, and no other."""
-    constants = (value for name, value in vars(paths).items() if name.endswith("_PATH"))
-    served = {value for value in constants if isinstance(value, str)}
-    table = (DOCS / "security.md").read_text().partition("| path |")[2].partition("\n\n")[0]
-
-    cells = [line.split(" | ")[0] for line in table.splitlines()[2:]]
-    assert set(re.findall(r"`([^`]+)`", " ".join(cells))) == served | {"/metrics"}
