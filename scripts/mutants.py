@@ -38,6 +38,9 @@ LOGGING = r"logger\.\w+|message = |\bfields = |\bextra="
 TEXT_FOR_PEOPLE = re.compile(r"[a-z'] [a-z]")
 """Two words in a literal. SQL has capitals, and neither headers nor keys have a blank like that."""
 
+SQL = re.compile(r"(PRAGMA|BEGIN|SELECT|INSERT|DELETE) ")
+"""How a statement of SQL begins. In another case its words and names mean the same."""
+
 REFUSED = 37
 KILLED = {1, 3}
 TIMEOUTS = {-24, 24, 36, 152, 255}
@@ -217,7 +220,7 @@ def mutants_of(package: Package) -> Iterator[str]:
 
 
 def is_wording(original: ast.AST, mutant: ast.AST) -> bool:
-    """Whether a mutant changes only a text for people, or the name of a thread.
+    """Whether a mutant changes only a text for people, the name of a thread, or the case of SQL.
 
     It then puts XX into a literal, or changes the case of its letters. The literal has two words,
     or stands within an f-string that has two. One that is compared with something is no such text.
@@ -230,6 +233,8 @@ def is_wording(original: ast.AST, mutant: ast.AST) -> bool:
         return False
     if new.value.replace("XX", "").lower() != old.value.lower():
         return False
+    if SQL.match(old.value) and new.value.lower() == old.value.lower():
+        return True
     around = [node for node, _ in path]
     if isinstance(around[-2], ast.Compare):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.config.model import Config, DiscoveryConfig, InstanceConfig, ProjectConfig
 from dcs_task_exporter.errors import ApiTimeoutError
 from dcs_task_exporter.refresh import fleet
+from dcs_task_exporter.refresh.discovery import Discovery
 from dcs_task_exporter.refresh.fleet import Fleet
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.sharding import Shard
@@ -30,9 +31,10 @@ class Project(Source):
         self.listed = [Instance(key, key, name) for key in found]
         self.failure: Exception | None = None
         self.kept: list[set[str]] = []
+        self.searches: list[float] = []
 
     def list_instances(self, deadline: float) -> Sequence[Instance]:
-        del deadline
+        self.searches.append(deadline)
         if self.failure is not None:
             raise self.failure
         return self.listed
@@ -48,10 +50,26 @@ class Scene:
         self.steady = 1000.0
         self.sources = {item.name: Project(item.name) for item in configured}
         clock = Clock(lambda: NOW + self.steady, lambda: self.steady)
-        config = Config.model_construct(projects=tuple(configured), collector=collector(**settings))
+        config = self.config = of(configured, **settings)
         targets = Targets(config.projects, Shard(), lambda _: None)
         self.refresher = Refresher(targets.current(), self.sources, config.collector, RULES, clock)
         self.fleet = Fleet(config, self.sources, targets, self.refresher, clock)
+
+    def change(
+        self,
+        *configured: ProjectConfig,
+        sources: Mapping[str, Project] | None = None,
+        centers: Any = None,
+        **settings: Any,
+    ) -> None:
+        """Use another configuration, and other clients if there are some."""
+        self.config = of(configured, **settings)
+        self.fleet.change(self.config, sources or self.sources, RULES, centers or {})
+
+
+def of(projects: Sequence[ProjectConfig], **settings: Any) -> Config:
+    """Return a configuration of these projects."""
+    return Config.model_construct(projects=tuple(projects), collector=collector(**settings))
 
 
 def configured(name: str = "prod", *ids: str, search: bool = False) -> ProjectConfig:
@@ -257,3 +275,127 @@ def test_nothing_is_searched_after_the_stop(scene: Make) -> None:
 
     assert here.sources["prod"].read == []
     assert here.fleet.discoveries[0].status.instances is None
+
+
+def names(here: Scene) -> list[str]:
+    """Return the ids of the instances that are shown."""
+    return [one.instance.id for one in here.refresher.snapshots()]
+
+
+def test_another_configuration(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another configuration is used by all parts; each client forgets who is not watched."""
+    here = scene(configured("prod", "i0", "i1"))
+    changes: list[Any] = []
+    change = here.refresher.change
+
+    def noted(targets: Sequence[Instance], *others: Any) -> None:
+        changes.append(([one.id for one in targets], *others))
+        change(targets, *others)
+
+    monkeypatch.setattr(here.refresher, "change", noted)
+    sources = {"prod": Project("prod"), "test": Project("test")}
+    centers: Any = {"test": object()}
+    here.change(
+        configured("prod", "i0"), configured("test", "i2"), sources=sources, centers=centers
+    )
+
+    assert names(here) == ["i0", "i2"]
+    assert [each.kept for each in sources.values()] == [[{"i0", "i2"}]] * 2
+    assert here.sources["prod"].kept == []
+    assert changes == [(["i0", "i2"], sources, here.config.collector, RULES, centers)]
+
+
+def searched(scene: Make) -> Scene:
+    """Return a fleet of a project in which a search found two instances."""
+    here = scene(configured("prod", search=True))
+    here.sources["prod"].listed = [Instance("i0", "a", "prod"), Instance("i1", "b", "prod")]
+    assert asyncio.run(here.fleet.discover(PATIENCE)) is True
+    return here
+
+
+def test_a_search_that_is_as_before_goes_on(scene: Make) -> None:
+    """A project that stays as it is, and its client, keep their search."""
+    here = searched(scene)
+    (before,) = here.fleet.discoveries
+    here.change(
+        configured("prod", search=True),
+        configured("test"),
+        sources=here.sources | {"test": Project("test")},
+    )
+
+    assert here.fleet.discoveries == [before]
+    assert names(here) == ["i0", "i1"]
+    here.steady += 3600
+    assert before.search() is not None
+
+
+def search_again(here: Scene, discovery: Discovery) -> None:
+    """Search when that is due."""
+    here.steady += 3600
+    future = discovery.search()
+    assert future is not None
+    future.result(PATIENCE)
+
+
+def test_a_search_by_other_rules(scene: Make) -> None:
+    """A search by other rules keeps what they admit; the one before ends."""
+    here = searched(scene)
+    (before,) = here.fleet.discoveries
+    rules = DiscoveryConfig(enabled=True, include="b")
+    here.change(configured("prod").model_copy(update={"discovery": rules}))
+    (search,) = here.fleet.discoveries
+
+    assert (names(here), search.status.instances) == (["i1"], 1)
+    here.sources["prod"].searches.clear()
+    search_again(here, before)
+    assert here.sources["prod"].searches == []
+
+
+def test_a_search_by_another_client(scene: Make) -> None:
+    """A search whose client is replaced keeps what is known, and asks the new one."""
+    here = searched(scene)
+    here.change(configured("prod", search=True), sources={"prod": Project("prod", "i7")})
+    assert names(here) == ["i0", "i1"]
+    search_again(here, here.fleet.discoveries[0])
+
+    assert sorted(names(here)) == ["i0", "i1", "i7"]
+
+
+@pytest.mark.parametrize("key", ["project_id", "region", "project_name"])
+def test_a_search_in_another_project(scene: Make, key: str) -> None:
+    """What was found under another id, region or name of the project is no more watched."""
+    here = searched(scene)
+    here.change(configured("prod", search=True).model_copy(update={key: "another"}))
+
+    assert names(here) == []
+    assert here.fleet.discoveries[0].status.instances is None
+
+
+def test_a_search_that_is_switched_off(scene: Make) -> None:
+    """What only a search found leaves when it is switched off."""
+    here = searched(scene)
+    here.change(configured("prod", "i0"))
+
+    assert here.fleet.discoveries == []
+    assert names(here) == ["i0"]
+
+
+def test_a_search_that_was_replaced_finds_nothing(scene: Make) -> None:
+    """What a search finds after another has taken its place is not watched."""
+    here = scene(configured("prod", search=True))
+    (before,) = here.fleet.discoveries
+    here.change(configured("prod", search=True), sources={"prod": Project("prod")})
+    before._found([Instance("i5", "n", "prod")])  # noqa: SLF001 - as its thread calls it
+
+    assert names(here) == []
+
+
+def test_an_interval_that_comes_later(scene: Make) -> None:
+    """Once started, a fleet that is given an interval begins to refresh by itself."""
+    here = scene(configured("prod", "i0"))
+    here.fleet.start()
+    here.change(configured("prod", "i0"), refresh_interval=3600.0)
+    here.sources["prod"].wait_for(1)
+    asyncio.run(here.fleet.refresh(0.0))
+
+    assert here.sources["prod"].read == ["i0"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
+from dcs_task_exporter.state.file import Journal
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
-from dcs_task_exporter.tasks.models import Instance, Listing, Task
+from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
+from dcs_task_exporter.tasks.naming import Series
 from dcs_task_exporter.tasks.snapshots import Failure, Snapshot, task_metrics
 from tests.support.clouds import SettableClock
 from tests.support.counting import count
@@ -198,3 +201,380 @@ def test_an_instance_that_left_shows_nothing() -> None:
     assert entry.snapshot(clock.steady) == Snapshot(entry.instance)
     assert entry.refreshed_at is None
     assert entry.reads.claim(urgent=False) is not None
+
+
+FAILED: Series = ("EXTEND", "FAILED")
+ENDED = Task("a", "EXTEND", "FAILED", NOW + 60, NOW + 90)
+
+
+class Saves(Journal):
+    """A journal that notes what is saved, and does something during the next save."""
+
+    def __init__(self) -> None:
+        self.saved: list[InstanceState] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def save(self, instance_id: str, state: InstanceState) -> None:
+        """Note a state."""
+        assert instance_id == "i"
+        self.saved.append(state)
+        act, self.meanwhile = self.meanwhile, lambda: None
+        act()
+
+
+class Scene:
+    """An instance that was read once and had no task, its journal, and a clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = SettableClock()
+        self.journal = Saves()
+        self.instance = Instance("i", "name", "prod")
+        self.watched = WatchedInstance(
+            self.instance, collector(**settings), RULES, self.clock.clock, self.journal
+        )
+        self.publish()
+        self.journal.saved.clear()
+
+    @property
+    def counters(self) -> dict[Series, int]:
+        """The counters that a scrape sees now, without those at 0."""
+        metrics = self.look().metrics
+        assert metrics is not None
+        return {key: number for key, number in metrics.finished.items() if number}
+
+    def look(self) -> Snapshot:
+        """Return what a scrape sees now."""
+        return self.watched.snapshot(self.clock.steady)
+
+    def scrape(self, number: int | None = None) -> None:
+        """Deliver what a scrape sees now."""
+        self.watched.delivered(self.look(), number, self.clock.steady)
+
+    def publish(self, *tasks: Task, doubt: str = "") -> list[tuple[Series, float | None]]:
+        """Publish a listing of these tasks, 15 seconds later."""
+        self.clock.advance(15)
+        listing = Listing(tasks, self.clock.wall - WEEK)
+        moment = Moment(self.clock.wall, doubt)
+        return list(self.watched.publish(listing, moment, self.clock.steady))
+
+    def fail(self) -> None:
+        """Let a read fail, 15 seconds later."""
+        self.clock.advance(15)
+        self.watched.fail(Failure(self.clock.wall, "timeout", "no"), self.clock.steady)
+
+
+def test_what_is_counted_is_told() -> None:
+    """The series and the duration of each newly counted task are returned, once."""
+    here = Scene()
+
+    assert here.publish(ENDED, Task("b", "modify", "EXECUTING", NOW)) == [(FAILED, 30.0)]
+    assert here.publish(ENDED) == []
+
+
+def test_a_count_is_saved_before_it_is_shown() -> None:
+    """A count that may be shown is saved once, and is not shown before."""
+    here = Scene()
+    here.scrape()
+    seen: list[dict[Series, int]] = []
+    here.journal.meanwhile = lambda: seen.append(here.counters)
+    here.publish(ENDED)
+
+    assert seen == [{}]
+    assert here.counters == {FAILED: 1}
+    assert here.journal.saved == [here.watched.state]
+
+
+@pytest.mark.parametrize("read", [Scene.publish, Scene.fail])
+def test_a_change_during_a_save_is_saved_too(read: Callable[[Scene], object]) -> None:
+    """A name that changes while the counts are saved is saved after them."""
+    here = Scene()
+    here.journal.meanwhile = lambda: here.watched.rename(Instance("i", "new", "prod"))
+    read(here)
+
+    assert len(here.journal.saved) == 2
+    assert here.journal.saved[-1] is here.watched.state
+
+
+def test_what_was_never_read_is_not_saved() -> None:
+    """An instance that leaves before its first read has no counts to keep."""
+    journal = Saves()
+    instance = Instance("i", "name", "prod")
+    entry = WatchedInstance(instance, collector(), RULES, Clock(), journal)
+    entry.leave()
+    entry.stop()
+
+    assert journal.saved == []
+
+
+def test_a_refresh_that_shows_nothing_new_is_timed() -> None:
+    """The short way, too, notes when the instance was read; a clock in doubt moves it not back."""
+    here = Scene()
+    here.publish()
+    assert here.watched.state.refreshed_at == here.clock.wall
+    here.clock.wall -= WEEK
+    here.publish(doubt="behind")
+
+    assert here.watched.state.refreshed_at == NOW + 30
+    assert here.look().refreshed_at == here.clock.wall
+
+
+def test_the_same_counts_are_shown_by_the_same_object() -> None:
+    """A refresh that shows nothing new shows the same object; one with a new task another."""
+    here = Scene()
+    before = here.look().metrics
+    here.publish()
+    assert here.look().metrics is before
+    here.publish(ENDED)
+
+    assert here.look().metrics is not before
+
+
+def test_a_first_value_is_held() -> None:
+    """A count is shown when its earlier value was delivered as long ago as it is held."""
+    here = Scene(first_value_hold=60.0)
+    here.scrape()
+    here.publish(ENDED)
+    here.clock.advance(29.5)
+    here.publish(ENDED)
+    assert here.counters == {}
+    here.clock.advance(-14.5)
+    here.publish(ENDED)
+
+    assert here.counters == {FAILED: 1}
+
+
+def test_a_failed_read_shows_what_waited() -> None:
+    """A count whose earlier value was delivered meanwhile is shown by a read that fails, too."""
+    here = Scene()
+    here.publish(ENDED)
+    assert here.counters == {}
+    here.scrape()
+    here.fail()
+
+    assert here.counters == {FAILED: 1}
+
+
+def test_what_was_delivered_is_shown() -> None:
+    """What an answer shows that leaves after its instance returned is shown, and saved."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    on_its_way = here.look()
+    here.watched.leave()
+    here.watched.rename(here.instance)
+    here.publish()
+    assert here.counters == {}
+    here.journal.saved.clear()
+    here.watched.delivered(on_its_way, 7, here.clock.steady)
+
+    assert here.counters == {FAILED: 1}
+    assert here.watched.state.shown[FAILED] == 1
+    assert here.journal.saved == [here.watched.state]
+
+
+def test_what_was_delivered_before_the_first_data() -> None:
+    """An answer that is delivered before the instance is read again is counted as seen."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    on_its_way = here.look()
+    here.watched.leave()
+    here.watched.delivered(on_its_way, 7, here.clock.steady)
+
+    assert here.look().metrics is None
+    assert here.watched.state.shown[FAILED] == 1
+
+
+def test_a_usual_answer_saves_nothing() -> None:
+    """An answer with the values that are shown, or without any, changes no state."""
+    here = Scene()
+    before = here.watched.state
+    here.scrape()
+    here.watched.delivered(Snapshot(here.instance), None, here.clock.steady)
+
+    assert here.watched.state is before
+    assert here.journal.saved == []
+
+
+def test_an_answer_gives_who_left_no_series() -> None:
+    """After it left, an instance has no series, whatever is delivered late."""
+    here = Scene()
+    on_its_way = here.look()
+    here.watched.leave()
+    here.watched.delivered(on_its_way, 7, here.clock.steady)
+    here.watched.rename(here.instance)
+    here.publish(ENDED)
+
+    assert here.counters == {}
+
+
+def test_another_name() -> None:
+    """Under another name the counters begin with what was delivered; metrics stay."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    assert here.counters == {FAILED: 1}
+    new = Instance("i", "new", "prod")
+    here.watched.rename(new)
+
+    assert here.watched.instance is here.look().instance is new
+    assert here.counters == {}
+    assert here.watched.state.naming.name == "prod\nnew"
+    here.scrape()
+    here.publish(ENDED)
+    assert here.counters == {FAILED: 1}
+
+
+def test_an_answer_under_a_former_name() -> None:
+    """What an answer under a former name shows is not shown again under that name."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    on_its_way = here.look()
+    here.watched.rename(Instance("i", "new", "prod"))
+    here.watched.delivered(on_its_way, 7, here.clock.steady)
+
+    assert here.counters == {}
+    assert here.watched.state.naming.former["prod\nname"][FAILED] == 1
+
+
+def test_other_properties() -> None:
+    """Other properties are shown with the same metrics; equal ones by the same object."""
+    here = Scene()
+    before = here.look()
+    here.watched.rename(replace(here.instance))
+    assert here.look() is before
+    assert here.watched.instance is here.instance
+    here.watched.rename(replace(here.instance, status="FROZEN"))
+
+    assert here.look() == replace(before, instance=replace(here.instance, status="FROZEN"))
+    assert here.look().metrics is before.metrics
+
+
+def test_leaving_keeps_what_was_delivered() -> None:
+    """An instance that leaves is saved with the values that were delivered."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    here.watched.leave()
+
+    (state,) = here.journal.saved[1:]
+    assert (state.shown[FAILED], state.counts[FAILED]) == (0, 1)
+    assert here.watched.state is state
+
+
+@pytest.mark.parametrize(("is_claimed", "saves"), [(True, 0), (False, 1)])
+def test_the_end(*, is_claimed: bool, saves: int) -> None:
+    """At the end the delivered values are saved, unless a read is under way."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    here.journal.saved.clear()
+    here.clock.advance(60)
+    if is_claimed:
+        here.watched.reads.claim(urgent=False)
+    here.watched.stop()
+
+    assert [state.shown[FAILED] for state in here.journal.saved] == [0] * saves
+
+
+def test_progress() -> None:
+    """Progress is shown at once and by later reads, until it is another; not without data."""
+    here = Scene()
+    running = Task("p", "EXTEND", "EXECUTING", NOW)
+    some = Progress(0.5, 10.0)
+    here.publish(running)
+    before = here.look()
+    here.watched.show_progress({"p": some, "gone": some})
+    shown = here.look()
+    here.watched.show_progress({"p": some})
+    assert here.look() is shown
+    here.publish(running, ENDED)
+
+    assert before.metrics is not None
+    assert shown == replace(before, metrics=replace(before.metrics, progress={"EXTEND": some}))
+    metrics = here.look().metrics
+    assert metrics is not None
+    assert metrics.progress == {"EXTEND": some}
+    here.watched.leave()
+    here.watched.show_progress({"p": some})
+    assert here.look().metrics is None
+
+
+def test_no_progress_of_who_left() -> None:
+    """An instance that returns shows no progress of before."""
+    here = Scene()
+    running = Task("p", "EXTEND", "EXECUTING", NOW)
+    here.publish(running)
+    here.watched.show_progress({"p": Progress(0.5, 10.0)})
+    here.watched.leave()
+    here.watched.rename(here.instance)
+    here.publish(running)
+
+    metrics = here.look().metrics
+    assert metrics is not None
+    assert metrics.progress == {}
+
+
+def test_other_settings() -> None:
+    """The age, the interval and the rules are those of the latest settings."""
+    here = Scene(max_staleness=3600.0, min_refresh_interval=15.0)
+    here.publish(ENDED)
+    listing = Listing((ENDED,), here.clock.wall - WEEK)
+    assert here.watched.is_unchanged(listing, here.clock.wall - WEEK) is False
+    here.scrape()
+    here.publish(ENDED)
+    here.publish(ENDED)
+    assert here.watched.is_unchanged(listing, here.clock.wall - WEEK) is True
+    rules = replace(RULES, max_task_names=11)
+    here.watched.change(collector(max_staleness=30.0, min_refresh_interval=600.0), rules)
+
+    assert here.watched.is_unchanged(listing, here.clock.wall - WEEK) is False
+    here.clock.advance(31)
+    assert here.look().metrics is None
+    assert here.watched.reads.claim(urgent=False) is None
+
+
+def test_a_cut_listing_takes_the_long_way() -> None:
+    """A listing that is cut, or was, is counted again, as is one whose data are too old."""
+    here = Scene()
+    window = here.clock.wall - WEEK
+    whole, cut = Listing((), window), Listing((), window, truncated=True)
+    assert here.watched.is_unchanged(whole, window) is True
+    assert here.watched.is_unchanged(cut, window) is False
+    here.watched.publish(cut, Moment(here.clock.wall), here.clock.steady)
+    assert here.watched.is_unchanged(cut, window) is False
+    assert here.watched.is_unchanged(whole, window) is False
+    here.publish()
+    here.clock.advance(WEEK)
+    here.look()
+
+    assert here.watched.is_unchanged(whole, window) is False
+
+
+def test_a_task_without_a_start_takes_the_short_way() -> None:
+    """A task without a start leaves no window."""
+    here = Scene()
+    timeless = Task("a", "EXTEND", "SUCCESS", None, NOW - WEEK)
+    for _ in range(3):
+        here.publish(timeless)
+        here.scrape()
+
+    listing = Listing((timeless,), NOW - WEEK)
+    assert here.watched.is_unchanged(listing, here.clock.wall - WEEK + 9) is True
+
+
+@pytest.mark.parametrize(
+    ("age", "is_short"), [(-1.0, True), (0.0, False), (5.0, False), (15.0, True)]
+)
+def test_a_task_at_the_edge_of_the_window(*, age: float, is_short: bool) -> None:
+    """A task between the window's start of then and now takes the long way, whoever moved it."""
+    here = Scene()
+    task = Task("a", "EXTEND", "SUCCESS", here.clock.wall + 15 - WEEK + age, NOW)
+    for _ in range(2):
+        here.publish(task)
+        here.clock.advance(-15)
+        here.scrape()
+    listing = Listing((task,), NOW - WEEK)
+
+    assert here.watched.is_unchanged(listing, here.clock.wall + 30 - WEEK) is is_short

@@ -12,6 +12,7 @@ import pytest
 
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.errors import ApiTimeoutError, StoppedError
+from dcs_task_exporter.refresh import refresher
 from dcs_task_exporter.refresh.reader import MAX_REPORTED_WORDS
 from dcs_task_exporter.refresh.refresher import Refresher
 from dcs_task_exporter.refresh.task_center import TaskCenter
@@ -722,3 +723,78 @@ def test_few_unforeseen_statuses_are_logged(
     here.refresh()
 
     assert len(words_logged(caplog)) == MAX_REPORTED_WORDS
+
+
+def test_scrapes_that_only_join_are_counted(scene: Callable[..., Scene]) -> None:
+    """A scrape of all that begins no read of its own is counted; nothing else is."""
+    here = scene(2, concurrency=2)
+    here.source.permits = threading.Semaphore(0)
+    waiting = [here.refresher.refresh()]
+    assert here.refresher.coalesced == 0
+    waiting += [here.refresher.refresh() for _ in range(2)]
+    assert here.refresher.coalesced == 2
+    waiting += [
+        here.refresher.refresh(is_scrape=False),
+        here.refresher.refresh("i0"),
+        here.refresher.refresh(project="prod"),
+    ]
+    here.source.permits.release(9)
+    for future in waiting:
+        future.result(PATIENCE)
+    here.refresher.refresh().result(PATIENCE)  # nothing is due
+
+    assert here.refresher.coalesced == 2
+
+
+class Pools:
+    """Pools of threads that note the sizes that they are given, and do nothing."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, list[int]] = {}
+
+    def make(self, name: str, size: int) -> WorkerPool:
+        """Make a pool, as a refresher does."""
+        noted = self.sizes[name] = [size]
+
+        class Noted(WorkerPool):
+            def resize(self, size: int) -> None:
+                noted.append(size)
+
+        return Noted(name, size)
+
+
+def test_the_threads_of_projects() -> None:
+    """Each project has its threads; those of one that leaves end, as do those for progress."""
+    pools = Pools()
+    source = Source()
+    settings = collector(concurrency=3, task_progress=True)
+    made = Refresher([], {"a": source}, settings, RULES, Clock(), pool_of=pools.make)
+    assert pools.sizes == {"a": [3, 3], "a-progress": [2]}
+    more = collector(concurrency=5)
+    made.change([], {"a": source, "b": source}, more, RULES, {})
+    assert pools.sizes == {"a": [3, 3, 5], "a-progress": [2, 0], "b": [5, 5]}
+    made.change([], {"b": source}, settings, RULES, {})
+
+    assert pools.sizes["a"] == [3, 3, 5, 0]
+    assert pools.sizes["b"] == [5, 5, 3]
+    assert pools.sizes["b-progress"] == [2]
+
+
+def test_few_that_left_are_remembered(
+    scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that left the first are forgotten, but none that is being read."""
+    monkeypatch.setattr(refresher, "MAX_FORMER", 2)
+    here = scene(5)
+    here.source.permits = threading.Semaphore(0)
+    reading = here.refresher.refresh("i0")
+    here.source.wait_for_the_begin(1)
+    here.refresher.retarget([])
+    known = here.refresher._known  # noqa: SLF001 - what is remembered shows nowhere
+    assert list(known) == ["i0", "i4"]
+    here.source.permits.release(9)
+    reading.result(PATIENCE)
+    here.refresher.retarget([Instance("i9", "n", "prod")])
+    here.refresher.retarget([])
+
+    assert list(here.refresher._known) == ["i4", "i9"]  # noqa: SLF001

@@ -286,3 +286,61 @@ def test_a_wait_is_in_pieces(
     wait_awake(iter([waits.future]), seconds)
 
     assert waits.slept == slept
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that are started."""
+    found: list[str] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        found.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    return found
+
+
+def test_no_more_threads_than_may_be(
+    work: Work, pool: Callable[[int], WorkerPool], started: list[str]
+) -> None:
+    """However many jobs wait, no further thread is started than the pool may have."""
+    own = pool(2)
+    own.submit([work.held()])
+    own.submit([work.held(), work.held()])
+    own.submit([work.held()])
+    work.may_end.set()
+    work.wait_for(4)
+
+    assert started == ["refresh-prod-1", "refresh-prod-2"]
+
+
+def test_no_more_threads_than_jobs(
+    work: Work, pool: Callable[[int], WorkerPool], started: list[str]
+) -> None:
+    """No thread is started for whom there is no job."""
+    own = pool(5)
+    own.submit([])
+    own.submit([work.held(), work.held()])
+    work.may_end.set()
+    work.wait_for(2)
+
+    assert started == ["refresh-prod-1", "refresh-prod-2"]
+
+
+def test_a_smaller_pool_ends_its_threads_at_once(
+    work: Work, pool: Callable[[int], WorkerPool]
+) -> None:
+    """A thread that is one too many ends after its job, although others wait."""
+    own = pool(2)
+    own.submit([work.held(), work.held()])
+    for _ in range(2):
+        assert work.begun.acquire(timeout=PATIENCE)
+    own.resize(1)
+    own.submit([work.job("a"), work.job("b")])
+    work.may_end.set()
+    work.wait_for(4)
+    wait_until_idle(own)
+
+    assert own._threads == 1  # noqa: SLF001 - the other has ended
