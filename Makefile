@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ unit-lowest: ## the same with the lowest versions that pyproject.toml allows
 	@mkdir -p .venvs
 	$(PYTHON) scripts/lowest_versions.py >.venvs/lowest.txt
 	@$(MAKE) --no-print-directory unit VENV=.venvs/lowest PIP_FLAGS='--constraint .venvs/lowest.txt'
+
+thorough: $(VENV)/.dev ## the unit tests with 25 times as many examples, and a hundred simulated worlds
+	HYPOTHESIS_PROFILE=thorough WORLDS=100 $(PYTEST) -n auto --dist worksteal --timeout=3000 -m 'not real'
 
 FUZZ := error_answers task_pages instances center_and_progress times_and_numbers http_wire \
   configuration key_file state_rows state_file requests timeouts \

@@ -76,6 +76,7 @@ class Exporter:
         self._access_control = options.access_control
         self._keeps_state = options.keep_state
         self._reloading = threading.Lock()
+        self._not_reloaded = ""
         path = config.state.path if options.keep_state else None
         self._state = None if path is None else StateFile(path, clock)
         journal = self._state or Journal()
@@ -135,10 +136,12 @@ class Exporter:
                 config = load()
                 self._refuse_changed_path(config)
                 clients = self._clients.prepared(config)
-            except BaseException:
+            except BaseException as error:
+                self._not_reloaded = _why_not(error)
                 self._own.not_loaded()
                 raise
             self._use(config, clients)
+            self._not_reloaded = ""
             self._own.loaded(self._clock.now())
 
     def _use(self, config: Config, clients: Mapping[str, WiredClient]) -> None:
@@ -220,7 +223,9 @@ class Exporter:
         odd = [f"Project {item.project}: {item.warning}." for item in statuses if item.warning]
         refused = self._access_control.problem() if self._access_control else ""
         web = f"The web configuration file cannot be used: {refused}. What it last said stays."
-        return [*doubted, *failed, *odd, *([web] if refused else [])]
+        own = f"The configuration was not reloaded: {self._not_reloaded}. The one before stays."
+        files = [*([own] if self._not_reloaded else []), *([web] if refused else [])]
+        return [*doubted, *failed, *odd, *files]
 
     def stop(self) -> None:
         """Start no more requests, end the pauses between them, close the connections."""
@@ -254,3 +259,10 @@ class Exporter:
         for kind in (ProcessCollector, PlatformCollector, GCCollector) if process_metrics else ():
             kind(registry=registry)
         return registry
+
+
+def _why_not(error: BaseException) -> str:
+    """Return the first mistake of a configuration that was refused; the log has them all."""
+    if isinstance(error, ConfigError):
+        return str(error.problems[0])
+    return f"the reload broke ({type(error).__name__}): see the log"

@@ -27,9 +27,10 @@ MAJORS = ("2", "3")
 
 CLOUD_PREFIXES = ("HUAWEICLOUD_", "CLOUD_SDK_", "HW_", "OS_")
 
-# How long an example takes is the machine's business.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# How long an example takes is the machine's business. `make thorough` draws more of them.
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -20,7 +20,7 @@ _Followed = tuple[str, str, str, float | None, float | None]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class _Naming(_Shape):

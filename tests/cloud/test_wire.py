@@ -481,7 +481,7 @@ answers = st.builds(
 ) | st.binary(max_size=60)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(played=answers)
 def test_only_api_errors_leave_the_client(wire: Wire, played: bytes) -> None:
     """Whatever bytes the cloud answers with, only `ApiError` leaves, foreseen, and is counted."""

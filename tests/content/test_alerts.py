@@ -57,6 +57,7 @@ def test_promtool(promtool: Path, command: list[str]) -> None:
 
 @pytest.mark.real
 @pytest.mark.long
+@pytest.mark.parametrize("prometheus_major", ["3"], indirect=True)
 def test_two_replicas_raise_each_alert_once(promtool: Path, tmp_path: Path) -> None:
     """With a second exporter that shows the same series, every unit test ends as with one.
 

@@ -19,7 +19,14 @@ from tests.support.real_parts import ROOT
 
 DOCS = ROOT / "docs"
 CHINESE = DOCS / "zh-CN"
-OPERATORS_PAGES = ("install", "create-a-key", "permissions", "configuration", "metrics")
+OPERATORS_PAGES = (
+    "install",
+    "create-a-key",
+    "permissions",
+    "configuration",
+    "metrics",
+    "troubleshooting",
+)
 PAGES = {ROOT / "README.md": ROOT / "README.zh-CN.md"} | {
     DOCS / path.relative_to(CHINESE): path for path in sorted(CHINESE.rglob("*.md"))
 }
@@ -86,8 +93,9 @@ def lacks(
 
 
 def code_in(text: str) -> set[str]:
-    """Return what a text shows as code."""
-    return set(re.findall(r"`([^`]+)`", text))
+    """Return what a text shows as code, between single or double marks."""
+    spans = re.findall(r"(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)", text, re.DOTALL)
+    return {span for _marks, span in spans}
 
 
 def names_in(text: str) -> set[str]:

@@ -24,6 +24,7 @@ import requests
 from dcs_task_exporter.demo.monitoring import INHERITED, free_port, monitoring
 from dcs_task_exporter.simulator.story import DEMO_KEY
 from tests.support.clouds import samples, value
+from tests.support.command_line import run_here
 from tests.support.real_parts import ROOT
 
 NOT_IGNORING = ["/usr/bin/env", "--default-signal"]
@@ -308,16 +309,18 @@ def test_ports_of_the_programs() -> None:
 @pytest.mark.parametrize("position", ["before", "after"])
 def test_flags_that_the_demo_has_no_use_for(place: Place, flag: str, position: str) -> None:
     """A flag that the demo cannot honour is refused by its name, before the command or after."""
-    done = refused(place, *([flag, "demo"] if position == "before" else ["demo", flag]))
+    words = [flag, "demo"] if position == "before" else ["demo", flag]
+
+    done = run_here(*words, folder=place.folder)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert flag.partition("=")[0] in done.stderr.splitlines()[-1]
     assert list(place.folder.iterdir()) == []
 
 
-def test_the_key_of_the_demo_is_no_secret(place: Place) -> None:
+def test_the_key_of_the_demo_is_no_secret() -> None:
     """The demo's --help and its page in the docs give the key of its cloud."""
-    help_text = refused(place, "demo", "--help").stdout
+    help_text = run_here("demo", "--help").stdout
 
     assert [part for part in DEMO_KEY if part in help_text and f"`{part}`" in PAGE] == [*DEMO_KEY]
 

@@ -45,6 +45,7 @@ def test_no_target(scene: Scene) -> None:
     where="process",
     metrics=("dcs_task_exporter_config_last_reload_successful = 0", "dcs_instance_up = 1"),
     log=("error: the configuration was not reloaded, the one before stays",),
+    page=("The configuration was not reloaded:", "The one before stays."),
     alerts=("DCSTaskExporterReloadFailed",),
     recovers=(
         "the next reload of a good file: by itself with `--config.auto-reload-interval`, else ask "
@@ -68,6 +69,7 @@ def test_a_reload_that_fails(scene: Scene) -> None:
     path.write_text(scene.text)
     reloader.reload_if_changed()
     assert value(scene.scrape(), "dcs_task_exporter_config_last_reload_successful") == 1
+    assert scene.exporter.problems() == []
 
 
 @fault(

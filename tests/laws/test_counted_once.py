@@ -7,7 +7,6 @@ their clock jumps, with and without the cloud's own time in its answers.
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 from collections import Counter
@@ -49,7 +48,6 @@ JUMPS = (
     | st.floats(-400 * DAY, 400 * DAY)
 )
 LOOKBACKS = st.sampled_from([1 * DAY, 7 * DAY, 30 * DAY])
-EXAMPLES = int(os.environ.get("COUNTED_ONCE_EXAMPLES", "300"))
 STEPS = 50
 
 Series = tuple[str, str, str]
@@ -348,8 +346,7 @@ class InstanceLife(RuleBasedStateMachine):
 
 TestInstanceLife = InstanceLife.TestCase
 TestInstanceLife.settings = settings(
-    max_examples=EXAMPLES,
+    max_examples=2 * settings().max_examples,
     stateful_step_count=STEPS,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

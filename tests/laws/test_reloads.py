@@ -250,8 +250,7 @@ class Reloads(RuleBasedStateMachine):
 
 TestReloads = Reloads.TestCase
 TestReloads.settings = settings(
-    max_examples=30,
+    max_examples=settings().max_examples // 4,
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -16,7 +16,11 @@ import pytest
 from tests.support.world_cloud import Semantics, Weather
 from tests.support.world_play import LawBrokenError, World, failure, shrunk, steps_of
 
-SEEDS = [int(os.environ["WORLD"])] if "WORLD" in os.environ else range(12)
+SEEDS = (
+    [int(os.environ["WORLD"])]
+    if "WORLD" in os.environ
+    else range(int(os.environ.get("WORLDS", "6")))
+)
 STEPS = int(os.environ.get("WORLD_STEPS", "300"))
 
 

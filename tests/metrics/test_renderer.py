@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import Metric
@@ -104,7 +104,6 @@ class Source:
 
 @pytest.mark.parametrize("accept", FORMATS)
 @given(scrapes=st.lists(SNAPSHOTS, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
 def test_byte_for_byte(accept: str, scrapes: list[list[Snapshot]]) -> None:
     """Whatever comes, changes and goes between scrapes, the bytes are the library's."""
     source = Source()
@@ -181,7 +180,6 @@ def test_a_probe_forgets_no_other(written: list[str]) -> None:
 
 
 @given(scrapes=st.lists(SNAPSHOTS, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
 def test_compressed(scrapes: list[list[Snapshot]]) -> None:
     """Compressed, the bytes are the library's all the same."""
     source = Source()

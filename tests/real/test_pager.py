@@ -21,7 +21,7 @@ from tests.support.real_prometheus import Prometheus, running_config
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
 DOCUMENT = (FOLDER.parent / "docs" / "high-availability.md").read_text()
-FLEET = 300
+FLEET = 60
 FOUND = "    discovery: {enabled: true, refresh_interval: 1s}\n"
 RESIZE = {"old_capacity": "0.125", "new_capacity": "0.25"}
 
@@ -120,7 +120,7 @@ def test_from_failure_to_pager(
 def test_a_refused_key_is_one_page(
     prometheus: Path, tmp_path: Path, pager: Pager, manager: Alertmanager, cloud: SimulatedCloud
 ) -> None:
-    """A key that is refused is one notification, which names the project, for 300 instances."""
+    """A key that is refused is one notification, which names the project, for 60 instances."""
     for number in range(2, FLEET):
         cloud.add_instance(PROJECT, f"i{number}", f"cache-{number}")
     with (

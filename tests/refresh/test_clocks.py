@@ -157,7 +157,7 @@ def test_window_is_asked_for_again(tmp_path: Path) -> None:
 
 
 @both
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings().max_examples // 6)
 @given(jumps=st.lists(JUMPS, min_size=1, max_size=2))
 def test_a_clock_that_jumps_while_running(
     tmp_path_factory: pytest.TempPathFactory, jumps: list[float], *, dated: bool

@@ -562,6 +562,70 @@ def test_missing_folder(disk: Disk) -> None:
     assert disk.open().load("i0").counts == SOME.counts
 
 
+def test_no_try_within_the_interval(disk: Disk) -> None:
+    """A file that cannot be used is not tried again before its time."""
+    disk.path = disk.path.parent / "later" / "state.db"
+    file = disk.open()
+    disk.path.parent.mkdir()
+    disk.clock.advance(RETRY_INTERVAL - 1)
+    file.save("i0", SOME)
+    before = disk.path.exists()
+    disk.clock.advance(1)
+    file.save("i0", SOME)
+
+    assert (before, disk.path.exists()) == (False, True)
+
+
+def test_nothing_is_saved_after_the_end(disk: Disk) -> None:
+    """A refresh that ends after the file was closed leaves it to the next process."""
+    file = disk.open()
+    file.save("i0", SOME)
+    file.close()
+    disk.clock.advance(RETRY_INTERVAL)
+    file.save("i0", FULL)
+
+    assert disk.open().load("i0") == SOME
+
+
+def test_only_the_own_file_is_removed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If saving fails while another file is put at the path, that one stays."""
+    file = disk.open()
+    file.save("i0", SOME)
+    other = disk.path.with_name("other.db")
+    other.write_bytes(b"of somebody else")
+
+    def fail(*_: object) -> None:
+        other.rename(disk.path)
+        message = "disk I/O error"
+        raise sqlite3.OperationalError(message)
+
+    monkeypatch.setattr("dcs_task_exporter.state.file.write_changes", fail)
+    file.save("i0", FULL)
+
+    assert disk.path.read_bytes() == b"of somebody else"
+
+
+def test_handing_over(disk: Disk) -> None:
+    """An instance that another exporter reads keeps its counters, and begins with a baseline."""
+    disk.keep("i0", SOME)
+    file = disk.open()
+    file.hand_over("i0")
+    file.close()
+
+    found = disk.open().load("i0")
+
+    assert (found.baseline_at, found.counted, found.counts) == (None, {}, SOME.counts)
+
+
+def test_handing_over_the_unknown(disk: Disk) -> None:
+    """An instance without a state gets none by being handed over."""
+    file = disk.open()
+    file.hand_over("i0")
+    file.close()
+
+    assert execute(disk.path, "SELECT * FROM instance_state") == []
+
+
 def test_the_log_names_the_state_file(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     """A log line says that it is about the state file, and what cannot be done with it."""
     disk.path = disk.path.parent / "later" / "state.db"

@@ -37,10 +37,10 @@ NAME = "state.db"
 IDS = 60
 """Ids of each save: a few pages, so that a commit is several writes."""
 
-PAGES_UNTIL_CHECKPOINT = 20
+PAGES_UNTIL_CHECKPOINT = 12
 """The log is moved into the database after so many pages, not after the usual thousand."""
 
-LIVES, SAVES, KILLED = 3, 14, 1
+LIVES, SAVES, KILLED = 3, 9, 1
 
 
 def state_of(number: int) -> InstanceState:

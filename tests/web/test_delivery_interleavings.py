@@ -45,7 +45,7 @@ TAKE_ALL = [("take all", 0)] * 3
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @half_sent("", [])
 @half_sent("", TAKE_ALL)
 @half_sent("stop sending", TAKE_ALL)
