@@ -171,7 +171,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version == VERSION:
         return
     scripts = MIGRATIONS[version - 1 :] if version else (CREATE,)
-    for statement in filter(str.strip, ";".join(scripts).split(";")):
+    for statement in ";".join(scripts).split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {VERSION}")

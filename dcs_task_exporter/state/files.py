@@ -28,21 +28,11 @@ class DatabaseFiles:
 
     def change(self) -> str:
         """Return how the files changed since they were noted, or the empty text."""
-        latest_part = "its latest part, the -wal file, "
-        for name, before, path in zip(
-            ("", latest_part), self._noted, (self.path, self._log), strict=True
-        ):
-            now = _found(path)
-            if before is None:
-                continue
-            if now is None:
-                return f"{name}was deleted"
-            if not os.path.samestat(before, now):
-                return f"{name}was replaced"
-            if now.st_size != before.st_size:
-                is_cut = now.st_size < before.st_size
-                return f"{name}was {'cut' if is_cut else 'written to by another'}"
-        return ""
+        database, log = self._noted
+        change = _change(database, self.path)
+        if change or not (log_change := _change(log, self._log)):
+            return change
+        return f"its latest part, the -wal file, {log_change}"
 
     def is_noted(self) -> bool:
         """Whether the database at the path is still the file that was noted."""
@@ -90,6 +80,20 @@ def _found(path: Path) -> os.stat_result | None:
         return os.stat(path)  # noqa: PTH116 - for every save; a Path takes twice as long
     except OSError:
         return None
+
+
+def _change(before: os.stat_result | None, path: Path) -> str:
+    """Return how a file changed since it was noted, or the empty text."""
+    now = _found(path)
+    if before is None:
+        return ""
+    if now is None:
+        return "was deleted"
+    if not os.path.samestat(before, now):
+        return "was replaced"
+    if now.st_size < before.st_size:
+        return "was cut"
+    return "was written to by another" if now.st_size > before.st_size else ""
 
 
 def _is_same(one: os.stat_result | None, other: os.stat_result | None) -> bool:

@@ -55,7 +55,7 @@ def inspect(path: Path) -> Inspection:
     Raises `StateUnreadableError` for a file that cannot be read at all.
     """
     version = 0
-    with _copy_of(path) as copy, closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+    with _copy_of(path) as copy, closing(sqlite3.connect(copy)) as connection:
         try:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if damage := _damage(connection):
@@ -102,7 +102,7 @@ def _copy_of(path: Path) -> Iterator[Path]:
 def _contents(path: Path) -> Mapping[str, bytes]:
     """Return the content of each file of a database, all as they are at one moment."""
     try:
-        before = _read(path)
+        before: Mapping[str, bytes] | None = None
         for _ in range(ATTEMPTS):
             now = _read(path)
             if now == before:

@@ -65,9 +65,8 @@ def check_row(text: object, *, refreshed_at: object, counted: object) -> None:
         _Row.model_validate_json(text)
         _Beside.model_validate({"refreshed_at": refreshed_at, "counted": counted})
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"][:1])
-        message = f"{place}: {first['msg']}" if place else first["msg"]
+        first = error.errors()[0]
+        message = ": ".join([*map(str, first["loc"][:1]), first["msg"]])
     else:
         return
     raise ValueError(message)

@@ -25,6 +25,8 @@ OPERATORS_PAGES = (
     "permissions",
     "configuration",
     "metrics",
+    "prometheus",
+    "alertmanager",
     "troubleshooting",
 )
 PAGES = {ROOT / "README.md": ROOT / "README.zh-CN.md"} | {

@@ -23,6 +23,7 @@ from dcs_task_exporter.state.database import (
 )
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
 from dcs_task_exporter.tasks.instance_state import InstanceState
+from tests.support.damaged_state import with_a_gap
 
 DAY = 86_400.0
 STATE = InstanceState(baseline_at=1.0, refreshed_at=2.0, counted={"t1": 3.0, "t2": 4.0})
@@ -60,11 +61,12 @@ def test_a_new_file(path: Path) -> None:
 
 
 def test_how_it_is_written(path: Path) -> None:
-    """Commits go through a log that is synced each time, by one process."""
+    """Commits go through a log that is synced each time, by one process that waits for none."""
+    names = ("journal_mode", "synchronous", "locking_mode", "busy_timeout")
     with opened(path) as connection:
-        found = [pragma(connection, it) for it in ("journal_mode", "synchronous", "locking_mode")]
+        found = [pragma(connection, it) for it in names]
 
-    assert found == ["wal", 2, "exclusive"]
+    assert found == ["wal", 2, "exclusive", 0]
 
 
 def test_one_process(path: Path) -> None:
@@ -228,5 +230,14 @@ def test_a_row_without_sense(path: Path) -> None:
     with opened(path) as connection:
         write_changes(connection, {"i0": (None, STATE)}, 0.0)
         connection.execute("UPDATE instance_state SET state = '{}'")
-        with pytest.raises(UnusableStateError):
+        with pytest.raises(UnusableStateError, match="baseline_at: Field required"):
             read_state(connection, "i0")
+
+
+def test_a_file_whose_content_cannot_be(path: Path) -> None:
+    """A file that SQLite can open, but finds damaged, is refused."""
+    with opened(path):
+        pass
+    with_a_gap(path)
+    with pytest.raises(UnusableStateError, match=r"^is damaged$"):
+        connect(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,13 @@ def test_a_row_without_sense() -> None:
     """A text that no exporter wrote is refused."""
     with pytest.raises(ValueError, match="names"):
         decoded(encode(STATE).replace('"names":[', '"names":[7,'))
+
+
+@pytest.mark.parametrize(
+    ("refreshed_at", "counted", "name"),
+    [("x", {}, "refreshed_at"), (1.0, {"a": "x"}, "counted")],
+)
+def test_a_column_without_sense(refreshed_at: Any, counted: Any, name: str) -> None:
+    """What is saved beside the text is refused as well."""
+    with pytest.raises(ValueError, match=name):
+        decode(encode(STATE), refreshed_at=refreshed_at, counted=counted)

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -27,7 +27,7 @@ from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION
 from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.details import TaskDetails
-from dcs_task_exporter.tasks.instance_state import InstanceState
+from dcs_task_exporter.tasks.instance_state import InstanceState, handed_over
 from dcs_task_exporter.tasks.models import KNOWN_TASK_NAMES, Listing, Task
 from tests.support.clouds import NOW, SettableClock, exporter_of, scrape, value, world
 from tests.support.counting import count
@@ -1090,3 +1090,146 @@ def test_header(disk: Disk) -> None:
 
     assert execute(disk.path, "PRAGMA application_id") == [(APPLICATION_ID,)]
     assert execute(disk.path, "PRAGMA integrity_check") == [("ok",)]
+
+
+# When a state is saved, and what a failed save costs: single steps.
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(86_399.5, False), (86_400.0, True)])
+def test_an_unchanged_state_is_saved_once_a_day(disk: Disk, seconds: float, *, saved: bool) -> None:
+    """A state that does not change is saved when it was not for a day."""
+    file = disk.open()
+    file.save("i0", SOME)
+    disk.clock.advance(seconds)
+    file.save("i0", SOME)
+
+    assert file.status.last_save == NOW + (seconds if saved else 0)
+
+
+def test_the_first_save_of_a_life(disk: Disk) -> None:
+    """A process saves a state that it found once, so that its age goes on."""
+    disk.keep("i0", SOME)
+    file = disk.open()
+    file.load("i0")
+    file.save("i0", SOME)
+
+    assert file.status.last_save == NOW
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "saved"),
+    [
+        (NOW, NOW + 299.5, False),
+        (NOW, NOW + 300, True),
+        (NOW, NOW - 299.5, False),
+        (NOW, NOW - 300, True),
+        (None, 300.0, True),
+        (300.0, None, True),
+    ],
+)
+def test_the_time_of_a_refresh_is_saved_now_and_then(
+    disk: Disk, before: float | None, after: float | None, *, saved: bool
+) -> None:
+    """A state of which only the time changed is saved if that moved by five minutes."""
+    file = disk.open()
+    file.save("i0", replace(SOME, refreshed_at=before))
+    disk.clock.advance(1)
+    file.save("i0", replace(SOME, refreshed_at=after))
+
+    assert file.status.last_save == NOW + saved
+
+
+def test_what_is_handed_over(disk: Disk) -> None:
+    """An instance with a state is saved as one that another reads; one without is not saved."""
+    disk.keep("i0", SOME)
+    file = disk.open()
+    file.hand_over("i0")
+    file.hand_over("i1")
+    file.close()
+
+    assert execute(disk.path, "SELECT instance_id FROM instance_state") == [("i0",)]
+    assert disk.open().load("i0") == handed_over(SOME)
+
+
+def test_what_was_set_aside_is_told(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that is set aside is named; at the start that means that counting begins anew."""
+    foreign(disk)
+    disk.keep("i0", SOME)
+    execute(disk.path, "UPDATE instance_state SET state = '[]'")
+    disk.open().load("i0")
+
+    first, second = problems(caplog)
+    told = "; it was set aside as state.db.set-aside-20250615T150640Z"
+    assert first == f"is a database of another program{told}, counting begins anew"
+    assert second.startswith("is damaged: ")
+    assert second.endswith(f"{told}-2")
+
+
+def test_a_file_that_cannot_be_written_anew(disk: Disk) -> None:
+    """It is tried again after ten seconds, and each try is counted."""
+    disk.path = disk.path.parent / "later" / "state.db"
+    file = disk.open()
+    errors = []
+    for seconds in (9.5, 0.5, 9.5, 0.5):
+        disk.clock.advance(seconds)
+        file.save("i0", SOME)
+        errors.append(file.status.errors)
+
+    assert errors == [1, 2, 2, 3]
+
+
+FULL_DISK = OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FULL_DISK, "No space left on device"),
+        (sqlite3.OperationalError("disk is full"), "disk is full"),
+    ],
+)
+def test_a_save_that_fails(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    """The file is removed, because it is behind; a new one is written ten seconds later."""
+    file = disk.open()
+    file.save("i0", SOME)
+    more = replace(SOME, counts={("EXTEND", "FAILED"): 3})
+    with monkeypatch.context() as patch:
+        patch.setattr("dcs_task_exporter.state.file.write_changes", raising(error))
+        file.save("i0", more)
+    kept = "cannot be saved to; counts are kept in memory only: "
+    assert (file.status.problem, disk.path.exists()) == (f"{kept}{reason}", False)
+    disk.clock.advance(RETRY_INTERVAL - 0.5)
+    file.save("i0", more)
+    assert not disk.path.exists()
+    disk.clock.advance(0.5)
+    file.save("i0", more)
+    file.close()
+
+    assert (file.status.problem, file.status.errors) == ("", 1)
+    assert disk.open().load("i0").counts == more.counts
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    """Return a function that raises an error."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_file_that_is_behind_and_stays(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is behind, and cannot be removed, is told: somebody must do it."""
+    file = disk.open()
+    file.save("i0", SOME)
+    with monkeypatch.context() as patch:
+        patch.setattr("dcs_task_exporter.state.file.write_changes", raising(FULL_DISK))
+        patch.setattr(Path, "unlink", raising(FULL_DISK))
+        file.save("i0", replace(SOME, counts={}))
+
+    assert file.status.problem == (
+        "cannot be saved to, and must be removed before the next start because it is behind; "
+        "counts are kept in memory only: No space left on device"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,3 +155,14 @@ def test_remove(path: Path) -> None:
     DatabaseFiles(path).remove()
 
     assert [it.name for it in path.parent.iterdir()] == ["state.db-other"]
+
+
+def test_the_moment_is_in_utc(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment in the name of a file that is set aside is the same in every time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        aside = DatabaseFiles(path).set_aside(NOW)
+    time.tzset()
+
+    assert aside.name.endswith("20250615T150640Z")

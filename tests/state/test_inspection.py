@@ -17,6 +17,7 @@ from dcs_task_exporter.state.inspection import Inspection, StateUnreadableError,
 from dcs_task_exporter.state.schema import VERSION
 from dcs_task_exporter.tasks.instance_state import InstanceState
 from tests.support.clouds import NOW, SettableClock
+from tests.support.damaged_state import DAMAGE, with_a_gap
 from tests.support.real_parts import TESTDATA
 
 SOME = InstanceState(
@@ -86,6 +87,49 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
     assert (dict(found.states), bool(found.problems)) == ({}, True)
     assert "malformed" in found.problems[0] or "damaged" in found.problems[0]
+
+
+def test_damage_that_sqlite_finds(tmp_path: Path) -> None:
+    """What SQLite finds wrong is told in its words."""
+    path = tmp_path / "state.db"
+    used(path).close()
+    with_a_gap(path)
+
+    assert inspect(path) == Inspection(VERSION, {}, (f"is damaged: {DAMAGE}",))
+
+
+def test_what_is_no_database(tmp_path: Path) -> None:
+    """A file that is no database has no version."""
+    path = tmp_path / "state.db"
+    path.write_text("This is my diary.\n" * 100)
+
+    found = inspect(path)
+
+    assert (found.version, found.states) == (0, {})
+    assert found.problems == ("cannot be used: file is not a database",)
+
+
+def test_a_state_that_cannot_be_read(tmp_path: Path) -> None:
+    """A row without sense is named; the others are shown."""
+    path = tmp_path / "state.db"
+    used(path, instances=2).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE instance_state SET state = '{}' WHERE instance_id = 'i0'")
+
+    found = inspect(path)
+
+    assert (found.version, set(found.states)) == (VERSION, {"i1"})
+    (problem,) = found.problems
+    assert problem.startswith("the state of instance i0 cannot be read: baseline_at")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """A file that cannot be read is named, with the reason."""
+    path = tmp_path / "state.db"
+    with pytest.raises(StateUnreadableError) as raised:
+        inspect(path)
+
+    assert str(raised.value) == f"cannot read the state file {path}: No such file or directory"
 
 
 def test_a_file_of_a_later_version(tmp_path: Path) -> None:
