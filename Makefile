@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,10 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 
 ##@ Test
 
-test: check tools ## everything: style, types, layers, all tests with the real parts
+# In two steps that each use both cores: what is installed is needed by the next.
+test: ## everything: style, types, layers, all tests with the real parts
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.deploy programs
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check packages
 	$(PYTEST) -n 4 --dist worksteal
 
 coverage: tools ## the same tests, and which lines and branches they leave out; takes twice as long
@@ -92,8 +95,16 @@ fuzz: $(VENV)/.fuzz ## look for input that breaks what reads it; takes up to fiv
 mutants: $(VENV)/.mutants ## change a sample of the code and list what no test notices; takes up to 30 minutes
 	$(BIN)/python scripts/mutants.py --seed $(or $(SEED),1)
 
-tools: $(VENV)/.deploy ## fetch Prometheus 2 and 3, Chromium, Helm and more for the tests
+tools: programs packages ## fetch Prometheus 2 and 3, Chromium, Helm and more for the tests
+
+programs: ## the part of them that is no Python
 	scripts/install-test-tools
+
+packages: $(VENV)/.deploy ## the packages that a test builds the image from
+	@for lock in requirements.txt deploy/container/build-requirements.txt; do \
+	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+	    --dest .tools/wheels --requirement $$lock || test "$$CI" != true || exit 1; \
+	done
 
 ##@ Write: files that are generated, and the format of the code
 

@@ -334,6 +334,7 @@ def test_answers(here: World) -> None:
             "Too many requests: rate_limit of the web configuration file refuses this one",
         ),
     ],
+    ids=["password", "rate limit"],
 )
 def test_answers_of_the_web_configuration(tmp_path: Path, text: str, message: str) -> None:
     """What a client without a password, or one too many, is told is on the page."""

@@ -169,7 +169,7 @@ def test_its_steps() -> None:
     """
     need_confinement()
     if not WHEELS.exists():
-        missing(f"{WHEELS} is not here: run scripts/install-test-tools")
+        missing(f"{WHEELS} is not here: run make tools")
     with open_folder() as root, world_of_today(2) as here:
         build(root)
         configure(root, here)
