@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dcs_task_exporter.simulator.faults import FAULTS
 from dcs_task_exporter.state.file import StateFile
 from dcs_task_exporter.web.listen import ListenError, listen_on
 from tests.support.clouds import World, exporter_of, hide_instances, scrape, world
+from tests.support.log_stream import log_to
 from tests.support.messages import PAGE, explanation_of
 from tests.support.real_parts import TESTDATA
 from tests.support.served import served
@@ -219,6 +221,18 @@ def test_an_instance_that_cannot_be_read(
 
     assert explanation_of(told) == message
     assert {explanation_of(line) for line in caplog.messages} == {"the instance cannot be read"}
+
+
+def test_the_line_that_is_shown(here: World) -> None:
+    """The line of the log that the page shows as an example is one that the exporter writes."""
+    here.cloud.faults.add("forbidden", instance_id="i0")
+    stream = io.StringIO()
+    with log_to(stream), here.exporter() as exporter:
+        scrape(exporter)
+    (line,) = stream.getvalue().splitlines()
+
+    shown = PAGE.read_text().split("```text\n")[1].split("```")[0]
+    assert line.partition(" ")[2] == " ".join(shown.split())
 
 
 def test_a_refused_key(here: World, caplog: pytest.LogCaptureFixture) -> None:
