@@ -97,7 +97,7 @@ tools: $(VENV)/.deploy ## fetch Prometheus 2 and 3, Chromium, Helm and more for 
 
 ##@ Write: files that are generated, and the format of the code
 
-docs: $(VENV)/.dev ## write the tables of docs/ that repeat the code
+docs: $(VENV)/.dev ## write what repeats the code: tables of docs/, the schema of the configuration
 	$(BIN)/python scripts/generate_docs.py
 
 dashboards: $(VENV)/.dev ## write the dashboards from grafana/*.py

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from dcs_task_exporter.config.model import Config, parse_config
+from dcs_task_exporter.web import paths
+from tests.support import promql
 from tests.support.charts import CHART, refusal, tool
 from tests.support.documents import Block, blocks
 from tests.support.promtool import accepts
@@ -117,6 +119,14 @@ def test_the_schema_takes_the_files(path: Path) -> None:
 
 
 @pytest.mark.real
+def test_the_schema_is_one() -> None:
+    """The published schema is itself valid."""
+    schema = json.loads(generate_docs.SCHEMA.read_text())
+
+    tool("jsonschema").Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.real
 def test_the_schema_takes_variables() -> None:
     """The published schema takes a variable for a number, a duration, a choice and a boolean."""
     collector = {
@@ -166,6 +176,7 @@ def test_every_cloud_has_its_endpoints(tmp_path: Path) -> None:
         if block.path.name == "other-clouds.md":
             (project,) = loaded(block.text, tmp_path).projects
             made.append((project.dcs_endpoint, project.iam_url))
+            assert project.region_doubt == ""
 
     assert len(table) == 5
     assert [row[1:] for row in table] == made
@@ -238,3 +249,31 @@ def test_what_mutes_what() -> None:
 
     page = (DOCS / "alertmanager.md").read_text()
     assert re.findall(r"^\| DCS.*$", page, re.MULTILINE) == rows
+
+
+def test_every_path_of_the_port_is_on_the_page() -> None:
+    """The page on security lists every path that the exporter serves, and no other."""
+    constants = (value for name, value in vars(paths).items() if name.endswith("_PATH"))
+    served = {value for value in constants if isinstance(value, str)}
+    table = (DOCS / "security.md").read_text().partition("| path |")[2].partition("\n\n")[0]
+
+    cells = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert set(re.findall(r"`([^`]+)`", " ".join(cells))) == served | {"/metrics"}
+
+
+def test_queries_use_real_names() -> None:
+    """Every query on a page, in a block or in a table, reads metrics that exist."""
+    described = promql.described()
+    inline = [
+        query
+        for path in (ROOT / "README.md", *DOCS.glob("*.md"))
+        for query in re.findall(r"`([^`\n]*\bdcs_\w+[^`\n]*[({<>][^`\n]*)`", path.read_text())
+    ]
+    queries = [*(block.text for block in blocks("promql")), *inline]
+    ours = [
+        (query, {name for name in promql.metrics(query) if name.startswith("dcs_")})
+        for query in queries
+    ]
+
+    assert len(ours) > 60
+    assert [query for query, names in ours if not names <= set(described)] == []

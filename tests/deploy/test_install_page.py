@@ -6,10 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-import pytest
 import yaml
 
-from tests.support.charts import CASES, refusal
+from tests.support.charts import CASES
 from tests.support.real_parts import ROOT
 
 PAGE = (ROOT / "docs" / "install.md").read_text()
@@ -51,11 +50,3 @@ def test_every_example_of_the_chart_is_listed() -> None:
     listed = re.findall(r"`([\w-]+-values\.yaml)`", PAGE)
 
     assert sorted(listed) == sorted(CASES)
-
-
-@pytest.mark.real
-def test_the_values_of_the_page() -> None:
-    """Helm takes the values that the page shows."""
-    (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-    assert refusal(yaml.safe_load(text)) == ""

@@ -12,7 +12,12 @@ from typing import Final
 from tests.support.real_parts import ROOT
 
 PAGES: Final[Sequence[Path]] = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "grafana" / "README.md"]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob(".github/**/*.md"),
+        ROOT / "grafana" / "README.md",
+    ]
 )
 
 
