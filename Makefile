@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
+.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ clients: $(VENV)/.dev ## measure what clients that hang cost the others; takes t
 
 soak: $(VENV)/.dev ## run for an hour under faults, reloads and changing keys: nothing may grow or be lost
 	$(BIN)/python -m bench soak --minutes $(or $(N),60)
+
+scale: tools ## read 20,000 instances on 8 shards of the chart, lose, move and add one; takes eight minutes
+	$(BIN)/python -m bench scale
 
 years: $(VENV)/.dev ## play simulated worlds, 5,000 steps each; N=100 plays a hundred
 	$(BIN)/python -m bench years --years $(or $(N),10)

@@ -73,6 +73,15 @@ def parser() -> argparse.ArgumentParser:
     option(one, "passes", 3.0, "length of the run, in passes over all instances")
     prometheus(one)
 
+    one = add("scale", "scale", "many instances on the shards of the chart, lost, moved and added")
+    option(one, "instances", 20_000, "instances in the cloud")
+    option(one, "projects", 10, "projects that they are in")
+    option(one, "shards", 8, "shards that share them")
+    option(one, "after", 9, "shards at the end")
+    option(one, "pass-time", 45.0, "seconds of a pass, which the limit of each project follows")
+    option(one, "roll", 3.0, "seconds between two pods that start anew; 0: all at once")
+    prometheus(one)
+
     one = add("long-run", "long_run", "memory over thousands of scrapes with tasks that change")
     option(one, "scrapes", 20_000, "number of scrapes")
     return made

@@ -26,7 +26,7 @@ import bcrypt
 import trustme
 
 from bench.hanging import PATIENCE, connected, fill
-from bench.measuring import memory_now
+from bench.process_size import memory_now
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.quirks import Quirks

@@ -24,7 +24,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -47,7 +46,8 @@ KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
 TOKEN = "chaos-token-0123456789abcdefghijklmnopqr"  # noqa: S105 - of a simulated cloud
 FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
 CHANCE_OF_EACH = 0.02
-PLAY_INTERVAL = 0.1
+PLAY_INTERVAL = 0.2
+MOST_ACTIVE = 10
 QUIET_SCRAPES = 12
 HOUR, DAY = 3600.0, 86_400.0
 JUMPS = (0.0, HOUR, -HOUR, 5 * HOUR, -2 * DAY, 20 * DAY, 100 * DAY, -100 * DAY, 400 * DAY)
@@ -139,29 +139,6 @@ class Life:
         return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)  # noqa: S603
 
 
-@contextlib.contextmanager
-def playing(play: TaskPlay) -> Iterator[None]:
-    """Start and end tasks while the block lasts, then end those that are active."""
-    stopped = threading.Event()
-
-    def go_on() -> None:
-        while not stopped.wait(PLAY_INTERVAL):
-            if play.active and play.random.random() < 0.5:  # noqa: PLR2004 - as many as start
-                play.end()
-            else:
-                play.start()
-
-    thread = threading.Thread(target=go_on, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-        while play.active:
-            play.end()
-
-
 def run(
     binary: Path, folder: Path, *, seconds: float, kills: int, instances: int, seed: int = 1
 ) -> Result:
@@ -174,7 +151,8 @@ def run(
         cloud.add_project(project, "cn-north-4")
     for number in range(instances):
         cloud.add_instance(PROJECTS[number % 2], f"i{number}", f"cache-{number}")
-    play = TaskPlay(cloud, [f"i{number}" for number in range(instances)], seed)
+    ids = [f"i{number}" for number in range(instances)]
+    play = TaskPlay(cloud, ids, random.Random(seed))  # noqa: S311 - a fixed seed is wanted
     with (
         CloudServer(cloud) as server,
         _life(folder, server.url, instances) as (life, url),
@@ -184,7 +162,7 @@ def run(
         prometheus.wait_for(everyone_up)
         for name in FAULTS:
             cloud.faults.add(name, probability=CHANCE_OF_EACH)
-        with playing(play):
+        with play.going_on(PLAY_INTERVAL, MOST_ACTIVE):
             for number in range(kills):
                 for at in range(2):  # once while it runs, once as it starts again
                     time.sleep(seconds / kills * chance.uniform(0.25, 0.75))

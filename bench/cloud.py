@@ -20,6 +20,7 @@ from typing import Final
 from typing_extensions import Self
 
 from bench.load import Counters, Load
+from bench.process_size import cpu_seconds
 
 PATIENCE: Final = 10.0
 """Seconds that closing all connections may take."""
@@ -83,9 +84,7 @@ class BenchCloud:
     @property
     def cpu_seconds(self) -> float:
         """The processor time of the cloud's process."""
-        stat = Path(f"/proc/{self._pid}/stat").read_text(encoding="ascii")
-        fields = stat.rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self._pid)
 
     @property
     def _pid(self) -> int:

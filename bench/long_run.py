@@ -10,11 +10,12 @@ import os
 import sys
 import tempfile
 import threading
+from random import Random
 from typing import Final
 
 import requests
 
-from bench.measuring import memory_now
+from bench.process_size import memory_now
 from bench.task_play import TaskPlay
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.config.model import parse_config
@@ -52,7 +53,7 @@ def main(scrapes: int) -> int:
         web = WebServer(exporter.app(), [("127.0.0.1", 0)])
         web.start()
         tune_garbage_collection()
-        play = TaskPlay(here.cloud, here.instances, seed=1)
+        play = TaskPlay(here.cloud, here.instances, Random(1))  # noqa: S311 - a fixed seed
         with requests.Session() as scraper:
             for number in range(1, scrapes + 1):
                 here.clock.advance(SCRAPE_INTERVAL)

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench.cloud import BenchCloud
@@ -95,19 +94,3 @@ def median_cpu(costs: list[Cost]) -> float:
 def connections_of(costs: list[Cost]) -> int:
     """Return the number of connections that were made in all runs."""
     return sum(cost.connections for cost in costs)
-
-
-def memory_peak(process: int | str = "self") -> float:
-    """Return the peak memory of this process, or of the one with this id, in MB."""
-    # Not by getrusage: a process inherits the peak of the one that started it.
-    return _memory("VmHWM", process)
-
-
-def memory_now(process: int | str = "self") -> float:
-    """Return the memory of this process, or of the one with this id, in MB."""
-    return _memory("VmRSS", process)
-
-
-def _memory(key: str, process: int | str) -> float:
-    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
-    return int(text.partition(f"{key}:")[2].split()[0]) / 1024

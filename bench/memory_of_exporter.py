@@ -16,7 +16,7 @@ from typing import Final
 from bench.clients import exporter, sweep_of
 from bench.cloud import BenchCloud
 from bench.load import Load
-from bench.measuring import memory_now, memory_peak
+from bench.process_size import memory_now, memory_peak
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 from dcs_task_exporter.exporter import Exporter
 from dcs_task_exporter.metrics.exposition import ScrapeRequest

@@ -22,7 +22,7 @@ from urllib3 import Retry
 from bench.cloud import BenchCloud
 from bench.exporter_process import exporter_process
 from bench.load import Load
-from bench.measuring import memory_peak
+from bench.process_size import memory_peak
 
 SCRAPES: Final[tuple[Mapping[str, str], ...]] = (
     {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"},

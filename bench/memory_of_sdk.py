@@ -11,7 +11,7 @@ import sys
 
 from bench.cloud import BenchCloud
 from bench.load import Load
-from bench.measuring import memory_peak
+from bench.process_size import memory_peak
 from bench.sdk import sdk_client, sdk_request
 from dcs_task_exporter.commands.garbage_collection import tune_garbage_collection
 

@@ -13,24 +13,23 @@ that one Prometheus has scraped, and the other has not, cannot be shown once mor
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import requests
 import yaml
 
 from bench.chaos_counts import Counts, sum_of_samples
-from bench.measuring import memory_now
-from bench.task_play import ENDINGS, NAMES
+from bench.process_size import Size, size_of, told
+from bench.task_play import TaskPlay
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.server import CloudServer
@@ -49,7 +48,8 @@ LIMITS: Final = (
     {"concurrency": 8, "timeout": "2s", "requests_per_second": 500, "page_size": 50},
     {"concurrency": 4, "timeout": "3s", "requests_per_second": 450, "lookback": "6d"},
 )
-TASKS_PER_SECOND: Final = 8.0
+PLAY_INTERVAL: Final = 0.125
+MOST_ACTIVE: Final = 16
 QUIET: Final = 12.0
 """Seconds without an end of a task, after which each Prometheus has seen all counts."""
 
@@ -58,22 +58,6 @@ FIRST_SAMPLE: Final = 10
 """The reload after which the process is measured for the first time."""
 
 LATEST: Final = "dcs_task_exporter_config_last_reload_successful"
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a process has: threads, file descriptors, and memory in MB."""
-
-    threads: int
-    descriptors: int
-    memory: float
-
-    @classmethod
-    def of(cls, pid: int) -> Footprint:
-        """Measure a process."""
-        folder = Path(f"/proc/{pid}")
-        threads, descriptors = (len(list((folder / it).iterdir())) for it in ("task", "fd"))
-        return cls(threads, descriptors, memory_now(pid))
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,7 @@ class Result:
     reloads: int
     refused: int
     slowest: float
-    footprints: Sequence[Footprint]
+    sizes: Sequence[Size]
 
     @property
     def lossless(self) -> bool:
@@ -97,67 +81,30 @@ class Result:
     @property
     def flat(self) -> bool:
         """Whether nothing grew. Threads start when they are needed: few reloads tell little."""
-        first, last = self.footprints
+        first, last = self.sizes
         return (
             last.threads <= first.threads + 2
             and last.descriptors <= first.descriptors + 10
-            and last.memory <= 1.1 * first.memory
+            and last.rss <= 1.1 * first.rss
         )
 
 
-@dataclass
-class Play:
-    """Starts and ends tasks in random instances, and notes when the latest of each ended."""
+class Play(TaskPlay):
+    """Also knows when the latest task of each instance ended."""
 
-    cloud: SimulatedCloud
-    instances: Sequence[str]
-    chance: random.Random
-    active: list[tuple[str, str, str]] = field(default_factory=list)
-    ended: Counter[tuple[str, str]] = field(default_factory=Counter)
-    latest: dict[str, float] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def start(self) -> None:
-        """Start a task."""
-        instance, name = self.chance.choice(self.instances), self.chance.choice(NAMES)
-        self.active.append((instance, self.cloud.start_task(instance, name), name))
-
-    def end(self) -> None:
-        """End one of the active tasks."""
-        with self.lock:
-            instance, task, name = self.active.pop(self.chance.randrange(len(self.active)))
-            status = self.chance.choice(ENDINGS)
-            self.cloud.finish_task(instance, task, status)
-            self.ended[name, status] += 1
-            self.latest[instance] = time.monotonic()
+    def __init__(self, cloud: SimulatedCloud, instances: Sequence[str], chance: Random) -> None:
+        super().__init__(cloud, instances, chance, self._note_end)
+        self.instances = instances
+        self._latest: dict[str, float] = {}
 
     def quiet(self, instances: Sequence[str], number: int) -> list[str]:
         """Return some instances without a task that has ended a moment ago."""
-        with self.lock:
-            since = time.monotonic() - QUIET
-            found = [it for it in instances if self.latest.get(it, 0.0) < since]
-        return self.chance.sample(found, min(number, len(found)))
+        since = time.monotonic() - QUIET
+        found = [it for it in instances if self._latest.get(it, 0.0) < since]
+        return self.random.sample(found, min(number, len(found)))
 
-    @contextlib.contextmanager
-    def going_on(self) -> Iterator[None]:
-        """Start and end tasks while the block lasts, then end those that are active."""
-        stopped = threading.Event()
-
-        def go_on() -> None:
-            while not stopped.wait(1 / TASKS_PER_SECOND):
-                self.start()
-                if len(self.active) > 2 * TASKS_PER_SECOND:
-                    self.end()
-
-        thread = threading.Thread(target=go_on, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join()
-            while self.active:
-                self.end()
+    def _note_end(self, instance: str, _name: str, _status: str) -> None:
+        self._latest[instance] = time.monotonic()
 
 
 class Changes:
@@ -223,7 +170,6 @@ def run(
     binaries: Sequence[Path], folder: Path, *, reloads: int, instances: int, seed: int = 1
 ) -> Result:
     """Run the exporter, and return the result."""
-    chance = random.Random(seed)  # noqa: S311 - a fixed seed is wanted
     cloud = SimulatedCloud(time.time, seed=seed)
     for key in KEYS:
         cloud.access.add_key(*key)
@@ -234,7 +180,8 @@ def run(
     ids = [f"i{number}" for number in range(instances)]
     for number, instance in enumerate(ids):
         cloud.add_instance(PROJECTS[number % 2], instance, instance)
-    play, address = Play(cloud, ids, chance), f"127.0.0.1:{free_port()}"
+    play = Play(cloud, ids, Random(seed))  # noqa: S311 - a fixed seed is wanted
+    address = f"127.0.0.1:{free_port()}"
     url = f"http://{address}"
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(CloudServer(cloud))
@@ -249,8 +196,8 @@ def run(
         for watcher in watchers:
             watcher.wait_for(everyone_up)
         began = time.monotonic()
-        refused, slowest, footprints = 0, 0.0, []
-        with play.going_on():
+        refused, slowest, sizes = 0, 0.0, []
+        with play.going_on(PLAY_INTERVAL, MOST_ACTIVE):
             for number in range(1, reloads + 1):
                 time.sleep(1.0)
                 if number % 10 == 0:
@@ -262,7 +209,7 @@ def run(
                 slowest = max(slowest, time.perf_counter() - asked)
                 if number in (min(FIRST_SAMPLE, reloads // 2), reloads):
                     time.sleep(1.0)
-                    footprints.append(Footprint.of(exporter.pid))
+                    sizes.append(size_of(exporter.pid, folder / "state.db"))
         changes.write(reloads + 1, [], [])
         exporter.send_signal(signal.SIGHUP)
         for watcher in watchers:
@@ -280,7 +227,7 @@ def run(
         reloads=reloads,
         refused=refused,
         slowest=slowest,
-        footprints=footprints,
+        sizes=sizes,
     )
 
 
@@ -326,11 +273,8 @@ def report(result: Result) -> str:
         f"{result.refused} bad files refused"
     )
     first = min(FIRST_SAMPLE, result.reloads // 2)
-    for at, seen in zip((first, result.reloads), result.footprints, strict=True):
-        lines.append(
-            f"after {at:>3} reloads: {seen.threads} threads, {seen.descriptors} descriptors, "
-            f"{seen.memory:.1f} MB"
-        )
+    for at, seen in zip((first, result.reloads), result.sizes, strict=True):
+        lines.append(f"after {at:>3} reloads: {told(seen)}")
     return "\n".join(lines)
 
 

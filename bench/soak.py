@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.soak_ledger import Ledger, Page
+from bench.ledger import Ledger, Page
+from bench.process_size import Size, growth, line, size_of, summary
 from bench.soak_play import Play
-from bench.soak_process import Size, growth, line, size_of, summary
 from bench.soak_reloads import Outcomes, Reloads
 from bench.soak_scene import Scene
 from dcs_task_exporter.demo.monitoring import free_port

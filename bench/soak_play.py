@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from bench.soak_ledger import Ledger
+from bench.ledger import Ledger
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.listing import timestamp
 

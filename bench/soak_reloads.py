@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench.soak_ledger import Page
+from bench.ledger import Page
 from bench.soak_play import Play
 from bench.soak_scene import Scene
 

@@ -152,6 +152,9 @@ _CHECK: Final = (
 )
 _JSON: Final = _switch("--json", "print a JSON object for each instance, not a table")
 
+_HEALTHY: Final = _switch(
+    "--healthy", "ask only whether it lives, not whether it has read each instance once"
+)
 _STATE: Final = (
     _CONFIG_FILE,
     _value("--state.file", _FILE, "PATH", "state file (default: state.path of the configuration)"),
@@ -181,7 +184,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "ready": Command(
         "ask a running exporter whether it answers, for health checks",
-        (_addresses(_PORT, "address that it listens on"), _WEB_CONFIG, *_LOG),
+        (_addresses(_PORT, "address that it listens on"), _WEB_CONFIG, _HEALTHY, *_LOG),
     ),
     "demo": Command(
         "run against a simulated cloud, without an account",

@@ -7,7 +7,8 @@ import pytest
 from bench.clients import SETUPS, exporter, sweep_of
 from bench.cloud import BenchCloud
 from bench.load import Load
-from bench.measuring import INFORMATION, Row, measured, memory_now, memory_peak
+from bench.measuring import INFORMATION, Row, measured
+from bench.process_size import memory_now, memory_peak
 from bench.rendering import refreshed, snapshot_of
 from bench.sdk import sdk_client, sdk_request
 from bench.table import PARTS, main

@@ -66,6 +66,16 @@ def test_an_exporter_that_answers(capsys: pytest.CaptureFixture[str]) -> None:
     assert (status, captured.err, captured.out) == (0, "", f"{url}: ready\n")
 
 
+def test_only_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exporter that has not read its instances yet is healthy, and not ready."""
+    with world(1) as here, served(here) as url:
+        words = ["ready", f"--web.listen-address={url.removeprefix('http://')}"]
+        statuses = [main(words), main([*words, "--healthy"])]
+
+    assert statuses == [1, 0]
+    assert capsys.readouterr().out == f"{url}: healthy\n"
+
+
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     """Where nobody listens, the exit status is 1, and the message names the address."""
     port = free_port()

@@ -382,12 +382,9 @@ def test_probes_behind_a_password() -> None:
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     file = f"{mounts['web']}/web-config.yml"
 
-    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[name]["exec"]["command"] == [
-            "dcs-task-exporter",
-            "ready",
-            f"--web.config.file={file}",
-        ]
+    question = ["dcs-task-exporter", "ready", f"--web.config.file={file}"]
+    for name, more in (("startup", ["--healthy"]), ("liveness", ["--healthy"]), ("readiness", [])):
+        assert container[f"{name}Probe"]["exec"]["command"] == [*question, *more]
     assert f"--web.config.file={file}" in container["args"]
     assert release.one("ServiceMonitor")["spec"]["endpoints"][0]["scheme"] == "https"
     assert release.one("ScrapeConfig")["spec"]["scheme"] == "HTTPS"
@@ -399,6 +396,25 @@ def test_probes_without_a_password() -> None:
 
     assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": "http"}
+
+
+def test_no_probe_kills_a_pod_that_has_much_to_read() -> None:
+    """Only readiness waits until each instance was read once: that may take many minutes."""
+    container = render(minimal()).container()
+
+    assert container["startupProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "instance"), [("StatefulSet", "dcs-3"), ("Deployment", "10.0.0.7:1")]
+)
+def test_the_series_of_a_pod_go_on(kind: str, instance: str) -> None:
+    """A pod of a StatefulSet keeps its series when it starts anew: they are named by the pod."""
+    values = minimal(kind=kind, serviceMonitor={"enabled": True})
+    rules = render(values).one("ServiceMonitor")["spec"]["endpoints"][0]["relabelings"]
+    target = {"instance": "10.0.0.7:1", "__meta_kubernetes_pod_name": "dcs-3"}
+
+    assert relabelled(target, rules)["instance"] == instance
 
 
 def test_an_image_by_digest() -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import trustme
 
-from tests.support.charts import Release, minimal, render
+from tests.support.charts import minimal, render
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, world_of_today
 from tests.support.confined import (
     PATIENCE,
@@ -23,51 +21,13 @@ from tests.support.confined import (
     need_confinement,
     open_folder,
 )
+from tests.support.pods import Pod
 from tests.support.real_parts import ROOT
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
 HASH = "$2b$04$DHkzVzIBvKJFdYVVxTDW5.6Kv4kKyt1tYzYkhzSPwGJkiPGhhJWSe"
 """Of some password: nobody needs it here."""
-
-
-class Pod:
-    """The exporter's container of a release, with its places inside a folder."""
-
-    def __init__(self, release: Release, root: Path) -> None:
-        self._root = root
-        self._mounts = {
-            mount["name"]: mount["mountPath"] for mount in release.container()["volumeMounts"]
-        }
-        self._container = release.container()
-        for item in self._mounts.values():
-            self.place(item).mkdir(parents=True, exist_ok=True)
-        for volume in release.pod()["volumes"]:
-            if volume["name"] == "config":
-                name = volume["configMap"]["name"]
-                for file, text in release.one("ConfigMap", name)["data"].items():
-                    (self.mount("config") / file).write_text(self.moved(text))
-
-    def place(self, path: str) -> Path:
-        """Return where a path of the container is."""
-        return self._root / path.lstrip("/")
-
-    def mount(self, name: str) -> Path:
-        """Return where a volume is."""
-        return self.place(self._mounts[name])
-
-    def moved(self, text: str) -> str:
-        """Return a text of the container with its places inside the folder."""
-        places = "|".join(map(re.escape, self._mounts.values()))
-        return re.sub(rf"({places})(?![\w-])", rf"{self._root}\1", text)
-
-    def arguments(self) -> list[str]:
-        """Return what the container gives the program."""
-        return [self.moved(text) for text in self._container["args"]]
-
-    def probe(self, name: str) -> list[str]:
-        """Return the command of a probe."""
-        return [self.moved(text) for text in self._container[name]["exec"]["command"]]
 
 
 def of_the_world(here: World, **more: Any) -> dict[str, Any]:
@@ -157,4 +117,4 @@ def test_probes_work_behind_a_password() -> None:
 
     assert running.url.startswith("https://")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(": ready, and asks for a password\n")
+    assert done.stdout.endswith(": healthy, and asks for a password\n")

@@ -445,3 +445,17 @@ def test_a_doubt_is_logged_once_for_each_project(caplog: pytest.LogCaptureFixtur
         (logging.WARNING, {"project": "b", "clock": doubt}),
         (logging.INFO, {"project": "a"}),
     ]
+
+
+def test_a_doubt_of_a_project_that_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A project that left in doubt and returns in doubt is logged again; one that stayed is not."""
+    clock = SettableClock()
+    keeper = Timekeeper(clock.clock)
+    clock.wall += 10 * DAY
+    for name in ("prod", "test"):
+        keeper.hear(name, None)
+    keeper.keep_only(["prod"])
+    for name in ("prod", "test"):
+        keeper.hear(name, None)
+
+    assert [vars(line)["fields"]["project"] for line in caplog.records] == ["prod", "test", "test"]

@@ -82,3 +82,12 @@ def test_an_instance_that_left_has_no_series() -> None:
 
     assert delivered.values == {("EXTEND", "FAILED"): 3}
     assert delivered.series(9.0) == set()
+
+
+def test_two_answers_of_one_number() -> None:
+    """Of two answers with one number the second says which series a scraper has."""
+    delivered = DeliveredValues()
+    delivered.add({("EXTEND", "FAILED"): 1}, 1, 0.0)
+    delivered.add({("EXTEND", "FAILED"): 2, ("new", "FAILED"): 0}, 1, 1.0)
+
+    assert delivered.series(1.0) == {("EXTEND", "FAILED"), ("new", "FAILED")}

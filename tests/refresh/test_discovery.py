@@ -605,3 +605,78 @@ def test_the_problem_of_an_empty_list(found: Sequence[Instance], known: str) -> 
     here.search(300.0, ())
 
     assert here.discovery.status.problem == f"the answer lists no instance at all, {known}"
+
+
+def instances(*numbers: int) -> list[Instance]:
+    return [Instance(f"i{number}", f"n{number}", "prod") for number in numbers]
+
+
+def test_the_fields_of_a_search(caplog: pytest.LogCaptureFixture) -> None:
+    """The line of a search says how many instances are watched, came and left."""
+    caplog.set_level(logging.INFO, "dcs_task_exporter")
+    here = Answering()
+    for found in (instances(1, 2, 3), instances(2, 3, 4), instances(2, 3, 4)):
+        here.search(300.0, found)
+
+    assert [vars(line)["fields"] for line in caplog.records] == [
+        {"project": "prod", "instances": 3, "came": 3, "left": 0},
+        {"project": "prod", "instances": 4, "came": 1, "left": 0},
+        {"project": "prod", "instances": 3, "came": 0, "left": 1},
+    ]
+
+
+def test_the_fields_of_a_loss(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning of a loss has the numbers before and after it."""
+    here = Answering()
+    here.search(0.0, instances(1, 2, 3))
+    for _ in range(2):
+        here.search(300.0, instances(1))
+
+    assert [vars(line)["fields"] for line in caplog.records] == [
+        {"project": "prod", "before": 3, "now": 1}
+    ]
+
+
+def test_half_of_the_instances_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    """Half of the instances may leave at once; that is no loss of most."""
+    here = Answering()
+    here.search(0.0, instances(1, 2, 3, 4))
+    for _ in range(2):
+        here.search(300.0, instances(1, 2))
+
+    assert here.discovery.status == DiscoveryStatus("prod", 2, 1600.0)
+    assert caplog.records == []
+
+
+def test_a_failed_search_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A problem is logged when it is another than before, with what becomes of the list."""
+    here = Answering()
+    here.search(0.0, ApiTimeoutError("a"))
+    here.search(300.0, FOUND)
+    for text in "bbc":
+        here.search(300.0, ApiTimeoutError(text))
+
+    told = [(line.getMessage(), vars(line)["fields"]["error"]) for line in caplog.records]
+    start = "discovery cannot list the instances: "
+    assert told == [
+        (f"{start}none was found before", "timeout: a"),
+        (f"{start}the last list stays", "timeout: b"),
+        (f"{start}the last list stays", "timeout: c"),
+    ]
+
+
+def test_a_bug_of_a_search_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A bug is logged with its project."""
+    Answering().search(0.0, KeyError("x"))
+
+    assert vars(caplog.records[0])["fields"]["project"] == "prod"
+
+
+def test_all_rules_are_told() -> None:
+    """A warning that the rules admit nothing names each rule that is set."""
+    here = Answering()
+    rules = DiscoveryConfig(include="a", exclude="b", tags={"team": "x"})
+    here.discovery._rules = rules  # noqa: SLF001 - the rules of this search
+    here.search(0.0, FOUND)
+
+    assert "(include 'a', exclude 'b', tags {'team': 'x'})" in here.discovery.status.warning

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,9 +33,12 @@ class Project(Source):
         self.failure: Exception | None = None
         self.kept: list[set[str]] = []
         self.searches: list[float] = []
+        self.held: threading.Semaphore | None = None
 
     def list_instances(self, deadline: float) -> Sequence[Instance]:
         self.searches.append(deadline)
+        if self.held is not None:
+            assert self.held.acquire(timeout=PATIENCE)
         if self.failure is not None:
             raise self.failure
         return self.listed
@@ -325,8 +329,9 @@ def test_a_search_that_is_as_before_goes_on(scene: Make) -> None:
 
     assert here.fleet.discoveries == [before]
     assert names(here) == ["i0", "i1"]
-    here.steady += 3600
-    assert before.search() is not None
+    here.sources["prod"].searches.clear()
+    search_again(here, before)
+    assert here.sources["prod"].searches == [here.steady + 60]
 
 
 def search_again(here: Scene, discovery: Discovery) -> None:
@@ -399,3 +404,98 @@ def test_an_interval_that_comes_later(scene: Make) -> None:
     asyncio.run(here.fleet.refresh(0.0))
 
     assert here.sources["prod"].read == ["i0"]
+
+
+def test_a_search_that_takes_longer(scene: Make) -> None:
+    """A search that goes on when the time is over leaves its instances unknown until it ends."""
+    here = scene(configured("prod", search=True))
+    held = here.sources["prod"].held = threading.Semaphore(0)
+    assert asyncio.run(here.fleet.discover(0.0)) is False
+    held.release()
+    here.sources["prod"].listed = [Instance("i0", "n", "prod")]
+
+    assert asyncio.run(here.fleet.discover(PATIENCE)) is True
+
+
+def test_only_scrapes_are_told_as_joined(scene: Make) -> None:
+    """A refresh that only joins another is counted if a scrape asked for it."""
+    here = scene(configured("prod", "i0"))
+    here.sources["prod"].permits = threading.Semaphore(0)
+    here.fleet.refresh_and_wait(0.0)
+    counts = [here.refresher.coalesced]
+    here.fleet.refresh_and_wait(0.0)
+    counts.append(here.refresher.coalesced)
+    asyncio.run(here.fleet.refresh(0.0))
+    counts.append(here.refresher.coalesced)
+    here.fleet.refresh_and_wait(0.0, is_scrape=False)
+    counts.append(here.refresher.coalesced)
+    here.sources["prod"].permits.release()
+
+    assert counts == [0, 1, 2, 2]
+
+
+def test_one_thread_refreshes(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a fleet is started, one thread refreshes."""
+    started: list[str] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread.name))
+    here = scene(configured("prod", "i0"), refresh_interval=3600.0)
+    here.fleet.start()
+    here.fleet.start()
+
+    assert started == ["refresh"]
+
+
+class Rounds(threading.Event):
+    """Notes how long the thread waits for a change, and ends it after two rounds."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self._stopping = stopping
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note a wait."""
+        self.waits.append(timeout)
+        if len(self.waits) == 2:
+            self._stopping.set()
+        return False
+
+
+def test_a_round_begins_when_the_interval_is_over(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next round begins an interval after the one before, or at once if that took longer."""
+    here = scene(configured("prod", "i0"), refresh_interval=60.0)
+    rounds = Rounds(here.fleet._stopping)  # noqa: SLF001 - nothing else shows the waits
+    monkeypatch.setattr(here.fleet, "_changed", rounds)
+    moments = iter([1000.0, 1012.0, 2000.0, 2099.0])
+    monkeypatch.setattr(fleet, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    asked: list[tuple[float, bool]] = []
+
+    def refresh(timeout: float, *, is_scrape: bool = True) -> None:
+        asked.append((timeout, is_scrape))
+
+    monkeypatch.setattr(here.fleet, "refresh_and_wait", refresh)
+    here.fleet._refresh_forever()  # noqa: SLF001 - as its thread does
+
+    assert rounds.waits == [48.0, 0.0]
+    assert asked == [(60.0, False)] * 2
+
+
+def test_what_a_first_search_found_is_read_alone(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first search of a project only its own instances are read."""
+    here = scene(configured("prod", search=True), configured("test", "i0"))
+    here.sources["prod"].listed = [Instance("i1", "n", "prod")]
+    asked: list[dict[str, object]] = []
+    refresh = here.refresher.refresh
+
+    def noted(**what: Any) -> Any:
+        asked.append(what)
+        return refresh(**what)
+
+    monkeypatch.setattr(here.refresher, "refresh", noted)
+    here.fleet.refresh_and_wait(PATIENCE)
+
+    assert sorted(map(repr, asked)) == ["{'is_scrape': True}", "{'project': 'prod'}"]

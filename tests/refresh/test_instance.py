@@ -578,3 +578,42 @@ def test_a_task_at_the_edge_of_the_window(*, age: float, is_short: bool) -> None
     listing = Listing((task,), NOW - WEEK)
 
     assert here.watched.is_unchanged(listing, here.clock.wall + 30 - WEEK) is is_short
+
+
+def test_nothing_is_forgotten_in_doubt() -> None:
+    """While the clock is in doubt, a task that is not listed any more stays counted."""
+    here = Scene()
+    here.publish(ENDED)
+    here.clock.wall += 3 * WEEK
+    here.publish(doubt="ahead")
+    assert set(here.watched.state.counted) == {"a"}
+    here.publish()
+
+    assert set(here.watched.state.counted) == set()
+
+
+def test_an_earlier_answer_takes_no_series_away() -> None:
+    """Answers are told apart by their numbers, in whatever order they arrive."""
+    here = Scene()
+    cancelled = Task("c", "DeleteAcl", "CANCELLED", NOW + 60, NOW + 90)
+    before = here.look()
+    here.publish(cancelled)
+    here.watched.delivered(here.look(), 2, here.clock.steady)
+    here.watched.delivered(before, 1, here.clock.steady)
+    here.publish(cancelled)
+
+    assert here.counters == {("DeleteAcl", "CANCELLED"): 1}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_answer_with_a_series_that_is_not_known(number: int) -> None:
+    """A series that only a late answer showed is shown with the value that it had."""
+    here = Scene()
+    shown = here.look()
+    assert shown.metrics is not None
+    new: Series = ("DeleteAcl", "CANCELLED")
+    metrics = replace(shown.metrics, finished={FAILED: 1 - number, new: number})
+    here.watched.delivered(replace(shown, metrics=metrics), 7, here.clock.steady)
+
+    assert here.watched.state.shown[new] == number
+    assert here.watched.state.shown[FAILED] == 1 - number

@@ -136,6 +136,7 @@ def asked_after(seconds: float, *, stopped: bool = False) -> tuple[list[str], li
 def test_a_question_that_comes_too_late_is_not_asked() -> None:
     """An instance whose turn comes late goes without progress, rather than be read late."""
     assert asked_after(1.0) == (["i0", "i1"], ["i0", "i1"])
+    assert asked_after(2.0) == (["i0", "i1"], ["i0", "i1"])
     assert asked_after(10.0) == (["i0"], ["i0", "i1"])
 
 

@@ -798,3 +798,93 @@ def test_few_that_left_are_remembered(
     here.refresher.retarget([])
 
     assert list(here.refresher._known) == ["i4", "i9"]  # noqa: SLF001
+
+
+def test_who_is_found(scene: Callable[..., Scene]) -> None:
+    """An instance is found by its id, and else by its name."""
+    here = scene(3)
+    here.refresher.retarget(
+        [Instance("i0", "i1", "prod"), Instance("i1", "x", "prod"), Instance("i2", "x", "prod")]
+    )
+
+    found = {name: [one.id for one in here.refresher.find(name)] for name in ("i1", "x", "y")}
+
+    assert found == {"i1": ["i1"], "x": ["i1", "i2"], "y": []}
+
+
+def test_one_snapshot(scene: Callable[..., Scene]) -> None:
+    """A probe gets the snapshot of its own instance, or none."""
+    here = scene(2)
+
+    assert [one.instance.id for one in here.refresher.snapshots("i1")] == ["i1"]
+    assert here.refresher.snapshots("i9") == ()
+
+
+def test_answers_are_told_apart_by_their_number(scene: Callable[..., Scene]) -> None:
+    """An earlier answer that is delivered late takes no series away."""
+    here = scene()
+    here.scrape()
+    before = here.refresher.snapshots()
+    here.source.tasks = [unforeseen()]
+    here.refresh()
+    here.refresher.delivered(here.refresher.snapshots(), 2)
+    here.refresher.delivered(before, 1)
+    here.refresh()
+    metrics = here.refresher.snapshots()[0].metrics
+
+    assert metrics is not None
+    assert metrics.finished["DeleteAcl", "CANCELLED"] == 1
+
+
+def test_what_waits_at_the_end_has_not_failed(scene: Callable[..., Scene]) -> None:
+    """A read that waits when the exporter stops ends without a failure."""
+    here = scene(2)
+    here.source.permits = threading.Semaphore(0)
+    reading = here.refresher.refresh()
+    here.source.wait_for_the_begin(1)
+    here.refresher.stop()
+    here.source.permits.release(2)
+    reading.result(PATIENCE)
+
+    assert [one.failure for one in here.refresher.snapshots()] == [None, None]
+
+
+def test_the_end_while_the_center_waits(scene: Callable[..., Scene]) -> None:
+    """Reads that wait for the center's answer end with the exporter."""
+    here, answer = beside_a_silent_centre(scene)
+    here.source.permits = threading.Semaphore(0)
+    here.steady += 15
+    probes = [here.refresher.refresh(key) for key in ("i0", "i1")]
+    here.source.wait_for_the_begin(4)
+    here.steady += 15
+    here.source.permits.release(2)
+    for probe in probes:
+        probe.result(PATIENCE)
+    here.source.permits = threading.Semaphore(0)
+    waiting = here.refresher.refresh()
+    here.refresher.stop()
+    answer.set()
+    here.source.permits.release(9)
+
+    assert waiting.result(PATIENCE) is None
+
+
+def test_a_center_is_asked_for_its_own_project() -> None:
+    """A change that a center shows makes nobody of another project be read."""
+    source = Source()
+    tasks: list[CenterTask] = []
+    steady = [1000.0]
+    clock = Clock(lambda: NOW + steady[0], lambda: steady[0])
+    center = TaskCenter("a", lambda *_: (tuple(tasks), False), 3000.0, clock)
+    targets = [Instance("i0", "n", "a"), Instance("i1", "n", "b")]
+    sources = {"a": source, "b": source}
+    made = Refresher(targets, sources, collector(), RULES, clock, task_centers={"a": center})
+    made.refresh().result(PATIENCE)
+    tasks.append(CenterTask("t", "SUCCESS", "1"))
+    steady[0] += 15
+    made.refresh(project="a").result(PATIENCE)
+    expecting = [one.reads.expects_change for one in made._chosen()]  # noqa: SLF001
+    made.stop()
+
+    assert source.read.count("i0") == 2
+    assert expecting[1] is False

@@ -84,9 +84,12 @@ exec:
     - dcs-task-exporter
     - ready
     - --web.config.file=/etc/dcs-task-exporter/web/{{ .root.Values.webConfig.key }}
+    {{- if eq .question "healthy" }}
+    - --healthy
+    {{- end }}
 {{- else }}
 httpGet:
-  path: {{ .path }}
+  path: /-/{{ .question }}
   port: http
 {{- end }}
 {{ toYaml .settings }}
@@ -155,12 +158,13 @@ spec:
         - name: http
           containerPort: 39327
           protocol: TCP
+      # Not whether it is ready: that takes until each instance was read once.
       startupProbe:
-        {{- include "exporter.probe" (dict "root" . "path" "/-/ready" "settings" .Values.probes.startup) | trim | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" . "question" "healthy" "settings" .Values.probes.startup) | trim | nindent 8 }}
       livenessProbe:
-        {{- include "exporter.probe" (dict "root" . "path" "/-/healthy" "settings" .Values.probes.liveness) | trim | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" . "question" "healthy" "settings" .Values.probes.liveness) | trim | nindent 8 }}
       readinessProbe:
-        {{- include "exporter.probe" (dict "root" . "path" "/-/ready" "settings" .Values.probes.readiness) | trim | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" . "question" "ready" "settings" .Values.probes.readiness) | trim | nindent 8 }}
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
       resources:

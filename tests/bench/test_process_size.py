@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.soak_process import Size, growth, line, size_of, summary
+from bench.process_size import Size, growth, line, size_of, summary
 
 SIZE = Size(rss=100, threads=9, descriptors=20, database=100, log=400)
 

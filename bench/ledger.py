@@ -1,10 +1,10 @@
-"""What happened in the clouds of a soak, beside what all scrapes together showed of it."""
+"""What happened in simulated clouds, beside what all scrapes together showed of it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -54,34 +54,48 @@ class Ledger:
     """The tasks that ended after the baseline, and the increases of the counters.
 
     An increase is what Prometheus sees: the difference between two scrapes of the same series.
-    `falls` and `early` say which counters fell, and which showed a task before it had ended.
+    `falls` and `early` say which counters fell, and which showed a task before it had ended. With
+    `instances`, the others are left out.
     """
 
+    instances: Container[str] | None = None
     happened: Counter[Series] = field(default_factory=Counter)
     counted: Counter[Series] = field(default_factory=Counter)
     falls: list[str] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
-    _latest: dict[str, float] = field(default_factory=dict)
+    _latest: dict[tuple[str, str], float] = field(default_factory=dict)
+    _by_target: dict[str, Counter[Series]] = field(default_factory=dict)
 
     def ended(self, instance: str, name: str, status: str) -> None:
         """Note the end of a task; before the cloud shows it."""
         self.happened[instance, name, status] += 1
 
-    def scraped(self, page: Page) -> None:
-        """Add the increases since the scrape before."""
+    def scraped(self, page: Page, target: str = "") -> None:
+        """Add the increases since the scrape of this target before."""
         for text, value in page.family(COUNTER).items():
-            before = self._latest.get(text)
-            self._latest[text] = value
+            before = self._latest.get((target, text))
+            self._latest[target, text] = value
             if before is None or value == before:
+                continue
+            labels = labels_of(text)
+            series = labels["dcs_instance_id"], labels["task_name"], labels["status"]
+            if self.instances is not None and series[0] not in self.instances:
                 continue
             if value < before:
                 self.falls.append(f"{text}: from {before:g} to {value:g}")
                 continue
-            labels = labels_of(text)
-            series = labels["dcs_instance_id"], labels["task_name"], labels["status"]
             self.counted[series] += round(value - before)
+            self._by_target.setdefault(target, Counter())[series] += round(value - before)
             if self.counted[series] > self.happened[series]:
                 self.early.append(f"{text}: {value:g}")
+
+    @property
+    def highest(self) -> Counter[Series]:
+        """The increases of the target that shows the most of them, for each series."""
+        most: Counter[Series] = Counter()
+        for counted in self._by_target.values():
+            most |= counted
+        return most
 
     @property
     def lost(self) -> Counter[Series]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.soak_ledger import Ledger, Page
+from bench.ledger import Ledger, Page
 
 
 def page(**values: int) -> Page:

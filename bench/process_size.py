@@ -1,4 +1,4 @@
-"""The size of a process over time: its memory, threads, descriptors and state file."""
+"""What a process uses: memory, processor time, threads, descriptors, and its state file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from bench.measuring import memory_now
 
 SHARE: Final = 0.05
 """By how much memory and state file may grow."""
@@ -76,7 +74,35 @@ def growth(early: Size, late: Size) -> Iterator[str]:
 
 def line(minute: float, size: Size) -> str:
     """Return the sizes at a minute as a line of a table."""
+    return f"{minute:>6.1f} min: {told(size)}"
+
+
+def told(size: Size) -> str:
+    """Return the sizes in words."""
     return (
-        f"{minute:>6.1f} min: {size.rss:.1f} MB, {size.threads:.0f} threads, "
+        f"{size.rss:.1f} MB, {size.threads:.0f} threads, "
         f"{size.descriptors:.0f} descriptors, state {size.database:.0f} + {size.log:.0f} KB"
     )
+
+
+def memory_peak(process: int | str = "self") -> float:
+    """Return the peak memory of this process, or of the one with this id, in MB."""
+    # Not by getrusage: a process inherits the peak of the one that started it.
+    return _memory("VmHWM", process)
+
+
+def memory_now(process: int | str = "self") -> float:
+    """Return the memory of this process, or of the one with this id, in MB."""
+    return _memory("VmRSS", process)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the processor time that the process with this id has used, in seconds."""
+    stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    fields = stat.rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(key: str, process: int | str) -> float:
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(text.partition(f"{key}:")[2].split()[0]) / 1024
