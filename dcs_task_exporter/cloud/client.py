@@ -93,7 +93,7 @@ class DcsClient:
         """
         memory = self._memory_of(instance_id)
         memory.begin()
-        path = f"/instances/{quote(instance_id, safe='')}/tasks"
+        path = f"/instances/{_encoded(instance_id)}/tasks"
         pages = self._pages(
             LIST_TASKS, path, start, deadline, self._parser.task, memory, instance_id
         )
@@ -125,8 +125,7 @@ class DcsClient:
 
     def task_progress(self, instance_id: str, task_id: str, deadline: float) -> Progress:
         """Return the progress of an active task. Raises `ApiError`."""
-        instance, task = quote(instance_id, safe=""), quote(task_id, safe="")
-        path = f"/instances/{instance}/tasks/{task}/progress"
+        path = f"/instances/{_encoded(instance_id)}/tasks/{_encoded(task_id)}/progress"
         call = self._call(TASK_PROGRESS, path, deadline, parse_progress, instance_id)
         return self._caller.get(call).value
 
@@ -166,7 +165,7 @@ class DcsClient:
     ) -> Call[Parsed]:
         """Return the call to a path of the project."""
         project_id = self._project_id.get(deadline)
-        url = f"{self._project.dcs_endpoint}/v2/{quote(project_id, safe='')}{path}"
+        url = f"{self._project.dcs_endpoint}/v2/{_encoded(project_id)}{path}"
         return Call(operation, url, deadline, parse, project_id=project_id, subject=subject)
 
     def _pages(
@@ -264,3 +263,8 @@ class DcsClient:
         start = StartParameter(self._collector.start_parameter, warn)
         failed = partial(self._caller.count_error, operation)
         return ListingReader(start, self._collector.max_pages, failed)
+
+
+def _encoded(segment: str) -> str:
+    """Return a segment of a path, with its slashes encoded too."""
+    return quote(segment, safe="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import zlib
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.cloud import client
 from dcs_task_exporter.cloud.calls import Call, Reply
 from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.parsing import parse_details, parse_page, parse_task
@@ -385,3 +387,82 @@ def test_the_instances_of_a_project_are_asked_for() -> None:
     assert call.url == "https://dcs/v2/p%2F1/instances"
     assert (call.operation, call.subject, call.deadline) == ("list_instances", "", 9.0)
     assert call.query == {"limit": "100", "offset": "0"}
+
+
+class Instances(Asked):
+    """A caller whose pages of instances a test chooses; the total is that of all rows."""
+
+    def __init__(self, rows: list[object], counted: int | None = None) -> None:
+        super().__init__()
+        self.rows, self.counted = rows, len(rows) if counted is None else counted
+        self.errors: list[str] = []
+
+    def get(self, call: Call[Any]) -> Reply[Any]:
+        self.calls.append(call)
+        offset, limit = int(call.query["offset"]), int(call.query["limit"])
+        rows = self.rows[offset : offset + limit]
+        return Reply(call.parse({"instances": rows, "instance_num": self.counted}), None)
+
+    def count_error(self, operation: str, error: ApiError) -> None:
+        self.errors.append(f"{operation} {error}")
+
+    def found(self, page_size: int = 2) -> list[str]:
+        """Return the ids that are listed, by pages of two."""
+        caller = cast("ApiCaller", self)
+        own = project(project_id="p")
+        client = DcsClient(own, collector(page_size=page_size), caller, Clock(), lambda: 0.0)
+        return [instance.id for instance in client.list_instances(9.0)]
+
+    @property
+    def offsets(self) -> list[str]:
+        """Where the pages began."""
+        return [call.query["offset"] for call in self.calls]
+
+
+def ids(*names: str) -> list[object]:
+    return [{"instance_id": name} for name in names]
+
+
+def test_a_page_of_instances_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    """A full page without any readable row hides none behind it; the rows are told once."""
+    asked = Instances([None, None, *ids("a", "b"), None])
+    assert asked.found() == ["a", "b"]
+    assert asked.offsets == ["0", "2", "4"]
+    (line,) = caplog.records
+    fields = vars(line)["fields"]
+    assert fields == {"project": "prod", "problem": "an instance is NoneType, not an object"}
+
+
+def test_instances_are_read_to_their_end() -> None:
+    """The listing ends with a page without any row, or without a new one."""
+    asked = Instances(ids("a", "b", "c", "d"))
+    assert asked.found() == ["a", "b", "c", "d"]
+    assert asked.offsets == ["0", "2", "4"]
+
+
+def test_instances_that_are_counted_twice() -> None:
+    """Where more are counted than listed, all are read once more, and then that is an error."""
+    asked = Instances(ids("a", "b", "c"), counted=4)
+    with pytest.raises(InvalidResponseError) as raised:
+        asked.found()
+
+    told = "the listing of instances counts 4, and lists 3"
+    assert raised.value.message == told
+    assert asked.errors == [f"list_instances {told}"]
+    assert asked.offsets == ["0", "2", "3"] * 2
+
+
+def test_a_listing_of_instances_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing that does not end is an error."""
+    monkeypatch.setattr(client, "MAX_INSTANCES", 4)
+    with pytest.raises(InvalidResponseError, match="does not end after 4"):
+        Instances(ids("a", "b", "c", "d", "e")).found()
+
+
+def test_where_checks_begin() -> None:
+    """Instances are checked at different times, the same ones in each life."""
+    made = Asked().client()
+    counts = [made._memory_of(f"i{at}")._count for at in range(50)]  # noqa: SLF001 - shows nowhere
+
+    assert counts == [zlib.crc32(f"i{at}".encode()) % 100 for at in range(50)]
+    assert made._memory_of("i1") is made._memory_of("i1")  # noqa: SLF001

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 from dcs_task_exporter.clock import Clock
 from dcs_task_exporter.cloud.client import DcsClient
 from dcs_task_exporter.cloud.credential import AccessKey
-from dcs_task_exporter.cloud.paging import check_interval
+from dcs_task_exporter.cloud.evidence import StartParameter
+from dcs_task_exporter.cloud.listing import ListingReader, Window
+from dcs_task_exporter.cloud.paging import Fetched, Place, check_interval
+from dcs_task_exporter.cloud.parsing import TaskPage
 from dcs_task_exporter.cloud.rate_limit import RateLimit
+from dcs_task_exporter.cloud.reading import Reading
 from dcs_task_exporter.cloud.request import ApiCaller, Retries
 from dcs_task_exporter.cloud.transport import Answer
 from dcs_task_exporter.credentials.fixed import FixedSource
@@ -28,9 +32,11 @@ from dcs_task_exporter.errors import (
     ApiError,
     IncompleteListingError,
     InvalidResponseError,
+    ServerError,
     TooLargeError,
 )
 from dcs_task_exporter.metrics.telemetry import ApiTelemetry
+from dcs_task_exporter.tasks.models import EARLIEST_TIME, Task
 from tests.support.clouds import NOW, scrape, value, world
 from tests.support.refresh_settings import collector, project
 from tests.support.world_cloud import iso
@@ -625,3 +631,226 @@ def test_instances_of_a_hundred_kilobytes() -> None:
     found = Bounded(answer, page_size=8).client.list_instances(60.0)
 
     assert [instance.id for instance in found] == [f"i{at}" for at in range(11)]
+
+
+def test_an_old_row_alone_does_not_end_a_listing() -> None:
+    """A page with an old row that is not the last one, and nothing else, hides no row behind it."""
+    rows = newest_first(12)
+    places = {"0": rows[:3], "2": rows[1:2], "3": rows[3:6]}
+
+    def answer(query: Query) -> Body:
+        return {"tasks": places.get(query["offset"], page(rows, query, cap=3))}
+
+    assert Scripted(answer).listed() == ids(rows)
+
+
+def test_old_rows_do_not_end_a_listing() -> None:
+    """Rows from before the window may come first where a cloud does not filter: all are read."""
+    old = [row(100 + at, age=(30 + at) * DAY) for at in range(12)]
+    rows = [*old, *newest_first(3)]
+    cloud = Scripted(lambda query: {"tasks": page(rows, query, cap=5)})
+
+    assert [cloud.listed() for _ in range(2)] == [ids(newest_first(3))] * 2
+
+
+class Failing(Scripted):
+    """A cloud whose answers fail where its function returns nothing."""
+
+    def send(self, url: str, auth: object, *_: object) -> Answer:
+        answer = super().send(url, auth)
+        return Answer(500, {}, b"{}") if answer.body == b"{}" else answer
+
+
+@pytest.mark.parametrize("count", [3, 0])
+def test_a_contradicted_total_is_given_up(count: int) -> None:
+    """A count below the rows ends the belief in totals, even if that listing fails afterwards."""
+    rows = newest_first(7)
+    odd: list[int] = []
+
+    def answer(query: Query) -> Body:
+        if odd and query["offset"] != "0":
+            return {}
+        return {"tasks": page(rows, query), "task_count": odd[0] if odd else len(rows)}
+
+    cloud = Failing(answer)
+    cloud.listed()
+    assert cloud.requests() == 1
+    odd.append(count)
+    with pytest.raises(ServerError):
+        cloud.listed()
+    odd.clear()
+
+    assert cloud.requests() == 2
+
+
+# The reader alone, over rows that it is given by places.
+
+
+class Rows:
+    """A list of rows that a reader reads; a page has ten at most."""
+
+    def __init__(self, rows: Sequence[Task], max_pages: int = 5) -> None:
+        self.rows = list(rows)
+        self.count: int | None = None
+        self.places: list[int] = []
+        self.names: list[tuple[str, ...]] = []
+        self.failed: list[ApiError] = []
+        self.warnings: list[str] = []
+        start = StartParameter("start_time", self.warnings.append)
+        self.reader: ListingReader[Task] = ListingReader(start, max_pages, self.failed.append)
+
+    def fetch(self, place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Task]]:
+        """Return a page."""
+        offset = place.offset(10)
+        self.places.append(offset)
+        self.names.append(names)
+        count = len(self.rows) if self.count is None else self.count
+        rows = tuple(self.rows[offset : offset + 10])
+        return Fetched(TaskPage(rows, None if count < 0 else count), 10, None)
+
+    def read(self, **window: Any) -> Reading[Task]:
+        """Read it once more."""
+        self.places.clear()
+        return self.reader.read(self.fetch, Window(window.pop("since", NOW - DAY), **window))
+
+    def believe(self) -> None:
+        """Show that the count is a total."""
+        rows, self.rows = self.rows, self.rows[:15]
+        self.read()
+        self.rows = rows
+
+
+def oldest_first(number: int) -> list[Task]:
+    return [Task(f"t{at:03}", "EXTEND", "SUCCESS", NOW - 3600 + at) for at in range(number)]
+
+
+@pytest.mark.parametrize("number", [44, 45])
+def test_a_list_that_fits(number: int) -> None:
+    """A list that begins with the oldest rows is read whole, where the pages have room for it."""
+    here = Rows(oldest_first(number))
+    here.believe()
+    whole = here.read()
+
+    assert list(whole.rows) == [task.id for task in here.rows]
+    assert (whole.truncated, here.places) == (False, [0, 9, 18, 27, 36])
+
+
+def test_a_list_that_does_not_fit() -> None:
+    """Of one that is longer, its newest end is read, and its first page."""
+    here = Rows(oldest_first(100))
+    here.believe()
+    cut = here.read()
+
+    assert list(cut.rows) == [task.id for task in (*here.rows[:10], *here.rows[73:])]
+    assert cut.truncated is True
+    assert here.places == [0, 73, 82, 91, 99]
+
+
+def test_a_list_just_longer_than_its_room() -> None:
+    """The newest end never begins within the first page."""
+    here = Rows(oldest_first(12), max_pages=3)
+    here.rows.extend(oldest_first(40)[12:])
+    cut = here.read()
+
+    assert here.places == [0, 31, 39]
+    assert [len(cut.rows), cut.truncated] == [19, True]
+
+
+@pytest.mark.parametrize("count", [-1, 40])
+def test_a_long_list_without_a_count(count: int) -> None:
+    """Where no count says how long a list is, what does not fit is no listing."""
+    here = Rows(oldest_first(100))
+    here.count = count
+    with pytest.raises(IncompleteListingError):
+        here.read()
+
+    assert here.places == [0, 9, 18, 27, 36]
+    assert [type(error) for error in here.failed] == [IncompleteListingError]
+
+
+def test_a_newest_end_that_is_no_end() -> None:
+    """A list that has more rows than it counts may lack the newest."""
+    here = Rows(oldest_first(200))
+    here.count = 100
+    with pytest.raises(IncompleteListingError):
+        here.read()
+
+    assert here.places == [0, 73, 82, 91, 100]
+
+
+def test_a_newest_end_out_of_order() -> None:
+    """A list that only begins in order may have its newest rows anywhere."""
+    rows = oldest_first(100)
+    here = Rows([*rows[:10], *reversed(rows[10:])])
+    with pytest.raises(IncompleteListingError):
+        here.read()
+
+
+def test_a_list_that_counts_too_much() -> None:
+    """A newest end without any row is none."""
+    here = Rows(oldest_first(20))
+    here.count = 1000
+    with pytest.raises(IncompleteListingError):
+        here.read()
+
+
+def test_rows_that_began_at_once() -> None:
+    """Rows with one start show no order."""
+    here = Rows([Task(f"t{at:03}", "EXTEND", "SUCCESS", NOW - 60) for at in range(100)])
+    with pytest.raises(IncompleteListingError):
+        here.read()
+
+    assert here.places == [0, 9, 18, 27, 36]
+
+
+@pytest.mark.parametrize(
+    ("began", "is_older"),
+    [
+        (NOW - DAY - 1.5, True),
+        (NOW - DAY - 1.0, False),
+        (EARLIEST_TIME, True),
+        (EARLIEST_TIME - 1, False),
+        (None, False),
+    ],
+)
+def test_what_shows_that_a_cloud_does_not_filter(began: float | None, *, is_older: bool) -> None:
+    """A row from more than a second before the window does, if its start can be."""
+    here = Rows([Task("a", "EXTEND", "SUCCESS", began)])
+    here.read()
+
+    assert (("begin_time",) in here.names) is is_older
+    assert bool(here.warnings) is is_older
+
+
+def test_a_known_row_that_is_not_listed_is_looked_for() -> None:
+    """A believed total ends no listing that lacks a known row of the window, or one in doubt."""
+    here = Rows(oldest_first(5))
+    here.believe()
+    gone = Task("gone", "EXTEND", "SUCCESS", NOW - DAY)
+    here.rows = oldest_first(20)[:12]
+    here.read()
+    known = tuple(here.rows)
+    here.read(known=known)
+    few = list(here.places)
+    here.read(known=(*known, gone))
+    looked = list(here.places)
+    here.read(known=(*known, replace(gone, created_at=NOW - DAY - 0.5)))
+    early = list(here.places)
+    here.read(known=(*known, replace(gone, created_at=None)))
+    timeless = list(here.places)
+    here.read(known=known, exhaustive=True)
+
+    assert few == early == [0, 9]
+    assert looked == timeless == here.places == [0, 9, 11]
+
+
+def test_a_problem_is_counted_and_told() -> None:
+    """A list that counts more than it lists is read twice, and then counted as an error."""
+    here = Rows(oldest_first(3))
+    here.count = 4
+    with pytest.raises(InvalidResponseError) as raised:
+        here.read()
+
+    assert raised.value.message == "the listing contradicts itself: it counts 4, and lists 3"
+    assert here.failed == [raised.value]
+    assert here.places == [0, 2, 0, 2]

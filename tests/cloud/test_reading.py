@@ -218,3 +218,10 @@ def test_a_count_above_the_rows(
 ) -> None:
     """The largest `task_count` is told if it is above the number of rows."""
     assert reading(*pages).unlisted_count == count
+
+
+def test_an_old_row_alone() -> None:
+    """An old row alone ends nothing: neither one that is not the last, nor a page of one row."""
+    assert reading(page("abc"), page("b")).ended is False
+    assert reading(page("a", limit=1), page("a", limit=1)).ended is False
+    assert reading(page("abc"), page("c")).ended is True

@@ -731,3 +731,14 @@ def test_a_replaced_caller_sends_no_more() -> None:
         calls.ask("c")
 
     assert calls.sent == ["a"]
+
+
+def test_a_refused_key_is_not_retried() -> None:
+    """A 401 is an error at once: neither a pause nor a retry follows, whatever number may."""
+    calls = Calls(script={"a": [REFUSED] * 9}, retries=5)
+    with pytest.raises(AuthError) as raised:
+        calls.ask("a")
+
+    assert not isinstance(raised.value, RefusedEarlierError)
+    assert (calls.sent, calls.slept) == (["a"], [])
+    assert ("retry", "prod") not in calls.counted
