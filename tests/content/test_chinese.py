@@ -105,6 +105,11 @@ def names_in(text: str) -> set[str]:
     return set(re.findall(r"\b[A-Z]+_[A-Z_]+\b|\b\w*[a-z][A-Z]\w*\b", text, re.ASCII))
 
 
+def alerts_in(text: str) -> set[str]:
+    """Return the alerts that a text names."""
+    return set(re.findall(r"\bDCS[A-Z][a-z]\w+", text, re.ASCII))
+
+
 def numbers_in(text: str) -> set[str]:
     """Return the numbers of a text that are written in digits."""
     return set(re.findall(r"\d+(?:[.,]\d+)*", text))
@@ -206,6 +211,21 @@ def test_names(english: Path, chinese: Path) -> None:
     wrong = lacks(english, chinese, lambda section: names_in(section.prose), both=False)
 
     assert not wrong, "\n".join(wrong)
+
+
+@each_page
+def test_alerts(english: Path, chinese: Path) -> None:
+    """Each section names the same alerts."""
+    wrong = lacks(english, chinese, lambda section: alerts_in(section.prose), both=True)
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_runbooks_are_alike() -> None:
+    """The sections of all runbooks have the same names in Chinese, too."""
+    pages = CHINESE.glob("runbooks/DCS*.md")
+
+    assert len({tuple(each.heading for each in sections(page)[1:]) for page in pages}) == 1
 
 
 @each_page
