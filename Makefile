@@ -137,7 +137,7 @@ format: $(VENV)/.dev ## format the code
 audit: ## look up known vulnerabilities of the versions in requirements.txt
 	$(PYTHON) -m venv .venvs/audit
 	.venvs/audit/bin/python -m pip install --quiet pip-audit==2.10.1
-	.venvs/audit/bin/pip-audit --requirement requirements.txt --require-hashes --disable-pip
+	.venvs/audit/bin/pip-audit --requirement requirements.txt --require-hashes --disable-pip --strict
 
 ##@ Measure
 

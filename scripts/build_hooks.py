@@ -20,7 +20,8 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 SBOM: Final = "dcs-task-exporter.cdx.json"
 PINNED: Final = re.compile(r"^([a-z0-9][\w.-]*)==(\S+)(?: ; (.*?))? \\$", re.MULTILINE)
 ON_THE_PAGE: Final = {
-    "    make demo     #": "    pip install dcs-task-exporter\n    dcs-task-exporter demo     #",
+    "    make demo     # a simulated cloud and the exporter; open": "    pip install"
+    " dcs-task-exporter\n    dcs-task-exporter demo           # open",
     "    make test     # fetches what the tests need, and passes\n": "",
     "    pip install .\n": "",
     "    cp config.example.yaml dcs-task-exporter.yml     # set your region, your instances and"
