@@ -211,5 +211,5 @@ def _cause(error: BaseException) -> str:
         return f"the answer was cut after {read} bytes"
     text = str(seen.args[-1]) if seen.args else type(seen).__name__
     if " object at 0x" in text or isinstance(seen, urllib3.exceptions.NewConnectionError):
-        text = text.rsplit(": ", 1)[-1]
+        text = text.rpartition(": ")[2]
     return _ERRNO.sub("", text)

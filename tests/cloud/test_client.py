@@ -466,3 +466,46 @@ def test_where_checks_begin() -> None:
 
     assert counts == [zlib.crc32(f"i{at}".encode()) % 100 for at in range(50)]
     assert made._memory_of("i1") is made._memory_of("i1")  # noqa: SLF001
+
+
+class Tasks(Asked):
+    """A caller that answers with pages of tasks."""
+
+    def __init__(self, *rows: dict[str, str]) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def get(self, call: Call[Any]) -> Reply[Any]:
+        self.calls.append(call)
+        offset = int(call.query["offset"])
+        return Reply(call.parse({"tasks": list(self.rows[offset : offset + 2])}), None)
+
+
+def test_only_a_first_page_is_remembered() -> None:
+    """The first page of a listing has a memory, the same in the next one; later pages have none."""
+    asked = Tasks(*({"id": key, "status": "SUCCESS"} for key in "abc"))
+    own = asked.client()
+    for _ in range(2):
+        assert len(own.list_tasks("i0", 0.0, 9.0).tasks) == 3
+    memories = [call.memory for call in asked.calls]
+
+    assert [call.query["offset"] for call in asked.calls] == ["0", "1", "2"] * 2
+    assert memories[1:3] == memories[4:] == [None, None]
+    assert memories[0] is not None
+    assert memories[0] is memories[3]
+
+
+def test_an_odd_time_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The line about an odd time names the first task that has one, and its instance."""
+    odd = "9999-12-31T23:59:59.999Z"
+    asked = Tasks({"id": "a"}, {"id": "b", "created_at": odd}, {"id": "c", "created_at": odd})
+    asked.client().list_tasks("i0", 0.0, 9.0)
+
+    (line,) = caplog.records
+    fields = vars(line)["fields"]
+    assert fields == {"project": "prod", "dcs_instance_id": "i0", "task_id": "b"}
+
+
+def test_an_id_that_is_no_text() -> None:
+    """An id with half a character is one like any other."""
+    assert Asked().client()._memory_of("\ud800").rows is None  # noqa: SLF001 - shows nowhere

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -102,3 +104,67 @@ def test_an_answer_that_drips(begun: tuple[Drip, requests.Response], clock: list
 
     with pytest.raises(Exception, match="timed out"):
         response.raw.read()
+
+
+def test_the_pools_of_an_adapter(certificates: Certificates) -> None:
+    """All pools, those of a proxy too, have our context, the size of the adapter and timed ends."""
+    adapter = TimedAdapter(certificates.client, 7)
+    managers = [adapter.poolmanager, adapter.proxy_manager_for("http://127.0.0.1:1", blocksize=3)]
+    timed = {"http": connections._TimedHTTPPool, "https": connections._TimedHTTPSPool}  # noqa: SLF001
+
+    for manager in managers:
+        assert manager.connection_pool_kw["ssl_context"] is certificates.client
+        assert manager.connection_pool_kw["maxsize"] == 7
+        assert manager.pool_classes_by_scheme == timed
+    assert managers[1].connection_pool_kw["blocksize"] == 3
+    adapter.init_poolmanager(1, 2, block=True, blocksize=4)
+    assert adapter.poolmanager.connection_pool_kw["block"] is True
+    assert adapter.poolmanager.connection_pool_kw["blocksize"] == 4
+
+
+class Raw(io.RawIOBase):
+    """A socket's reader that notes how much it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.asked.append(len(buffer))
+        return 0
+
+
+class Socket:
+    """A socket with a time limit."""
+
+    def __init__(self) -> None:
+        self.raw = Raw()
+        self.limits: list[float] = []
+
+    def gettimeout(self) -> float:
+        return LIMIT
+
+    def settimeout(self, seconds: float) -> None:
+        self.limits.append(seconds)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self.raw)
+
+
+def test_how_an_answer_is_read(clock: list[float]) -> None:
+    """Each read asks for 32 KiB within the time that is left, and for none at its end."""
+    sock = Socket()
+    response = connections._TimedHTTPConnection.response_class(sock, 0, "HEAD")  # noqa: SLF001
+    clock[0] += 5
+    response.fp.read(1)
+    assert (sock.raw.asked, sock.limits) == ([connections.READ_SIZE], [LIMIT - 5])
+    assert response._method == "HEAD"  # type: ignore[attr-defined] # noqa: SLF001
+    clock[0] += LIMIT - 5
+    with pytest.raises(TimeoutError, match=r"^timed out$"):
+        response.fp.read(1)
+    assert len(sock.raw.asked) == 1
+    response.close()
+    assert sock.raw.closed

@@ -687,9 +687,10 @@ def test_a_contradicted_total_is_given_up(count: int) -> None:
 
 
 class Rows:
-    """A list of rows that a reader reads; a page has ten at most."""
+    """A list of rows that a reader reads, by pages of `limit` rows."""
 
-    def __init__(self, rows: Sequence[Task], max_pages: int = 5) -> None:
+    def __init__(self, rows: Sequence[Task], max_pages: int = 5, limit: int = 10) -> None:
+        self.limit = limit
         self.rows = list(rows)
         self.count: int | None = None
         self.places: list[int] = []
@@ -701,12 +702,12 @@ class Rows:
 
     def fetch(self, place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Task]]:
         """Return a page."""
-        offset = place.offset(10)
+        offset = place.offset(self.limit)
         self.places.append(offset)
         self.names.append(names)
         count = len(self.rows) if self.count is None else self.count
-        rows = tuple(self.rows[offset : offset + 10])
-        return Fetched(TaskPage(rows, None if count < 0 else count), 10, None)
+        rows = tuple(self.rows[offset : offset + self.limit])
+        return Fetched(TaskPage(rows, None if count < 0 else count), self.limit, None)
 
     def read(self, **window: Any) -> Reading[Task]:
         """Read it once more."""
@@ -854,3 +855,12 @@ def test_a_problem_is_counted_and_told() -> None:
     assert raised.value.message == "the listing contradicts itself: it counts 4, and lists 3"
     assert here.failed == [raised.value]
     assert here.places == [0, 2, 0, 2]
+
+
+def test_a_long_list_of_small_pages() -> None:
+    """Pages of two rows have room for one new row each."""
+    here = Rows(oldest_first(8), limit=2)
+    cut = here.read()
+
+    assert here.places == [0, 5, 6, 7]
+    assert (len(cut.rows), cut.truncated) == (5, True)

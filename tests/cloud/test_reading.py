@@ -225,3 +225,8 @@ def test_an_old_row_alone() -> None:
     assert reading(page("abc"), page("b")).ended is False
     assert reading(page("a", limit=1), page("a", limit=1)).ended is False
     assert reading(page("abc"), page("c")).ended is True
+
+
+def test_a_small_full_page_that_comes_again() -> None:
+    """A full page of two old rows, too, shows that the cloud ignores the offset."""
+    assert reading(page("ab", limit=2), page("ab", limit=2)).moved is True

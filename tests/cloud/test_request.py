@@ -32,6 +32,7 @@ from dcs_task_exporter.errors import (
     ApiError,
     AuthError,
     CredentialsError,
+    InternalError,
     InvalidResponseError,
     NoSlotError,
     NotFoundError,
@@ -742,3 +743,58 @@ def test_a_refused_key_is_not_retried() -> None:
     assert not isinstance(raised.value, RefusedEarlierError)
     assert (calls.sent, calls.slept) == (["a"], [])
     assert ("retry", "prod") not in calls.counted
+
+
+def test_a_refused_key_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal is logged when it is another than the latest, or after an accepted request."""
+    other = Answer(401, {}, b'{"error_code": "APIGW.0303", "error_msg": "expired"}')
+    calls = Calls(script={"a": [REFUSED, REFUSED, other]}, retries=0)
+    codes = []
+    for number in range(5):
+        calls.now += 600
+        with suppress(AuthError):
+            calls.ask("x" if number == 3 else "a")
+        if number == 3:
+            calls.script["a"] = [other]
+        found = [vars(line)["fields"] for line in caplog.records if line.levelname == "ERROR"]
+        codes.append([fields["error_code"] for fields in found])
+        assert all(fields["project"] == "prod" for fields in found)
+        caplog.clear()
+
+    assert codes == [["APIGW.0301"], [], ["APIGW.0303"], [], ["APIGW.0303"]]
+
+
+def test_what_the_transport_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method, the body and the headers of a call are sent."""
+    calls = Calls()
+    given: list[tuple[object, ...]] = []
+
+    def send(url: str, _auth: object, *more: object) -> Answer:
+        given.append((url, *more))
+        return Answer(200, {}, b"{}")
+
+    monkeypatch.setattr(calls, "send", send)
+    call = Call("o", "u", 60.0, lambda data: data, method="POST", body=b"x", headers={"a": "b"})
+    calls.caller.get(call)
+
+    assert given == [("u", "POST", b"x", {"a": "b"})]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, InternalError), (503, ServerError)])
+def test_an_answer_that_breaks_the_parser(
+    status: int, kind: type[ApiError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug is logged with its project and operation, and is an error with the answer's status."""
+
+    def read(*_: object) -> object:
+        raise KeyError("x")  # noqa: EM101 - a bug of ours
+
+    calls = Calls(retries=0, script={"a": [Answer(status, {}, b"{}")]})
+    call = Call("list_tasks", "a", 60.0, lambda data: data, read=read)
+    with pytest.raises(kind) as raised:
+        calls.caller.get(call)
+
+    assert type(raised.value) is kind
+    assert raised.value.status == status
+    fields = vars(caplog.records[0])["fields"]
+    assert (fields["project"], fields["operation"]) == ("prod", "list_tasks")

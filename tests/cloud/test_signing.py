@@ -158,3 +158,17 @@ def test_tokens_hide_themselves() -> None:
 def test_credentials_hide_what_is_beside_them(credential: AccessKey | Token) -> None:
     """The repr of a key or token shows no other secret, such as a proxy's password."""
     assert "pw" not in repr(credential)
+
+
+@pytest.mark.parametrize(
+    ("path", "signed"),
+    [
+        ("/v2/a-b_c.d~e", "/v2/a-b_c.d~e/"),
+        ("/v2/a/", "/v2/a/"),
+        ("/v2/p%2F1/a%20b~/%E4%B8%AD", "/v2/p%2F1/a%20b~/%E4%B8%AD/"),
+        ("/v2/a b:c/", "/v2/a%20b%3Ac/"),
+    ],
+)
+def test_the_path_that_is_signed(path: str, signed: str) -> None:
+    """Each segment is encoded once, but for a tilde; the path ends with a slash."""
+    assert canonical_request("GET", path, "", {}).split("\n")[1] == signed

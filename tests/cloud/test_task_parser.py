@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.cloud.parsing import parse_task
-from dcs_task_exporter.cloud.task_parser import MAX_SHARED_DETAILS, TaskParser
+from dcs_task_exporter.cloud.task_parser import (
+    MAX_REMEMBERED_LENGTH,
+    MAX_SHARED_DETAILS,
+    TaskParser,
+)
 from dcs_task_exporter.tasks.details import TaskDetails
 
 VALUES = st.none() | st.booleans() | st.sampled_from([0, 1, 2, 0.0, 1.0, "", "1", "true"])
@@ -45,10 +50,12 @@ def test_details_are_held_once() -> None:
 def test_details_that_never_come_again() -> None:
     """A parser does not grow for ever."""
     parser = TaskParser()
+    numbers = []
     for number in range(3 * MAX_SHARED_DETAILS):
         parser.task(task_row({"node_name": f"n{number}"}))
+        numbers.append(len(parser._known))  # noqa: SLF001 - what is held shows nowhere
 
-    assert len(parser._known) <= MAX_SHARED_DETAILS  # noqa: SLF001 - what is held shows nowhere
+    assert max(numbers) == MAX_SHARED_DETAILS
 
 
 def test_nothing_personal_is_kept() -> None:
@@ -71,3 +78,14 @@ def test_nothing_personal_is_kept() -> None:
     assert not re.search(r"alice|bob|192\.0\.2", repr(kept))
     assert kept.details.new_port == 6380
     assert len(re.findall(r"192\.0\.2", repr(TaskParser().task(row)))) == 5
+
+
+@pytest.mark.parametrize(("more", "is_held"), [(0, True), (1, False)])
+def test_long_details_are_not_held(more: int, *, is_held: bool) -> None:
+    """Details that are longer than may be are parsed each time."""
+    parser = TaskParser()
+    data = {"node_name": "n"}
+    data["padding"] = "x" * (MAX_REMEMBERED_LENGTH - len(str({**data, "padding": ""})) + more)
+    one, other = (parser.task(task_row(data)) for _ in range(2))
+
+    assert (one.details is other.details) is is_held

@@ -20,6 +20,7 @@ def test_what_a_context_checks() -> None:
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert context.verify_flags & ssl.VERIFY_X509_TRUSTED_FIRST
     assert context.cert_store_stats()["x509_ca"] > 10
 
 

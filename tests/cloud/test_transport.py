@@ -411,3 +411,19 @@ def test_the_words_of_the_innermost_error(error: Exception, cause: str) -> None:
 def test_what_is_a_timeout(error: Exception, *, is_timeout: bool) -> None:
     """A connection that is refused is no timeout, although urllib3 takes it for one."""
     assert _is_timeout(error) is is_timeout
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OverflowError("x")])
+def test_a_framing_that_cannot_be_read(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer whose chunks make no sense is an error with its status."""
+
+    def stream(*_: object, **__: object) -> Iterator[bytes]:
+        yield b"a"
+        raise error
+
+    response = answered(503, b"", {"Transfer-Encoding": "chunked"})
+    monkeypatch.setattr(response, "stream", stream)
+    with pytest.raises(InvalidResponseError, match="framing cannot be read") as raised:
+        _body(response)
+
+    assert raised.value.status == 503
