@@ -124,6 +124,7 @@ def build(root: Path) -> None:
         "PATH": f"{python.parent}:{os.environ['PATH']}",
         "HOME": str(root),
         "PIP_NO_INDEX": "1",
+        "PIP_NO_COMPILE": "1",  # it runs twice
         "PIP_FIND_LINKS": str(WHEELS),
     }
     for instruction in BUILD:

@@ -78,33 +78,33 @@ logger = logging.getLogger(__name__)
 
 
 def test_a_log_that_nobody_reads_keeps_nobody_waiting(queue_of: Open) -> None:
-    """50,000 lines into a stream that nobody reads are taken; what finds no room is counted."""
+    """20,000 lines into a stream that nobody reads are taken; what finds no room is counted."""
     stream = Stuck()
     queue = queue_of(stream)
-    for number in range(50_000):
+    for number in range(20_000):
         logger.warning("line", extra={"fields": {"number": number}})
     lost = queue.lost
     stream.flows.set()
     queue.close()
 
     lines = messages(stream)
-    assert 0 < lost < 50_000
+    assert 0 < lost < 20_000
     assert lines[-1] == f'"log lines were lost" lines={lost}'
-    assert len(lines) - 1 + lost == 50_000
+    assert len(lines) - 1 + lost == 20_000
 
 
 def test_the_queue_is_bounded_whatever_the_lines_hold(queue_of: Open) -> None:
     """What waits to be written is at most a million characters, also of long lines."""
     stream = Stuck()
     queue = queue_of(stream)
-    for number in range(5000):
+    for number in range(1000):
         fields = {f"field{at}": f"{number} {'x' * 900}" for at in range(10)}
         logger.warning("line", extra={"fields": fields})
     stream.flows.set()
     queue.close()
 
     assert len(stream.getvalue()) < (1 << 20) + 200
-    assert queue.lost > 4000
+    assert queue.lost > 800
 
 
 @fault(
