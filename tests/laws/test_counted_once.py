@@ -346,7 +346,7 @@ class InstanceLife(RuleBasedStateMachine):
 
 TestInstanceLife = InstanceLife.TestCase
 TestInstanceLife.settings = settings(
-    max_examples=2 * settings().max_examples,
+    max_examples=4 * settings().max_examples,
     stateful_step_count=STEPS,
     suppress_health_check=[HealthCheck.too_slow],
 )
