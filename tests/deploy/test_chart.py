@@ -497,6 +497,13 @@ def test_notes(values: Mapping[str, Any], told: str) -> None:
     assert told in render(values).notes
 
 
+def test_notes_without_a_stored_key() -> None:
+    """Where the cloud gives the pod its key, the notes ask for no Secret."""
+    notes = render(values_of("pod-identity-values.yaml")).notes
+
+    assert "existingSecret" not in notes
+
+
 def test_notes_without_anything_missing() -> None:
     """With everything set, the notes only say how to look at the exporter."""
     notes = render(values_of("shards-values.yaml")).notes
