@@ -120,3 +120,9 @@ def test_the_version_has_a_heading() -> None:
     own = rf"{re.escape(__version__)} - (unreleased|\d{{4}}-\d\d-\d\d)"
 
     assert [heading for heading in headings if re.fullmatch(own, heading)] != []
+
+
+def test_the_first_version_changes_nothing() -> None:
+    """The changelog of the first version says what is there, and not what an earlier one did."""
+    first = (ROOT / "CHANGELOG.md").read_text().partition("## 0.1.0 - ")[2]
+    assert not re.findall(r"used to|no longer|not supported yet|anymore", first)
