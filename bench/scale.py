@@ -218,7 +218,11 @@ def run(binary: Path, folder: Path, plan: Plan, say: Say) -> bool:
         one.settle()
         for text in (*_counts(one), *told(server, one.staying, one.first)):
             say(text)
-        say(f"requests refused by the limit in the whole run: {cloud.served().refused}")
+        served = cloud.served()
+        say(
+            f"requests in the whole run: {served.total}, of them for lists of instances "
+            f"{served.by_operation['list_instances']}; refused by the limit: {served.refused}"
+        )
     return one.staying.agrees
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from bench.ledger import COUNTER, Ledger, Series
+from bench.process_size import memory_now
 from tests.support.charts import Release
 from tests.support.real_prometheus import Prometheus, running_config
 
@@ -43,7 +44,8 @@ def told(server: Prometheus, ledger: Ledger, instances: Container[str]) -> Itera
     )
     yield (
         f"Prometheus of shard 0: {head['numSeries']} series, {samples:.0f} samples a scrape; "
-        f"{scrapes:.0f} scrapes, {failed:.0f} failed, the slowest took {slowest:.2f} s"
+        f"{scrapes:.0f} scrapes, {failed:.0f} failed, the slowest took {slowest:.2f} s; "
+        f"{memory_now(server.pid):.0f} MB"
     )
     counted: Counter[Series] = Counter()
     for row in server.query(f"({COUNTER} - min_over_time({COUNTER}[1h])) > 0"):

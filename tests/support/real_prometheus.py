@@ -23,6 +23,7 @@ class Prometheus:
 
     def __init__(self, url: str, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
         self.url = url
+        self.pid = process.pid
         self._process = process
 
     def query(self, expression: str) -> list[dict[str, Any]]:
