@@ -8,6 +8,7 @@ Unknown keys are errors; durations are written as Prometheus writes them; every 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -179,6 +180,14 @@ class CollectorConfig(Section):
     """Ask for the progress of active tasks: one more request for each at each refresh."""
     refresh_interval: RefreshInterval = 0.0
     """Refresh in the background this often, at least `1s`; `0s`: refresh on scrapes."""
+
+    @property
+    def threads(self) -> int:
+        """The threads that read a project: no more than requests are sent within a `timeout`.
+
+        More would only wait for the rate limit, and make the search for instances wait behind them.
+        """
+        return min(self.concurrency, math.ceil(self.requests_per_second * self.timeout))
 
 
 class StateConfig(Section):

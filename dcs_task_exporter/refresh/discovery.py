@@ -26,7 +26,8 @@ from dcs_task_exporter.refresh.workers import Job, WorkerPool
 from dcs_task_exporter.tasks.models import Instance
 
 TIME_LIMIT: Final = 60.0
-"""Seconds after which no further page of instances is requested."""
+"""Seconds after which no further page of instances is requested, unless the interval is longer: at
+a low rate limit, each page waits behind the reads of instances."""
 
 FIRST_INTERVAL: Final = 15.0
 """Seconds at most until the next search, while none has succeeded."""
@@ -120,7 +121,8 @@ class Discovery:
 
     def _run(self) -> None:
         try:
-            listed = self._listing(self._clock.monotonic() + TIME_LIMIT)
+            limit = max(TIME_LIMIT, self._rules.refresh_interval)
+            listed = self._listing(self._clock.monotonic() + limit)
             if listed or not self._doubts_empty():
                 self._take(listed)
         except StoppedError:

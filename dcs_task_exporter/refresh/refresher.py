@@ -182,7 +182,7 @@ class Refresher:
 
     def _prepare(self, sources: Mapping[str, TaskSource]) -> None:
         """Have the threads of these projects; those of other projects end."""
-        size, statuses = self._collector.concurrency, self._rules.statuses
+        size, statuses = self._collector.threads, self._rules.statuses
         pools, progress = self._pools, self._progress
         asked = sources if self._collector.task_progress else {}
         self._pools = {name: pools.get(name) or self._pool_of(name, size) for name in sources}

@@ -510,12 +510,14 @@ class Answering:
     """A discovery whose answers a test chooses, with a clock that it moves."""
 
     answer: Sequence[Instance] | Exception = ()
+    interval: float = 300.0
     steady: float = 1000.0
     deadlines: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         clock = Clock(lambda: self.steady, lambda: self.steady)
-        self.discovery = Discovery("prod", DiscoveryConfig(), self.list, lambda _: None, clock)
+        rules = DiscoveryConfig().model_copy(update={"refresh_interval": self.interval})
+        self.discovery = Discovery("prod", rules, self.list, lambda _: None, clock)
 
     def list(self, deadline: float) -> Sequence[Instance]:
         """Answer a search."""
@@ -556,12 +558,13 @@ def test_how_often_is_searched() -> None:
     assert began == [True, False, True, False, True, False, True]
 
 
-def test_how_long_a_search_takes() -> None:
-    """No page is asked for after a minute."""
-    here = Answering()
+@pytest.mark.parametrize(("interval", "limit"), [(300.0, 300.0), (5.0, 60.0)])
+def test_how_long_a_search_takes(interval: float, limit: float) -> None:
+    """No page is asked for when the next search is due, or after a minute if that is later."""
+    here = Answering(interval=interval)
     here.search(0.0, FOUND)
 
-    assert here.deadlines == [1060.0]
+    assert here.deadlines == [1000.0 + limit]
 
 
 @pytest.mark.parametrize(("seconds", "up"), [(3599.0, False), (3600.0, True)])

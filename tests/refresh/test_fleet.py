@@ -331,7 +331,7 @@ def test_a_search_that_is_as_before_goes_on(scene: Make) -> None:
     assert names(here) == ["i0", "i1"]
     here.sources["prod"].searches.clear()
     search_again(here, before)
-    assert here.sources["prod"].searches == [here.steady + 60]
+    assert here.sources["prod"].searches == [here.steady + 300]
 
 
 def search_again(here: Scene, discovery: Discovery) -> None:

@@ -780,6 +780,16 @@ def test_the_threads_of_projects() -> None:
     assert pools.sizes["b-progress"] == [2]
 
 
+@pytest.mark.parametrize(("rate", "threads"), [(10.0, 8), (1.0, 5), (0.05, 1)])
+def test_no_thread_only_waits(rate: float, threads: int) -> None:
+    """There are no more threads than requests are sent within a timeout, at least one."""
+    pools = Pools()
+    settings = collector(concurrency=8, timeout=5.0, requests_per_second=rate)
+    Refresher([], {"a": Source()}, settings, RULES, Clock(), pool_of=pools.make)
+
+    assert pools.sizes["a"][0] == threads
+
+
 def test_few_that_left_are_remembered(
     scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
