@@ -33,7 +33,7 @@ TESTED_TOGETHER: dict[str, tuple[str, str]] = {
         "what one request takes and reports",
     ),
     "credentials/test_identity.py": (
-        "context.py oidc.py sources.py temporary_keys.py",
+        "context.py sources.py temporary_keys.py",
         "each source of credentials that end, asked through its whole exporter",
     ),
     "commands/test_cli.py": (

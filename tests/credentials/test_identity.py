@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.cloud import transport
-from dcs_task_exporter.cloud.credential import AccessKey, Token
+from dcs_task_exporter.cloud.credential import AccessKey, Carried, Credential, Token
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.credentials import context
-from dcs_task_exporter.credentials.identity import is_safe
+from dcs_task_exporter.credentials.identity import AgencyLogin, PasswordLogin, is_safe
 from dcs_task_exporter.credentials.oidc import STS_ENDPOINT
+from dcs_task_exporter.credentials.renewal import Fresh
 from dcs_task_exporter.credentials.sources import check_this_machine, service_urls
 from dcs_task_exporter.credentials.temporary_keys import (
     MAX_LIFE,
@@ -37,10 +38,12 @@ from dcs_task_exporter.errors import (
     CredentialsError,
     InvalidResponseError,
     NotFoundError,
+    RefusedEarlierError,
     ServerError,
 )
 from dcs_task_exporter.simulator.faults import Reply, json_reply
 from dcs_task_exporter.simulator.quirks import Quirks
+from tests.support.asked_service import AskedService, made
 from tests.support.clouds import NOW, PROJECT, World, exporter_of, scrape, value, world
 from tests.support.credentials import (
     ACCOUNT,
@@ -540,3 +543,96 @@ def test_oidc_mistakes(mistake: str, tmp_path: Path) -> None:
             ask(exporter, here)
 
     assert name in str(caught.value) or "no such" in str(caught.value)
+
+
+# Single logins, each with a service whose answers the test chooses.
+
+
+class Source:
+    """A source of credentials that notes what was refused."""
+
+    def __init__(self, *, has_another: bool = True) -> None:
+        self.refused: list[tuple[str, int | None]] = []
+        self.has_another = has_another
+        self.deadlines: list[float] = []
+
+    def current(self) -> AccessKey:
+        return AccessKey("A", f"S{len(self.deadlines)}")
+
+    def renewed(self, deadline: float) -> AccessKey:
+        self.deadlines.append(deadline)
+        return self.current()
+
+    def refuse(self, credential: Credential, error: AuthError) -> bool:
+        assert isinstance(credential, AccessKey)
+        self.refused.append((credential.secret_key, error.status))
+        return self.has_another
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def agency_login(asked: AskedService, source: Source) -> Fresh:
+    """Log in to an agency."""
+    return AgencyLogin(asked.service, source, "reader", {"domain_id": "d"}, 3599.6)(9.0)
+
+
+def test_what_an_agency_is_asked() -> None:
+    """The agency, its account and the life are sent, signed with the key of this account."""
+    asked, source = AskedService(made()), Source()
+    fresh = agency_login(asked, source)
+    (call,) = asked.calls
+
+    role = {"agency_name": "reader", "domain_id": "d", "duration_seconds": 3600}
+    assert asked.body == {"auth": {"identity": {"methods": ["assume_role"], "assume_role": role}}}
+    assert call.url == "https://service/v3.0/OS-CREDENTIAL/securitytokens"
+    assert (call.method, call.operation, call.deadline) == ("POST", "assume_agency", 9.0)
+    assert call.headers == {"Content-Type": "application/json"}
+    assert call.key == AccessKey("A", "S1")
+    assert source.deadlines == [9.0]
+    assert (fresh.life, fresh.credential.expires_at) == (3600.0, NOW + 3600)
+    assert set(fresh.credential.secrets) >= {"S1", "SK"}
+
+
+def test_an_agency_with_an_outdated_key() -> None:
+    """A key that is refused is replaced once by another one, if there is one."""
+    refused = AuthError("no", status=401)
+    asked, source = AskedService(refused, made()), Source()
+    agency_login(asked, source)
+
+    assert [call.key for call in asked.calls] == [AccessKey("A", "S1"), AccessKey("A", "S2")]
+    assert source.refused == [("S1", 401)]
+
+
+@pytest.mark.parametrize(
+    ("error", "has_another", "refused"),
+    [
+        (AuthError("no", status=401), False, 1),
+        (AuthError("no", status=403), True, 0),
+        (RefusedEarlierError("no", status=401), True, 0),
+    ],
+)
+def test_an_agency_that_refuses(error: AuthError, *, has_another: bool, refused: int) -> None:
+    """Without another key, or for another reason, the refusal stands, with what to check."""
+    asked, source = AskedService(error), Source(has_another=has_another)
+    with pytest.raises(AuthError, match="no"):
+        agency_login(asked, source)
+
+    assert (len(asked.calls), len(source.refused)) == (1, refused)
+
+
+def test_the_token_of_a_login() -> None:
+    """The token is that of the header, with its end, and is redacted with the password."""
+    body = {"token": {"expires_at": END, "issued_at": "2025-06-15T15:06:30Z"}}
+    asked = AskedService(made(body, **{"X-Subject-Token": "T"}))
+    scope = {"name": "r"}
+    fresh = PasswordLogin(asked.service, "user", "account", scope, lambda: "secret")(9.0)
+    (call,) = asked.calls
+
+    user = {"name": "user", "password": "secret", "domain": {"name": "account"}}
+    identity = {"methods": ["password"], "password": {"user": user}}
+    assert asked.body == {"auth": {"identity": identity, "scope": {"project": scope}}}
+    assert (call.url, call.query) == ("https://service/v3/auth/tokens", {"nocatalog": "true"})
+    assert call.key == Carried(("secret", "other"), "account/user")
+    assert fresh.credential == Token("T", NOW + 86_400, ("secret", "other"))
+    assert fresh.life == 86_410

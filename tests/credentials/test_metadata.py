@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from dcs_task_exporter.credentials.metadata import pod_place
+from dcs_task_exporter.cloud.credential import Carried
+from dcs_task_exporter.cloud.transport import Answer
+from dcs_task_exporter.credentials.metadata import PodIdentity, ServerAgency, pod_place
 from dcs_task_exporter.errors import (
+    ApiError,
     AuthError,
     CredentialsError,
     ForbiddenError,
@@ -17,6 +20,7 @@ from dcs_task_exporter.errors import (
 )
 from dcs_task_exporter.simulator.faults import Reply
 from dcs_task_exporter.simulator.quirks import Quirks
+from tests.support.asked_service import AskedService, made
 from tests.support.clouds import World, exporter_of, world
 from tests.support.credentials import SOURCES, Made, ask, exporter_with, metadata, text_with
 
@@ -169,3 +173,95 @@ def test_wrong_pod_token(tmp_path: Path) -> None:
             pytest.raises(AuthError, match="service account has an association"),
         ):
             ask(exporter, here)
+
+
+# Single questions, to a service whose answers the test chooses.
+
+WANTS_A_TOKEN = Answer(401, {}, b"{}")
+
+
+def test_what_a_server_is_asked() -> None:
+    """A token is asked for first, for as long as may be; the keys are asked for with it."""
+    asked = AskedService(Answer(200, {}, b" token \n"), made())
+    fresh = ServerAgency(asked.service)(9.0)
+    token, keys = asked.calls
+
+    assert (token.method, token.operation, token.deadline) == ("PUT", "metadata_token", 9.0)
+    assert token.url == "https://service/meta-data/latest/api/token"
+    assert dict(token.headers) == {"X-Metadata-Token-Ttl-Seconds": "21600"}
+    assert token.key == Carried(("other",))
+    assert (keys.method, keys.operation, keys.deadline) == ("GET", "metadata_key", 9.0)
+    assert keys.url == "https://service/openstack/latest/securitykey"
+    assert dict(keys.headers) == {"X-Metadata-Token": "token"}
+    assert keys.key == Carried(("token", "other"))
+    assert fresh.life == 3600
+    assert "token" in fresh.credential.secrets
+
+
+@pytest.mark.parametrize("status", [404, 405, 503])
+def test_a_server_without_a_token(status: int) -> None:
+    """Where there is no token, the keys are asked for without one."""
+    asked = AskedService(ApiError("no", status=status), made())
+    ServerAgency(asked.service)(9.0)
+
+    assert dict(asked.calls[1].headers) == {}
+    assert asked.calls[1].key == Carried(("other",))
+
+
+def test_a_token_that_fails_otherwise() -> None:
+    """Another failure is the error."""
+    asked = AskedService(ApiError("no", status=500))
+    with pytest.raises(ApiError, match=r"^no \(HTTP 500\)$"):
+        ServerAgency(asked.service)(9.0)
+
+
+def test_keys_that_want_a_token() -> None:
+    """Keys that want a token, although there was none, are asked for with one."""
+    missing = ApiError("no", status=404)
+    asked = AskedService(missing, WANTS_A_TOKEN, Answer(200, {}, b"token"), made())
+    ServerAgency(asked.service)(9.0)
+
+    assert [dict(call.headers) for call in asked.calls[1::2]] == [{}, {"X-Metadata-Token": "token"}]
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([Answer(200, {}, b"token"), WANTS_A_TOKEN], "HTTP 401"),
+        ([ApiError("no", status=404), ForbiddenError("no", status=403)], "no"),
+        (
+            [
+                ApiError("no", status=404),
+                Answer(401, {}, b"Please configure Cloud Service Agency first"),
+            ],
+            "this server has no agency",
+        ),
+    ],
+)
+def test_keys_that_are_refused(answers: list[Any], told: str) -> None:
+    """A refusal that a token does not mend is told, with its status and what to check."""
+    asked = AskedService(*answers)
+    with pytest.raises(ForbiddenError) as raised:
+        ServerAgency(asked.service)(9.0)
+
+    assert len(asked.calls) == 2
+    assert raised.value.message.startswith(told)
+    assert raised.value.message.endswith("(choose an agency for this server in the ECS console)")
+    assert raised.value.status in (401, 403)
+
+
+def test_what_a_pod_is_asked() -> None:
+    """The pod's own token is sent in a header, to the URL of the environment."""
+    asked = AskedService(made())
+    environ = {
+        "HC_CONTAINER_CREDENTIALS_FULL_URI": " https://here/v1 ",
+        "HC_CONTAINER_AUTHORIZATION_TOKEN_FILE": " /a/b ",
+    }
+    fresh = PodIdentity(asked.service, environ, lambda path: f"of-{path.name}")(9.0)
+    (call,) = asked.calls
+
+    assert (call.url, call.method, call.body) == ("https://here/v1", "POST", b"{}")
+    assert (call.operation, call.deadline) == ("pod_identity", 9.0)
+    assert dict(call.headers) == {"Content-Type": "application/json", "Authorization": "of-b"}
+    assert call.key == Carried(("of-b", "other"))
+    assert "of-b" in fresh.credential.secrets
