@@ -120,20 +120,6 @@ def test_no_database(path: Path) -> None:
         connect(path)
 
 
-def test_damage_where_nothing_is_read_at_the_start(path: Path) -> None:
-    """Damage in a part of a row that only a later read or save would meet is found at once."""
-    with opened(path) as connection:
-        write_changes(connection, {"i0": (None, replace(STATE, names=("X" * 20_000,)))}, 1.0)
-        size = int(str(pragma(connection, "page_size")))
-    content = bytearray(path.read_bytes())
-    at = content.index(b"X" * (size - 4)) // size * size
-    content[at : at + 4] = b"\xff" * 4  # the number of the page that goes on
-    path.write_bytes(content)
-
-    with pytest.raises(UnusableStateError, match="is damaged"):
-        connect(path)
-
-
 def test_states_come_back(path: Path) -> None:
     """What was committed is there when the file is opened again."""
     with opened(path) as connection:
