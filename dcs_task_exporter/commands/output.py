@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,12 +24,19 @@ def say(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error."""
-    _write(f"{line}\n", sys.stderr)
+    """Print a line on standard error, if there is one."""
+    if sys.stderr is not None:
+        _write(f"{line}\n", sys.stderr)
 
 
 def write(text: str) -> None:
-    """Print a text on standard output; raises `ReaderGoneError` where nobody reads it any more."""
+    """Print a text on standard output.
+
+    Raises `ReaderGoneError` where nobody reads it any more, and `ExporterError` where it cannot be
+    written, as on a full disk.
+    """
+    if sys.stdout is None:  # it was closed before the process started
+        raise _lost(os.strerror(errno.EBADF))
     _write(text, sys.stdout)
 
 
@@ -48,9 +56,7 @@ def printable(line: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
-def _write(text: str, stream: TextIO | None) -> None:
-    if stream is None:  # it was closed before the process started
-        return
+def _write(text: str, stream: TextIO) -> None:
     try:
         stream.write(text)
         stream.flush()
@@ -59,5 +65,8 @@ def _write(text: str, stream: TextIO | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from None
-        message = f"cannot write the output: {error.strerror}"
-        raise ExporterError(message) from None
+        raise _lost(error.strerror) from None
+
+
+def _lost(reason: str | None) -> ExporterError:
+    return ExporterError(f"cannot write the output: {reason}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.arguments import UsageError
+from dcs_task_exporter.commands.check_online import counted
 from dcs_task_exporter.commands.configuration import configuration
 from dcs_task_exporter.commands.output import TIME_FORMAT, printable, say, table, warn, write
 from dcs_task_exporter.state.inspection import Inspection, inspect
@@ -25,6 +26,8 @@ def state_show(arguments: argparse.Namespace) -> bool:
     path = state_path(arguments)
     found = inspect(path)
     write((state_json if arguments.json else state_table)(found.states))
+    if not (arguments.json or found.states or found.problems):
+        say("the file has no instance yet")
     _warn(path, found.problems)
     return not found.problems
 
@@ -101,12 +104,13 @@ def _document(instance_id: str, state: InstanceState) -> dict[str, object]:
 
 def _facts(found: Inspection) -> Iterator[str]:
     states = found.states.values()
-    yield f"{len(states)} instance{'' if len(states) == 1 else 's'}"
-    yield f"{sum(sum(state.counts.values()) for state in states)} counted tasks"
+    yield counted(len(states), "instance")
+    yield counted(sum(sum(state.counts.values()) for state in states), "counted task")
     if found.version not in (0, VERSION):
         yield f"version {found.version}, which the next start migrates to {VERSION}"
     refreshes = [state.refreshed_at for state in states if state.refreshed_at is not None]
-    yield f"refreshed at {time_text(max(refreshes, default=None), TIME_FORMAT)}"
+    latest = time_text(max(refreshes, default=None), TIME_FORMAT)
+    yield f"refreshed at {latest}" if refreshes else "not refreshed yet"
 
 
 def _warn(path: Path, sentences: tuple[str, ...], before: str = "") -> None:

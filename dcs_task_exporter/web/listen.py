@@ -35,6 +35,9 @@ def parse_listen_address(text: str) -> Address:
 
     Raises `ValueError` with the mistake.
     """
+    if "://" in text:
+        message = f"{text!r} is a URL: write host:port, without http:// and a path"
+        raise ValueError(message)
     host, colon, port = text.strip().rpartition(":")
     if not colon:
         message = f"{text!r} has no port: write host:port, or :port for all addresses"

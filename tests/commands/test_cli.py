@@ -16,6 +16,7 @@ import bcrypt
 import pytest
 import requests
 
+from dcs_task_exporter.cli import main
 from dcs_task_exporter.commands import one_pass
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
@@ -1039,6 +1040,25 @@ def test_a_full_disk(config: Path) -> None:
 
     told = "dcs-task-exporter: cannot write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_a_closed_output(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Output to a file descriptor that was closed at the start: exit status 1, and why."""
+    monkeypatch.setattr(sys, "stdout", None)
+
+    status = main(["check", f"--config.file={config}"])
+
+    told = "dcs-task-exporter: cannot write the output: Bad file descriptor\n"
+    assert (status, capsys.readouterr().err) == (1, told)
+
+
+def test_a_closed_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a standard error, a mistake has its exit status all the same."""
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert main(["chek"]) == 2
 
 
 def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:

@@ -117,6 +117,24 @@ def test_verify(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("show", "the file has no instance yet\n"),
+        ("verify", "{path}: in order: 0 instances, 0 counted tasks, not refreshed yet\n"),
+    ],
+)
+def test_an_empty_file(
+    command: str, told: str, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file that no exporter has used yet, both say that nothing is in it."""
+    path.touch(mode=0o600)
+
+    assert main(["state", command, f"--state.file={path}"]) == 0
+
+    assert capsys.readouterr() == (told.format(path=path), "")
+
+
 def test_beside_an_exporter_in_another_process(path: Path, used: StateFile) -> None:
     """Another process sees the latest commit of a running exporter, and takes nothing from it."""
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}

@@ -438,7 +438,7 @@ def test_listen_address(text: str, address: Address) -> None:
         ("host:-1", "port must be a number"),
         ("::1:9100", "in brackets"),
         ("[localhost]:9100", "no host name"),
-        ("http://host:9100", "in brackets"),
+        ("http://host:9100", "is a URL: write host:port"),
         ("a b:1", "no host name"),
     ],
 )
