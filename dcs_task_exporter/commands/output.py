@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final, TextIO
 
 from dcs_task_exporter.errors import ExporterError
@@ -24,9 +25,10 @@ def say(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error, if there is one."""
+    """Print a line on standard error; where that cannot be written, nobody can be told."""
     if sys.stderr is not None:
-        _write(f"{line}\n", sys.stderr)
+        with suppress(ExporterError):
+            _write(f"{line}\n", sys.stderr)
 
 
 def write(text: str) -> None:

@@ -1061,6 +1061,14 @@ def test_a_closed_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["chek"]) == 2
 
 
+def test_a_full_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that cannot be told, as on a full disk, has its exit status all the same."""
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+
+        assert main(["chek"]) == 2
+
+
 def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:
     """Ctrl-C ends a command that waits for the cloud with exit status 130 and one line."""
     config.write_text(here.config_text(collector={"timeout": "10s"}))
