@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,12 @@ def write(text: str) -> None:
     _write(text, sys.stdout)
 
 
+def use_utf8() -> None:
+    """Make standard output UTF-8, whatever the locale: the encoding of a format for programs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[str] = ()) -> str:
     """Return rows in columns below their header, if there are any, and then the notes.
 
@@ -60,7 +67,7 @@ def printable(line: str) -> str:
 
 def _write(text: str, stream: TextIO) -> None:
     try:
-        stream.write(text)
+        stream.write(_encodable(text, stream.encoding or "utf-8"))
         stream.flush()
     except OSError as error:
         # The rest of the buffer would fail again when the process ends.
@@ -68,6 +75,11 @@ def _write(text: str, stream: TextIO) -> None:
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from None
         raise _lost(error.strerror) from None
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Return the text with codes for the characters that the encoding of the locale lacks."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _lost(reason: str | None) -> ExporterError:
