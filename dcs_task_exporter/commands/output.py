@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
@@ -55,14 +56,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[
     Control characters, which a terminal would obey, are replaced: names come from outside.
     """
     lines = [header, *rows] if rows else []
-    widths = [max(len(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
-    shown = ["  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in lines]
+    widths = [max(_width(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
+    shown = ["  ".join([*map(_padded, line, widths), line[-1]]).rstrip() for line in lines]
     return "".join(f"{printable(line)}\n" for line in (*shown, *notes))
 
 
 def printable(line: str) -> str:
     """Return a line without control characters."""
     return "".join(char if char.isprintable() else "?" for char in line)
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for each Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
 
 
 def _write(text: str, stream: TextIO) -> None:

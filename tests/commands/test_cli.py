@@ -19,6 +19,7 @@ import requests
 
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.commands import one_pass
+from dcs_task_exporter.commands.output import table
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator.story import DEMO_KEY
@@ -1090,6 +1091,13 @@ def test_a_terminal_that_lacks_a_character(
     assert main([command, f"--config.file={config}"]) == 0
 
     assert told in out.getvalue()
+
+
+def test_a_table_of_chinese_names() -> None:
+    """In a table, a Chinese character takes two columns, as in a terminal."""
+    rows = [("订单", "EXTEND"), ("carts-1", "modify")]
+
+    assert table(("NAME", "TASK"), rows) == ("NAME     TASK\n订单     EXTEND\ncarts-1  modify\n")
 
 
 def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:
