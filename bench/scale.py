@@ -161,7 +161,9 @@ class Run:
     def _tell_gap(self, what: str, number: int, at: float) -> None:
         scrapes = [it for it in self.watch.scrapes if it.pod == number and it.at > at]
         failed = sum(pod == number and moment > at for pod, moment in self.watch.failed)
-        whole = next(it.at for it in scrapes if it.up == len(self._before[number]))
+        # One that was under way may have the data of before.
+        fresh = [it for it in scrapes if all(moment > at for moment in it.refreshed.values())]
+        whole = next(it.at for it in fresh if it.up == len(self._before[number]))
         self._say(
             f"shard {number} {what}: {failed} scrapes failed, all its instances read again "
             f"after {whole - at:.0f} s"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
@@ -42,14 +44,20 @@ def write(text: str) -> None:
     _write(text, sys.stdout)
 
 
+def use_utf8() -> None:
+    """Make standard output UTF-8, whatever the locale: the encoding of a format for programs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[str] = ()) -> str:
     """Return rows in columns below their header, if there are any, and then the notes.
 
     Control characters, which a terminal would obey, are replaced: names come from outside.
     """
     lines = [header, *rows] if rows else []
-    widths = [max(len(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
-    shown = ["  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in lines]
+    widths = [max(_width(line[at]) for line in lines) for at in range(len(header) - 1) if lines]
+    shown = ["  ".join([*map(_padded, line, widths), line[-1]]).rstrip() for line in lines]
     return "".join(f"{printable(line)}\n" for line in (*shown, *notes))
 
 
@@ -58,9 +66,18 @@ def printable(line: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for each Chinese character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
 def _write(text: str, stream: TextIO) -> None:
     try:
-        stream.write(text)
+        stream.write(_encodable(text, stream.encoding or "utf-8"))
         stream.flush()
     except OSError as error:
         # The rest of the buffer would fail again when the process ends.
@@ -68,6 +85,11 @@ def _write(text: str, stream: TextIO) -> None:
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from None
         raise _lost(error.strerror) from None
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Return the text with codes for the characters that the encoding of the locale lacks."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _lost(reason: str | None) -> ExporterError:

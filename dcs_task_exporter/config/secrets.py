@@ -55,7 +55,7 @@ def _name(path: Path) -> str:
         known = path.is_file() or (folder not in (Path(), Path(folder.anchor)) and folder.is_dir())
     except (OSError, ValueError):
         known = False
-    return f"the secret file {path}" if known else "the secret file (no such folder)"
+    return f"the secret file {path if known else '(name hidden, it could be the secret)'}"
 
 
 def sendable(secret: str, where: str) -> str:

@@ -179,7 +179,8 @@ class _Site:
         """Say whether scrapes can be answered."""
         if self._sources.status().ready:
             return _text("Ready\n")
-        return _text("Not ready: the exporter is starting or stopping\n", 503)
+        reason = "instances were not read yet (a scrape reads them), or the exporter is stopping"
+        return _text(f"Not ready: {reason}\n", 503)
 
     async def reload(self, _request: Request) -> Response:
         """Reload the configuration, and say what became of it."""

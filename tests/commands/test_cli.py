@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import requests
 
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.commands import one_pass
+from dcs_task_exporter.commands.output import table
 from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.simulator.story import DEMO_KEY
@@ -1067,6 +1069,35 @@ def test_a_full_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", full)
 
         assert main(["chek"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check", b"project \\u751f\\u4ea7: watches"),
+        ("tasks", b"\\u8ba2\\u5355"),
+        ("scrape", 'project="生产"'.encode()),
+    ],
+)
+def test_a_terminal_that_lacks_a_character(
+    command: str, told: bytes, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that the encoding of the locale lacks is written by its code; metrics are UTF-8."""
+    text = config.read_text().replace("name: prod", "name: 生产")
+    config.write_text(text.replace("name: cache-0", "name: 订单"))
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="ascii"))
+
+    assert main([command, f"--config.file={config}"]) == 0
+
+    assert told in out.getvalue()
+
+
+def test_a_table_of_chinese_names() -> None:
+    """In a table, a Chinese character takes two columns, as in a terminal."""
+    rows = [("订单", "EXTEND"), ("carts-1", "modify")]
+
+    assert table(("NAME", "TASK"), rows) == ("NAME     TASK\n订单     EXTEND\ncarts-1  modify\n")
 
 
 def test_ctrl_c(config: Path, here: World, started: list[subprocess.Popen[str]]) -> None:

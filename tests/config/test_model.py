@@ -213,6 +213,14 @@ def test_no_secret_in_an_error_of_yaml(pieces: list[str]) -> None:
     assert "hunter2" not in "".join(mistakes("".join(pieces)))
 
 
+def test_a_file_whose_name_may_be_the_secret() -> None:
+    """A missing file of secrets is not named where its name may be the secret, and that is said."""
+    (told,) = mistakes(GOOD.replace("secret_key: SK", "secret_key_file: hunter2"))
+
+    reason = "(name hidden, it could be the secret): No such file or directory"
+    assert told.endswith(f"secret_key_file: cannot read the secret file {reason}")
+
+
 def test_repr_hides_secrets() -> None:
     """The repr of a configuration shows no secret."""
     text = GOOD.replace("AK", "my-access-key").replace("SK", "my-secret-key")

@@ -38,6 +38,7 @@ KINDS = {
         "rate_limit",
     },
     "chart": {
+        "shards",
         "image",
         "config",
         "credentials",
