@@ -6,6 +6,7 @@ itself in its own way.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -389,6 +390,29 @@ def test_a_cloud_that_ignores_the_offset() -> None:
     rows = newest_first(25)
     with pytest.raises(InvalidResponseError, match="changes while its pages are read"):
         Scripted(lambda _: {"tasks": rows[:10]}).listed()
+
+
+def test_nothing_behind_a_full_page() -> None:
+    """Nothing behind a full page, not even its last row, is no end: there may be more rows."""
+    rows = newest_first(9)
+
+    def answer(query: Query) -> Body:
+        return {"tasks": page(rows, query) if query["offset"] == "0" else [], "task_count": "0"}
+
+    with pytest.raises(InvalidResponseError, match="changes while its pages are read"):
+        Scripted(answer, page_size=3).listed()
+
+
+def test_nothing_behind_pages_that_differ() -> None:
+    """Two first pages with nothing behind them are no proof if they differ."""
+    turns = itertools.count(3)
+
+    def answer(query: Query) -> Body:
+        first = newest_first(next(turns)) if query["offset"] == "0" else []
+        return {"tasks": first, "task_count": "0"}
+
+    with pytest.raises(InvalidResponseError, match="changes while its pages are read"):
+        Scripted(answer).listed()
 
 
 def test_a_task_that_cannot_be_told_fails_its_listing() -> None:
