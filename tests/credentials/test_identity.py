@@ -542,7 +542,7 @@ def test_oidc_mistakes(mistake: str, tmp_path: Path) -> None:
         ):
             ask(exporter, here)
 
-    assert name in str(caught.value) or "no such" in str(caught.value)
+    assert name in str(caught.value) or "name hidden" in str(caught.value)
 
 
 # Single logins, each with a service whose answers the test chooses.
