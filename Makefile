@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
+.PHONY: help demo test all-tests coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,13 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 
 ##@ Test
 
-# In two steps that each use both cores: what is installed is needed by the next.
+# In two steps that each use both cores: the second needs what the first installs.
 test: ## everything: style, types, layers, all tests with the real parts
-	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.deploy programs
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync check packages
-	$(PYTEST) -n 4 --dist worksteal
+	@$(MAKE) --no-print-directory --jobs=2 packages programs
+	@$(MAKE) --no-print-directory --jobs=2 check all-tests
+
+all-tests: # many of them wait for another program: more processes than cores
+	$(PYTEST) -n 6 --dist worksteal
 
 coverage: tools ## the same tests, and which lines and branches they leave out; takes twice as long
 	$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term
