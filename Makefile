@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test all-tests coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
+.PHONY: help demo test collection all-tests coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ $(VENV)/.dev: pyproject.toml
 
 $(VENV)/.deploy: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,deploy]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,deploy]'
 	@touch $@ $(VENV)/.dev $(VENV)/.runtime
 
 $(VENV)/.fuzz: pyproject.toml
@@ -46,11 +46,16 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 
 # In two steps that each use both cores: the second needs what the first installs.
 test: ## everything: style, types, layers, all tests with the real parts
-	@$(MAKE) --no-print-directory --jobs=2 packages programs
+	@$(MAKE) --no-print-directory --jobs=3 programs packages collection
 	@$(MAKE) --no-print-directory --jobs=2 check all-tests
 
-all-tests: # many of them wait for another program: more processes than cores
-	$(PYTEST) -n 6 --dist worksteal
+# Compiles the tests and what they import once, not in each process.
+collection: $(VENV)/.deploy ## list all tests in .venv/collection.txt
+	@$(PYTEST) --collect-only --quiet >$(VENV)/collection.txt || { cat $(VENV)/collection.txt; exit 1; }
+
+# Many of them wait for another program: more processes than cores.
+all-tests: $(VENV)/.deploy ## all tests, without the set-up of `make test` and its checks
+	$(PYTEST) -n 5 --dist worksteal
 
 coverage: tools ## the same tests, and which lines and branches they leave out; takes twice as long
 	$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term

@@ -19,7 +19,7 @@ from tests.support.world_play import LawBrokenError, World, failure, shrunk, ste
 SEEDS = (
     [int(os.environ["WORLD"])]
     if "WORLD" in os.environ
-    else range(int(os.environ.get("WORLDS", "6")))
+    else range(int(os.environ.get("WORLDS", "4")))
 )
 STEPS = int(os.environ.get("WORLD_STEPS", "300"))
 
