@@ -78,6 +78,11 @@ def test_a_secret_inside_another() -> None:
     assert Redactor.of(["abcdefgh", "abcdefgh-rest"]).text("abcdefgh-rest") == REDACTED
 
 
+def test_the_shortest_secret() -> None:
+    """A secret of three characters is not looked for: it would be in every other word."""
+    assert Redactor.of(["key", "keys"]).text("monkey, keys") == f"monkey, {REDACTED}"
+
+
 def test_base64_is_no_spelling_of_ours() -> None:
     """Nothing that is sent of a key is base64 of it: that spelling is not looked for."""
     spelt = base64.b64encode(SECRET_KEY.encode()).decode()

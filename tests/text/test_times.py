@@ -27,6 +27,12 @@ def test_times(value: str, expected: float) -> None:
     assert parse_time(value) == expected
 
 
+@pytest.mark.parametrize(("digits", "is_read"), [(43, True), (44, False)])
+def test_the_longest_time(digits: int, *, is_read: bool) -> None:
+    """A text of more than 64 characters is no time, whatever it begins with."""
+    assert (parse_time(f"2020-06-17T08:18:06.{'5' * digits}Z") is not None) is is_read
+
+
 @pytest.mark.parametrize(
     ("timestamp", "text"),
     [(1592381886.597, "2020-06-17 08:18"), (None, "unknown"), (1e18, "unknown")],
