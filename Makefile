@@ -19,13 +19,12 @@ $(VENV)/.runtime: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' $(PIP_FLAGS)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]' $(PIP_FLAGS)
 	@touch $@ $(VENV)/.runtime
 
-$(VENV)/.deploy: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev,deploy]'
-	@touch $@ $(VENV)/.dev $(VENV)/.runtime
+$(VENV)/.deploy: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[deploy]'
+	@touch $@
 
 $(VENV)/.fuzz: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,10 +43,12 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 
 ##@ Test
 
-# In two steps that each use both cores: the second needs what the first installs.
+# The set-up keeps both cores busy; each of its steps needs what the one before installs.
 test: ## everything: style, types, layers, all tests with the real parts
-	@$(MAKE) --no-print-directory --jobs=3 programs packages collection
-	@$(MAKE) --no-print-directory --jobs=2 check all-tests
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.dev programs
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(VENV)/.deploy check
+	@$(MAKE) --no-print-directory --jobs=2 packages collection
+	@$(MAKE) --no-print-directory all-tests
 
 # Compiles the tests and what they import once, not in each process.
 collection: $(VENV)/.deploy ## list all tests in .venv/collection.txt
@@ -55,7 +56,7 @@ collection: $(VENV)/.deploy ## list all tests in .venv/collection.txt
 
 # Many of them wait for another program: more processes than cores.
 all-tests: $(VENV)/.deploy ## all tests, without the set-up of `make test` and its checks
-	$(PYTEST) -n 5 --dist worksteal
+	$(PYTEST) -n 6 --dist worksteal
 
 coverage: tools ## the same tests, and which lines and branches they leave out; takes twice as long
 	$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term
