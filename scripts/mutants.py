@@ -97,7 +97,7 @@ def main() -> int:
     """Print what was killed and what survived; return 1 where a package is below its bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="draws another sample")
-    parser.add_argument("--each", type=int, default=400, help="mutants of each package")
+    parser.add_argument("--each", type=int, default=200, help="mutants of each package")
     parser.add_argument("--list", action="store_true", help="print the names of all mutants here")
     parser.add_argument("packages", nargs="*", help="instead of all")
     chosen = parser.parse_args()
