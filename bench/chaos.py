@@ -44,7 +44,9 @@ from tests.support.real_prometheus import running
 PROJECTS = ("a4d31cb63d724fdc8ec96e3a41e47f71", "b5e42dc74e835aed9fd07f4b52f58a82")
 KEY = ("CHAOSAK7Q2N5X8R4T6V9", "chaos-sk-0123456789abcdefghijklmnopqr")
 TOKEN = "chaos-token-0123456789abcdefghijklmnopqr"  # noqa: S105 - of a simulated cloud
-FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled")
+FAULTS = ("internal", "html_502", "truncated_json", "reset", "throttled_for_2s")
+"""A throttling without a time holds a project for 75 seconds: a spoilt file would wait for that."""
+
 CHANCE_OF_EACH = 0.02
 PLAY_INTERVAL = 0.2
 MOST_ACTIVE = 10

@@ -91,6 +91,11 @@ def told(
     return error_of(Answer(status, headers or {}, data), now)
 
 
+def test_an_error_with_too_many_values() -> None:
+    """An error whose body is not read, because it holds too much, is of the same kind."""
+    assert isinstance(told(500, [0] * (MAX_SEPARATORS + 2)), ServerError)
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -19,6 +19,7 @@ from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.web.access_control import AccessControl
 from dcs_task_exporter.web.server import WebServer
+from tests.support.certificates import Certificates
 from tests.support.clouds import SECRET_KEY, World, exporter_of, scrape, value, world
 
 SUCCESSFUL = "dcs_task_exporter_config_last_reload_successful"
@@ -174,6 +175,26 @@ def test_a_swapped_link_is_noticed(scene: Scene, tmp_path: Path) -> None:
     reloader.reload_if_changed()
 
     assert scene.names() == {"cache-0", "orders"}
+
+
+def test_another_certificate_is_noticed(
+    certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file of a project's authority is looked at, too: it changes at a renewal."""
+    caplog.set_level(logging.INFO)
+    authority, path = tmp_path / "ca.pem", tmp_path / "config.yml"
+    authority.write_bytes(Path(certificates.file).read_bytes())
+    with world(1) as here:
+        section = f"    tls: {{ca_file: {authority}}}\n    instances:"
+        path.write_text(here.config_text().replace("    instances:", section))
+        with exporter_of(here, path.read_text()) as exporter:
+            reloader = Reloader(exporter, path, {})
+            reloader.reload_if_changed()
+            before = len(lines(caplog))
+            authority.write_bytes(authority.read_bytes() + b"\n")
+            reloader.reload_if_changed()
+
+    assert (before, len(lines(caplog))) == (0, 1)
 
 
 def test_a_failed_reload_is_tried_again(scene: Scene) -> None:
