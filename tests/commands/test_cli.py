@@ -36,6 +36,7 @@ from tests.support.clouds import (
 from tests.support.command_line import run_here
 from tests.support.fault_rows import fault
 from tests.support.real_parts import ROOT
+from tests.support.real_process import until_listening
 from tests.support.real_prometheus import Prometheus
 from tests.support.secrets import secret
 
@@ -97,15 +98,7 @@ def serve(
         cwd=folder,
     )
     started.append(process)
-    lines: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.append(line)
-        found = re.search(r"msg=listening url=(\S+)", line)
-        if found:
-            return found[1], lines
-    message = "".join(lines)
-    raise AssertionError(message)
+    return until_listening(process.stdout or ())
 
 
 def test_flags_are_documented() -> None:

@@ -25,6 +25,7 @@ from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, 
 from tests.support.confined import USER, confinement, need_confinement, open_folder
 from tests.support.log_stream import log_to
 from tests.support.real_parts import ROOT
+from tests.support.real_process import until_listening
 
 PATIENCE = 30
 SERVE = [sys.executable, "-m", "dcs_task_exporter", "--web.listen-address=127.0.0.1:0"]
@@ -40,18 +41,10 @@ def serving(config: Path, command: Sequence[str]) -> Iterator[tuple[str, subproc
         cwd="/",
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert process.stderr is not None
     try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"msg=listening url=(\S+)", line):
-                assert [told for told in lines if "level=error" in told] == []
-                yield found[1], process
-                break
-        else:
-            message = "".join(lines)
-            raise AssertionError(message)
+        url, lines = until_listening(process.stderr or ())
+        assert [told for told in lines if "level=error" in told] == []
+        yield url, process
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)

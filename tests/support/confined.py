@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.support.real_process import until_listening
 
 USER = 65532
 """The user of the image and of the chart."""
@@ -109,17 +110,9 @@ def confined(
         cwd=cwd,
         env={"PATH": os.environ["PATH"], **environ},
     )
-    assert process.stderr is not None
     try:
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"msg=listening url=(\S+)", line):
-                yield Running(found[1], process, lines)
-                break
-        else:
-            message = "".join(lines)
-            raise AssertionError(message)
+        url, lines = until_listening(process.stderr or ())
+        yield Running(url, process, lines)
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE)

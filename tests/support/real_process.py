@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,3 +22,14 @@ def process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
     finally:
         started.terminate()
         started.wait(PATIENCE)
+
+
+def until_listening(log: Iterable[str]) -> tuple[str, list[str]]:
+    """Read the log of an exporter until it listens; return its URL, and the lines up to there."""
+    lines = []
+    for line in log:
+        lines.append(line)
+        if found := re.search(r"msg=listening url=(\S+)", line):
+            return found[1], lines
+    message = "".join(lines)
+    raise AssertionError(message)
