@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -35,6 +35,7 @@ from dcs_task_exporter.cloud.parsing import (
 )
 from dcs_task_exporter.cloud.project import ProjectId
 from dcs_task_exporter.cloud.request import ApiCaller
+from dcs_task_exporter.cloud.responses import AnswerMemory
 from dcs_task_exporter.cloud.task_parser import TaskParser
 from dcs_task_exporter.config.model import CollectorConfig, ProjectConfig
 from dcs_task_exporter.errors import InvalidResponseError
@@ -135,7 +136,7 @@ class DcsClient:
         Raises `ApiError`; `InvalidResponseError` when twice fewer are listed than are counted.
         """
         parse = partial(self._instances, self._project_id.get(deadline))
-        call = self._call(LIST_INSTANCES, "/instances", deadline, parse)
+        call = partial(self._call, LIST_INSTANCES, "/instances", deadline, parse, "")
         counted = listed = 0
         for _ in range(READINGS):
             found, listed, counted = self._read_instances(call)
@@ -161,12 +162,14 @@ class DcsClient:
         path: str,
         deadline: float,
         parse: Callable[[object], Parsed],
-        subject: str = "",
+        subject: str,
+        query: Mapping[str, str] | None = None,
+        memory: AnswerMemory[Parsed] | None = None,
     ) -> Call[Parsed]:
         """Return the call to a path of the project."""
         project_id = self._project_id.get(deadline)
         url = f"{self._project.dcs_endpoint}/v2/{_encoded(project_id)}{path}"
-        return Call(operation, url, deadline, parse, project_id=project_id, subject=subject)
+        return Call(operation, url, deadline, parse, query or {}, project_id, subject, memory)
 
     def _pages(
         self,
@@ -181,18 +184,18 @@ class DcsClient:
         """Return a function that fetches the pages of a listing of tasks."""
         moment = datetime.fromtimestamp(max(0.0, start), tz=timezone.utc)
         since = moment.strftime("%Y%m%d%H%M%S")
-        page = partial(parse_page, parse=parse, known=memory.rows or ())
-        call = self._call(operation, path, deadline, page, subject)
+        known = memory.rows or ()
 
         def fetch(place: Place, names: tuple[str, ...]) -> Fetched[TaskPage[Row]]:
             is_first = place.position == 0
-            asked = replace(
-                call,
-                parse=page if is_first else partial(page, is_first=False),
-                query=dict.fromkeys(names, since),
-                memory=memory.first_page if is_first else None,
-            )
-            return self._pager.fetch(asked, place, memory)
+            page = partial(parse_page, parse=parse, known=known, is_first=is_first)
+            remembered = memory.first_page if is_first else None
+
+            def call_with(query: Mapping[str, str]) -> Call[TaskPage[Row]]:
+                asked = {**dict.fromkeys(names, since), **query}
+                return self._call(operation, path, deadline, page, subject, asked, remembered)
+
+            return self._pager.fetch(call_with, place, memory)
 
         return fetch
 
@@ -220,13 +223,15 @@ class DcsClient:
         )
         return replace(fetched, page=TaskPage(tasks, page.task_count))
 
-    def _read_instances(self, call: Call[InstancePage]) -> tuple[tuple[Instance, ...], int, int]:
+    def _read_instances(
+        self, call_with: Callable[[Mapping[str, str]], Call[InstancePage]]
+    ) -> tuple[tuple[Instance, ...], int, int]:
         """Return the instances of all pages, the number of their rows, and the largest count."""
         found: dict[str, Instance] = {}
         offset = unreadable = counted = 0
         memory = ListingMemory[Task]()
         while offset < MAX_INSTANCES:
-            fetched = self._pager.fetch(call, Place(offset), memory)
+            fetched = self._pager.fetch(call_with, Place(offset), memory)
             page = fetched.page
             counted = max(counted, page.counted)
             unreadable += page.size - len(page.instances)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from dcs_task_exporter.cloud.calls import Call
@@ -102,14 +103,20 @@ class Pager:
         self._page_size = page_size
 
     def fetch(
-        self, call: Call[Parsed], place: Place, memory: ListingMemory[Row]
+        self,
+        call_with: Callable[[Mapping[str, str]], Call[Parsed]],
+        place: Place,
+        memory: ListingMemory[Row],
     ) -> Fetched[Parsed]:
-        """Fetch one page of the listing that `call` asks for. Raises `ApiError`."""
+        """Fetch one page of a listing. Raises `ApiError`.
+
+        `call_with` returns the call with a limit and an offset in its query.
+        """
         while True:
             limit = memory.limit(self._page_size)
-            query = {**call.query, "limit": str(limit), "offset": str(place.offset(limit))}
+            call = call_with({"limit": str(limit), "offset": str(place.offset(limit))})
             try:
-                reply = self._caller.get(replace(call, query=query))
+                reply = self._caller.get(call)
             except BadRequestError as error:
                 if limit <= SAFE_PAGE_SIZE or "limit" not in error.message.lower():
                     raise

@@ -103,13 +103,13 @@ class Transport:
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         try:
-            response: urllib3.HTTPResponse = self._adapter.send(
+            response: Any = self._adapter.send(
                 auth(request),
                 stream=True,
                 timeout=self._timeout,
                 verify=self._verify,
                 proxies=self._proxies,
-            ).raw
+            )
             return Answer(response.status, response.headers, _body(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
             if isinstance(error, requests.Timeout) or _is_timeout(error):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3 import HTTPResponse
 
 from dcs_task_exporter.cloud import connections
 from dcs_task_exporter.cloud.connections import TimedAdapter
@@ -69,41 +70,44 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture(params=["http", "https"])
 def begun(
     request: pytest.FixtureRequest, certificates: Certificates, clock: list[float]
-) -> Iterator[tuple[Drip, requests.Response]]:
+) -> Iterator[tuple[Drip, HTTPResponse]]:
     """An answer whose head and first byte have come."""
     del clock
     drip = Drip(certificates.server if request.param == "https" else None)
-    with requests.Session() as session:
-        session.trust_env = False
-        session.mount(drip.url, TimedAdapter(certificates.client, 1))
-        drip.permits.release()
-        response = session.get(drip.url, stream=True, timeout=LIMIT)
-        assert response.raw.read(1) == b"a"
-        yield drip, response
-        response.close()
+    adapter = TimedAdapter(certificates.client, 1)
+    drip.permits.release()
+    response: Any = adapter.send(prepared(drip.url), stream=True, timeout=LIMIT)
+    assert response.read(1) == b"a"
+    yield drip, response
+    response.close()
+    adapter.close()
     drip.stop()
 
 
-def test_a_whole_answer_in_time(begun: tuple[Drip, requests.Response], clock: list[float]) -> None:
+def prepared(url: str) -> requests.PreparedRequest:
+    return requests.Request("GET", url).prepare()
+
+
+def test_a_whole_answer_in_time(begun: tuple[Drip, HTTPResponse], clock: list[float]) -> None:
     """An answer whose last byte comes just before the limit is read."""
     drip, response = begun
     clock[0] += LIMIT - 0.5
     drip.permits.release(2)
 
-    assert response.raw.read() == b"bcd"
+    assert response.read() == b"bcd"
 
 
-def test_an_answer_that_drips(begun: tuple[Drip, requests.Response], clock: list[float]) -> None:
+def test_an_answer_that_drips(begun: tuple[Drip, HTTPResponse], clock: list[float]) -> None:
     """Bytes that come after the limit are not read, although none was silent for as long."""
     drip, response = begun
     clock[0] += LIMIT / 2
     drip.permits.release()
-    assert response.raw.read(1) == b"b"
+    assert response.read(1) == b"b"
     clock[0] += LIMIT / 2
     drip.permits.release()
 
     with pytest.raises(Exception, match="timed out"):
-        response.raw.read()
+        response.read()
 
 
 def test_the_pools_of_an_adapter(certificates: Certificates) -> None:
@@ -120,6 +124,40 @@ def test_the_pools_of_an_adapter(certificates: Certificates) -> None:
     adapter.init_poolmanager(1, 2, block=True, blocksize=4)
     assert adapter.poolmanager.connection_pool_kw["block"] is True
     assert adapter.poolmanager.connection_pool_kw["blocksize"] == 4
+
+
+def test_one_pool_for_each_origin(certificates: Certificates) -> None:
+    """Requests to one origin share a pool; another origin, or a closed adapter, has another."""
+    adapter = TimedAdapter(certificates.client, 1)
+
+    def pool(url: str) -> object:
+        return adapter.get_connection_with_tls_context(prepared(url), verify=True)
+
+    first = pool("https://127.0.0.1:1/v2/a?limit=1")
+    assert pool("https://127.0.0.1:1/v2/b") is first
+    others = [pool(f"{origin}/v2/a") for origin in ("https://127.0.0.1:2", "http://127.0.0.1:1")]
+    assert len({id(it) for it in (first, *others)}) == 3
+    adapter.close()
+    assert pool("https://127.0.0.1:1/v2/a") is not first
+    adapter.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "asked"),
+    [
+        ("http://cloud.test/v2/a?limit=1", None, "/v2/a?limit=1"),
+        ("https://cloud.test/v2/a?limit=1", "http://127.0.0.1:1", "/v2/a?limit=1"),
+        ("http://cloud.test/v2/a?limit=1", "http://127.0.0.1:1", "http://cloud.test/v2/a?limit=1"),
+    ],
+)
+def test_what_is_asked_for(
+    certificates: Certificates, url: str, proxy: str | None, asked: str
+) -> None:
+    """A request asks for a path, but a proxy that sees it is asked for the whole URL."""
+    adapter = TimedAdapter(certificates.client, 1)
+    proxies = {"http://cloud.test": proxy, "https://cloud.test": proxy} if proxy else {}
+
+    assert adapter.request_url(prepared(url), proxies) == asked
 
 
 class Raw(io.RawIOBase):

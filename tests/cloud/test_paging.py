@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import pytest
@@ -14,7 +14,12 @@ from dcs_task_exporter.cloud.request import ApiCaller
 from dcs_task_exporter.errors import ApiError, BadRequestError, TooLargeError
 from dcs_task_exporter.tasks.models import Task
 
-CALL = Call("list_tasks", "https://dcs/tasks", 9.0, str, {"start_time": "2025"}, subject="i0")
+
+def call_with(query: Mapping[str, str]) -> Call[str]:
+    asked = {"start_time": "2025", **query}
+    return Call("list_tasks", "https://dcs/tasks", 9.0, str, asked, subject="i0")
+
+
 TOO_LARGE = TooLargeError("the answer is too large", status=200, request_id="r1")
 
 
@@ -123,20 +128,20 @@ def test_full_pages_are_tried_again() -> None:
 def test_a_page_is_asked_for() -> None:
     """A page is asked for by limit and offset, beside the rest of the query."""
     caller = Caller()
-    found = pager(caller).fetch(CALL, Place(30, overlaps=True), ListingMemory[Task]())
+    found = pager(caller).fetch(call_with, Place(30, overlaps=True), ListingMemory[Task]())
 
     assert found == Fetched("page", 100, 7.0)
     (asked,) = caller.asked
     assert asked.query == {"start_time": "2025", "limit": "100", "offset": "29"}
-    assert (asked.operation, asked.url, asked.subject) == ("list_tasks", CALL.url, "i0")
+    assert (asked.operation, asked.url, asked.subject) == ("list_tasks", "https://dcs/tasks", "i0")
 
 
 def test_a_refused_limit() -> None:
     """A cloud that refuses the limit is asked for 10 rows, from then on."""
     caller = Caller(BadRequestError("Invalid LIMIT"))
     own = pager(caller)
-    own.fetch(CALL, Place(0), ListingMemory[Task]())
-    own.fetch(CALL, Place(0), ListingMemory[Task]())
+    own.fetch(call_with, Place(0), ListingMemory[Task]())
+    own.fetch(call_with, Place(0), ListingMemory[Task]())
 
     assert caller.limits == ["100", "10", "10"]
 
@@ -148,7 +153,7 @@ def test_a_refusal_for_another_reason(size: int, message: str) -> None:
     """A refusal that is not of the limit, or of the smallest one, is an error."""
     caller = Caller(BadRequestError(message))
     with pytest.raises(BadRequestError, match=message):
-        pager(caller, size).fetch(CALL, Place(0), ListingMemory[Task]())
+        pager(caller, size).fetch(call_with, Place(0), ListingMemory[Task]())
 
     assert caller.limits == [str(size)]
 
@@ -156,7 +161,7 @@ def test_a_refusal_for_another_reason(size: int, message: str) -> None:
 def test_eleven_rows_are_refused() -> None:
     """Any limit above 10 is given up when it is refused."""
     caller = Caller(BadRequestError("limit"))
-    pager(caller, 11).fetch(CALL, Place(0), ListingMemory[Task]())
+    pager(caller, 11).fetch(call_with, Place(0), ListingMemory[Task]())
 
     assert caller.limits == ["11", "10"]
 
@@ -164,7 +169,7 @@ def test_eleven_rows_are_refused() -> None:
 def test_a_page_too_large() -> None:
     """A page that is too large is asked for in halves, and the memory keeps the size."""
     caller, memory = Caller(TOO_LARGE, TOO_LARGE), ListingMemory[Task]()
-    found = pager(caller).fetch(CALL, Place(8, overlaps=True), memory)
+    found = pager(caller).fetch(call_with, Place(8, overlaps=True), memory)
 
     assert (caller.limits, found.limit, memory.limit(100)) == (["100", "50", "25"], 25, 25)
     assert [call.query["offset"] for call in caller.asked] == ["7"] * 3
@@ -172,7 +177,7 @@ def test_a_page_too_large() -> None:
 
 def test_a_page_too_large_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The log says which listing is asked for in parts, and why."""
-    pager(Caller(TOO_LARGE)).fetch(CALL, Place(0), ListingMemory[Task]())
+    pager(Caller(TOO_LARGE)).fetch(call_with, Place(0), ListingMemory[Task]())
 
     (line,) = caplog.records
     assert line.levelno == logging.WARNING
@@ -189,7 +194,7 @@ def test_one_row_too_large(errors: Sequence[ApiError]) -> None:
     """A single row that is too large is an error that names its request."""
     caller = Caller(*errors)
     with pytest.raises(TooLargeError, match="although it was asked for one row") as raised:
-        pager(caller, len(errors)).fetch(CALL, Place(0), ListingMemory[Task]())
+        pager(caller, len(errors)).fetch(call_with, Place(0), ListingMemory[Task]())
 
     assert (raised.value.status, raised.value.request_id) == (200, "r1")
     assert raised.value.message == "the answer is too large, although it was asked for one row"
