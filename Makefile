@@ -6,6 +6,12 @@ BIN := $(VENV)/bin
 # a third of its start.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest --basetemp=$(VENV)/tmp
 
+# What the tests need, by uv in 5 s instead of 26. It reads no pip.conf, so it is told of the index
+# there; where it cannot install, pip does.
+UV = UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/pip config get global.index-url 2>/dev/null)}} \
+  $(BIN)/uv pip install --quiet --python $(BIN)/python --editable
+PIP = $(BIN)/python -m pip install --quiet --no-compile --editable
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test collection all-tests coverage check lint types layers unit unit-all unit-lowest thorough chaos reloads clients soak scale years bench fuzz mutants tools programs packages docs dashboards alerts deploy lock format audit dist release-notes clean
 
@@ -19,11 +25,12 @@ $(VENV)/.runtime: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]' $(PIP_FLAGS)
+	$(BIN)/python -m pip install --quiet --no-compile uv==0.13.9
+	$(UV) '.[dev]' $(PIP_FLAGS) || $(PIP) '.[dev]' $(PIP_FLAGS)
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.deploy: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[deploy]'
+	$(UV) '.[dev,deploy]' || $(PIP) '.[dev,deploy]'
 	@touch $@
 
 $(VENV)/.fuzz: pyproject.toml
@@ -43,11 +50,8 @@ demo: $(VENV)/.runtime ## run the exporter against a simulated cloud; Ctrl-C end
 
 ##@ Test
 
-# The set-up keeps both cores busy; each of its steps needs what the one before installs.
 test: ## everything: style, types, layers, all tests with the real parts
-	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.dev programs
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(VENV)/.deploy check
-	@$(MAKE) --no-print-directory --jobs=2 packages collection
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync programs check packages collection
 	@$(MAKE) --no-print-directory all-tests
 
 # Compiles the tests and what they import once, not in each process.

@@ -12,7 +12,7 @@ INTERRUPTED = 130
 def main() -> int:
     """Load the command line, run it, and return the exit status.
 
-    Loading takes half a second, in which Ctrl-C ends the program with one line, as it does later.
+    While it loads, Ctrl-C ends the program with one line, as it does later.
     """
     try:
         from dcs_task_exporter import cli  # noqa: PLC0415 - a Ctrl-C while it loads is caught

@@ -23,6 +23,8 @@ _VERSION: Final = "--version"
 class UsageError(ExporterError):
     """A command line that cannot be understood: names the word, and what to write instead."""
 
+    is_misuse = True
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that raises its errors, and sets only the flags that are given."""

@@ -6,37 +6,32 @@ flag is wrong, and 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import argparse
+import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from dcs_task_exporter import __version__
-from dcs_task_exporter.arguments import UsageError, help_of, parse_flags
-from dcs_task_exporter.commands.check import MistakesError, check
+from dcs_task_exporter.arguments import help_of, parse_flags
 from dcs_task_exporter.commands.output import ReaderGoneError, say, warn, write
-from dcs_task_exporter.commands.ready import ready
-from dcs_task_exporter.commands.scrape import scrape
-from dcs_task_exporter.commands.serve import serve
-from dcs_task_exporter.commands.state import state_show, state_verify
-from dcs_task_exporter.commands.tasks import tasks
-from dcs_task_exporter.demo.run import demo
-from dcs_task_exporter.errors import ConfigError, ExporterError
+from dcs_task_exporter.errors import ConfigError, ExporterError, MistakesError
 from dcs_task_exporter.flags import PROGRAM
 from dcs_task_exporter.logs.formats import set_up_logging
-from dcs_task_exporter.state.database import StateLockedError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS: Final = {
-    "serve": serve,
-    "check": check,
-    "scrape": scrape,
-    "tasks": tasks,
-    "state show": state_show,
-    "state verify": state_verify,
-    "ready": ready,
-    "demo": demo,
+    "serve": "dcs_task_exporter.commands.serve:serve",
+    "check": "dcs_task_exporter.commands.check:check",
+    "scrape": "dcs_task_exporter.commands.scrape:scrape",
+    "tasks": "dcs_task_exporter.commands.tasks:tasks",
+    "state show": "dcs_task_exporter.commands.state:state_show",
+    "state verify": "dcs_task_exporter.commands.state:state_verify",
+    "ready": "dcs_task_exporter.commands.ready:ready",
+    "demo": "dcs_task_exporter.demo.run:demo",
 }
+"""Each command's function, whose module is loaded when it is run: a health check needs little."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISUSED
     except ExporterError as error:
         warn(f"{PROGRAM}: {error}")
-        return MISUSED if isinstance(error, UsageError | StateLockedError) else FAILED
+        return MISUSED if error.is_misuse else FAILED
     except KeyboardInterrupt:
         warn(f"{PROGRAM}: interrupted")
         return INTERRUPTED
@@ -66,6 +61,8 @@ def _run(argv: Sequence[str]) -> bool:
         return True
     log = set_up_logging(arguments.log_level, arguments.log_format, sys.stderr)
     try:
-        return COMMANDS[arguments.command](arguments)
+        command: Callable[[argparse.Namespace], bool]
+        command = pkgutil.resolve_name(COMMANDS[arguments.command])
+        return command(arguments)
     finally:
         log.close()

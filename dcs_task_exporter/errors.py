@@ -4,6 +4,8 @@ The tree, to see which one to catch::
 
     ExporterError
       ConfigError                 the configuration must be changed; holds every problem found
+      MistakesError               several files must be changed; its message lists all
+      StateLockedError            another process uses the state file
       CredentialsError            no usable key or token
       ApiError                    one call to the cloud failed; `reason` is its metric label
         AuthError                 401: the key or token is refused
@@ -39,7 +41,12 @@ Told = TypeVar("Told", bound="ApiError")
 
 
 class ExporterError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    `is_misuse` says that a flag or the configuration must be changed.
+    """
+
+    is_misuse: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,25 @@ class Problem:
 class ConfigError(ExporterError):
     """The configuration cannot be used; `problems` lists every mistake at once."""
 
+    is_misuse = True
+
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         plural = "s" if len(problems) != 1 else ""
         super().__init__(f"{source}: {len(problems)} problem{plural}\n{lines}")
+
+
+class MistakesError(ExporterError):
+    """Files of the configuration cannot be used: the message lists all mistakes, file by file."""
+
+    is_misuse = True
+
+
+class StateLockedError(ExporterError):
+    """Another process uses the state file."""
+
+    is_misuse = True
 
 
 class CredentialsError(ExporterError):

@@ -18,7 +18,6 @@ from dcs_task_exporter.flags import PROGRAM
 from dcs_task_exporter.text.display import shown
 from dcs_task_exporter.web.listen import url_of
 from dcs_task_exporter.web.paths import HEALTHY_PATH, READY_PATH
-from dcs_task_exporter.web.web_config import load_web_config
 
 PATIENCE: Final = 4.0
 """Seconds that each step of an answer may take: less than a health check waits."""
@@ -40,13 +39,21 @@ GOOD: Final = {
 def ready(arguments: argparse.Namespace) -> bool:
     """Ask at each address; return whether all answer. Raises `ConfigError`."""
     web_config: Path | None = arguments.web_config_file
-    tls = load_web_config(web_config).tls if web_config is not None else None
-    scheme = "https" if tls else "http"
-    asks_client = tls is not None and tls.client_auth_type != "NoClientCert"
+    client_check = _client_check(web_config) if web_config is not None else None
+    scheme = "https" if client_check else "http"
+    asks_client = client_check not in (None, "NoClientCert")
     urls = [url_of(address, scheme) for address in arguments.web_listen_address]
     path = HEALTHY_PATH if arguments.healthy else READY_PATH
     # A list, because each is asked.
     return all([_is_good(url, path, asks_client=asks_client) for url in urls])  # noqa: C419 - see above
+
+
+def _client_check(path: Path) -> str | None:
+    """Return how a web configuration asks clients for certificates; None without TLS."""
+    from dcs_task_exporter.web.web_config import load_web_config  # noqa: PLC0415 - large
+
+    tls = load_web_config(path).tls
+    return None if tls is None else tls.client_auth_type
 
 
 def _is_good(url: str, path: str, *, asks_client: bool) -> bool:

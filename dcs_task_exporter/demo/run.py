@@ -15,11 +15,11 @@ from dcs_task_exporter.commands.output import say
 from dcs_task_exporter.commands.serve import serve_until_signal, service_manager
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.demo.monitoring import monitoring
+from dcs_task_exporter.errors import StateLockedError
 from dcs_task_exporter.exporter import Exporter, Options
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.server import CloudServer
 from dcs_task_exporter.simulator.story import DEMO_KEY, DEMO_PROJECT_ID, DemoStory
-from dcs_task_exporter.state.database import StateLockedError
 from dcs_task_exporter.web.listen import listen_on, url_of
 
 STATE_FILE: Final = Path("dcs-task-exporter-demo.db")

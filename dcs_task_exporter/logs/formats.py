@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
-from urllib3.exceptions import InsecureRequestWarning
-
 from dcs_task_exporter.logs.queue import LogQueue
 from dcs_task_exporter.logs.repeats import TRACEBACK, kind_of
 from dcs_task_exporter.text.display import shown
@@ -105,7 +103,8 @@ def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
     # Its warnings quote an answer that it could not parse, and an answer may echo a secret.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
-    warnings.simplefilter("ignore", InsecureRequestWarning)
+    # Once a day is enough, and the exporter does.
+    warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     return handler
 
 

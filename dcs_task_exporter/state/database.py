@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from dcs_task_exporter.errors import ExporterError
+from dcs_task_exporter.errors import StateLockedError
 from dcs_task_exporter.state.encoding import decode, encode
 from dcs_task_exporter.state.permissions import create
 from dcs_task_exporter.state.schema import APPLICATION_ID, CREATE, MIGRATIONS, VERSION
@@ -29,10 +29,6 @@ Change = tuple[InstanceState | None, InstanceState]
 
 class UnusableStateError(sqlite3.DatabaseError):
     """The file is damaged, of another program, or of a later version of this one."""
-
-
-class StateLockedError(ExporterError):
-    """Another process uses the state file."""
 
 
 def connect(path: Path) -> sqlite3.Connection:

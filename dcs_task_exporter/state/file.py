@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.errors import StateLockedError
 from dcs_task_exporter.state.database import (
     Change,
-    StateLockedError,
     age_of,
     connect,
     instance_ids,

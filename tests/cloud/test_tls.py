@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 
+import certifi
 import pytest
 
 from dcs_task_exporter.cloud.tls import UncheckedWarning, tls_context
@@ -12,8 +13,9 @@ from dcs_task_exporter.config.model import TlsConfig
 UNCHECKED = TlsConfig(insecure_skip_verify=True)
 
 
-def test_what_a_context_checks() -> None:
-    """Certificates and host names are checked, from TLS 1.2 on."""
+def test_what_a_context_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates and host names are checked, from TLS 1.2 on; all authorities are trusted."""
+    monkeypatch.setattr(certifi, "where", certifi.core.where)  # not the one of the other tests
     context = tls_context(TlsConfig())
 
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +66,22 @@ def test_an_exporter_that_answers(capsys: pytest.CaptureFixture[str]) -> None:
 
     captured = capsys.readouterr()
     assert (status, captured.err, captured.out) == (0, "", f"{url}: ready\n")
+
+
+def test_a_health_check_is_light() -> None:
+    """A health check loads neither the library of the configuration nor those of the web server."""
+    large = "pydantic", "starlette", "uvicorn", "requests", "jinja2", "prometheus_client"
+    code = (
+        "import sys; from dcs_task_exporter.cli import main; "
+        f"main(['ready', '--web.listen-address=127.0.0.1:{free_port()}']); "
+        f"sys.exit(', '.join(sys.modules.keys() & {set(large)}))"
+    )
+    done = subprocess.run(  # noqa: S603 - a test's own
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr.count("\n") == 2, done.stderr
+    assert "does not answer" in done.stderr
 
 
 def test_only_healthy(capsys: pytest.CaptureFixture[str]) -> None:

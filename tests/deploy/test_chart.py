@@ -74,7 +74,6 @@ def test_lint(case: str) -> None:
     assert [found for found in report["messages"] or () if found["severity"] > 1] == []
 
 
-@pytest.mark.long
 @each_case
 def test_objects_are_valid(case: str) -> None:
     """Every object is valid in the oldest and the newest version, without unknown fields."""
@@ -91,7 +90,6 @@ def test_the_oldest_version() -> None:
     assert tool("kubernetes_validate").latest_version().startswith(f"{NEWEST}.")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "path", "wrong"),
     [

@@ -162,7 +162,7 @@ def command(arguments):
     thread.join()
     sign("local")
 
-cli.COMMANDS = {"serve": command}
+cli.COMMANDS = {"serve": "__main__:command"}
 sys.exit(cli.main([]))
 """
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dcs_task_exporter.errors import StateLockedError
 from dcs_task_exporter.state.database import (
     FORGET_AFTER,
-    StateLockedError,
     UnusableStateError,
     age_of,
     connect,

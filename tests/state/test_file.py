@@ -21,7 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcs_task_exporter.state.database import StateLockedError, connect
+from dcs_task_exporter.errors import StateLockedError
+from dcs_task_exporter.state.database import connect
 from dcs_task_exporter.state.encoding import encode
 from dcs_task_exporter.state.file import RETRY_INTERVAL, StateFile
 from dcs_task_exporter.state.schema import APPLICATION_ID, VERSION

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -150,11 +151,16 @@ def scrape(exporter: Exporter, clock: SettableClock | None = None, timeout: floa
 
 def samples(text: str) -> Samples:
     """Parse an exposition in the text format."""
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    lines = (line.rpartition(" ") for line in text.split("\n") if line and line[0] != "#")
+    return {_series_of(head): float(number) for head, _, number in lines}
+
+
+@lru_cache(maxsize=1 << 16)
+def _series_of(head: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Parse a sample without its value; each series is parsed once, not at each scrape."""
+    (family,) = text_string_to_metric_families(f"{head} 0\n")
+    (sample,) = family.samples
+    return sample.name, frozenset(sample.labels.items())
 
 
 def value(found: Samples, name: str, **labels: str) -> float | None:

@@ -23,7 +23,7 @@ _HELPS: Final = ("_choice", "_switch", "_value", "_addresses", "_web", "Command"
 """What makes the text of `--help`."""
 
 _OTHERS: Final = (
-    *(*_HELPS, "add_argument", "compile"),
+    *(*_HELPS, "add_argument", "compile", "filterwarnings"),
     *("_introduction", "demo_config", "monitoring", "_prometheus_config", "_age"),
 )
 """Functions whose texts, within and as arguments, are help, patterns, files, and no trouble."""
