@@ -20,6 +20,7 @@ from dcs_task_exporter.config.model import (
 )
 from dcs_task_exporter.errors import ConfigError
 from tests.support.real_parts import TESTDATA
+from tests.support.yaml_texts import load_yaml
 
 GOOD = """\
 projects:
@@ -31,7 +32,7 @@ projects:
 
 
 FOLDER = TESTDATA / "config"
-EXPECTED = yaml.safe_load((FOLDER / "mistakes.yaml").read_text())
+EXPECTED = load_yaml((FOLDER / "mistakes.yaml").read_text())
 BROKEN = sorted(FOLDER.glob("bad-*.yaml"))
 
 

@@ -18,15 +18,14 @@ from tests.support import promql
 from tests.support.promtool import accepts
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import running
+from tests.support.yaml_texts import load_yaml
 
 FOLDER = ROOT / "prometheus"
 RULE_FILE = FOLDER / "dcs-tasks-alerts.yml"
-ALERTS = [
-    rule for group in yaml.safe_load(RULE_FILE.read_text())["groups"] for rule in group["rules"]
-]
+ALERTS = [rule for group in load_yaml(RULE_FILE.read_text())["groups"] for rule in group["rules"]]
 UNIT_TEST_FILE = FOLDER / "tests" / "dcs-tasks-alerts.test.yml"
-UNIT_TESTS = yaml.safe_load(UNIT_TEST_FILE.read_text())["tests"]
-EXAMPLE = yaml.safe_load((FOLDER / "alertmanager.example.yml").read_text())
+UNIT_TESTS = load_yaml(UNIT_TEST_FILE.read_text())["tests"]
+EXAMPLE = load_yaml((FOLDER / "alertmanager.example.yml").read_text())
 RUNBOOKS = ROOT / "docs" / "runbooks"
 README = (RUNBOOKS / "README.md").read_text()
 DASHBOARDS = ("dcs-tasks-fleet", "dcs-tasks-instance", "dcs-tasks-exporter")

@@ -107,7 +107,6 @@ def expected(ended: Counter[tuple[str, str, str]]) -> Fired:
 
 
 @pytest.mark.real
-@pytest.mark.long
 @pytest.mark.parametrize("seed", [162, 280])
 def test_the_story_raises_what_it_holds(
     promtools: Sequence[Path], tmp_path: Path, seed: int

@@ -13,12 +13,12 @@ from typing import Any
 
 import promql_parser as syntax
 import pytest
-import yaml
 
 from tests.support import board_reader, promql
 from tests.support.board_reader import BOARDS, FOLDER
+from tests.support.yaml_texts import load_yaml
 
-EXCLUSIONS: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / ".lint").read_text())["exclusions"]
+EXCLUSIONS: dict[str, dict[str, Any]] = load_yaml((FOLDER / ".lint").read_text())["exclusions"]
 PROBE = "17m"
 """A duration that stands for $__rate_interval; no query has it by itself."""
 

@@ -13,7 +13,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import yaml
 
 from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from dcs_task_exporter.simulator.listing import timestamp
@@ -30,6 +29,7 @@ import panels
 
 from tests.support import board_reader
 from tests.support.board_reader import BOARDS, FOLDER, Grafana
+from tests.support.yaml_texts import load_yaml
 
 PANELS = [(name, panel) for name in BOARDS for panel in board_reader.panels(name)]
 QUERIES = [
@@ -288,7 +288,7 @@ def test_import(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("provisioning/*/*.yaml")), ids=lambda p: p.name)
 def test_provisioning(path: Path) -> None:
     """The provisioning files are of version 1; nobody changes the dashboards by hand."""
-    content = yaml.safe_load(path.read_text())
+    content = load_yaml(path.read_text())
 
     assert content["apiVersion"] == 1
     assert all(not one.get("allowUiUpdates") for one in content.get("providers", []))
@@ -296,10 +296,8 @@ def test_provisioning(path: Path) -> None:
 
 def test_the_scrape_interval_is_the_examples() -> None:
     """The data source and every query know the scrape interval of our own example."""
-    example = yaml.safe_load((ROOT / "prometheus" / "prometheus.example.yml").read_text())
-    source = yaml.safe_load(
-        (FOLDER / "provisioning" / "datasources" / "prometheus.yaml").read_text()
-    )
+    example = load_yaml((ROOT / "prometheus" / "prometheus.example.yml").read_text())
+    source = load_yaml((FOLDER / "provisioning" / "datasources" / "prometheus.yaml").read_text())
     interval = example["global"]["scrape_interval"]
 
     assert source["datasources"][0]["jsonData"]["timeInterval"] == interval

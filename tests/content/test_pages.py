@@ -19,6 +19,7 @@ from tests.support.charts import CHART, refusal, tool
 from tests.support.documents import Block, blocks
 from tests.support.promtool import accepts
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 DOCS = ROOT / "docs"
 INDEX = (DOCS / "index.md").read_text()
@@ -56,7 +57,7 @@ The web configuration's is in tests/web/test_web_config.py.
 
 def kind(block: Block) -> str:
     """Return the kind of a block of YAML; fails where it has none."""
-    keys = yaml.safe_load(block.text).keys()
+    keys = load_yaml(block.text).keys()
     return next((name for name, first in KINDS.items() if keys <= first), "unknown")
 
 
@@ -109,14 +110,14 @@ def test_configurations_load(block: Block, tmp_path: Path) -> None:
 @each_shown
 def test_the_schema_takes_the_configurations(block: Block) -> None:
     """The published schema has nothing against a configuration that a page shows."""
-    assert mistakes(yaml.safe_load(block.text)) == []
+    assert mistakes(load_yaml(block.text)) == []
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_schema_takes_the_files(path: Path) -> None:
     """The published schema has nothing against the configurations of the repository."""
-    assert mistakes(yaml.safe_load(path.read_text())) == []
+    assert mistakes(load_yaml(path.read_text())) == []
 
 
 @pytest.mark.real
@@ -137,7 +138,7 @@ def test_the_schema_takes_variables() -> None:
         "task_progress": "${N}",
     }
 
-    assert mistakes(yaml.safe_load(EXAMPLE.read_text()) | {"collector": collector}) == []
+    assert mistakes(load_yaml(EXAMPLE.read_text()) | {"collector": collector}) == []
 
 
 @pytest.mark.real
@@ -155,7 +156,7 @@ def test_the_schema_refuses_mistakes(right: str, wrong: str) -> None:
     text = EXAMPLE.read_text()
 
     assert right in text
-    assert mistakes(yaml.safe_load(text.replace(right, wrong, 1)))
+    assert mistakes(load_yaml(text.replace(right, wrong, 1)))
 
 
 def test_the_example_names_the_schema() -> None:
@@ -192,7 +193,7 @@ def test_every_example_is_checked() -> None:
 def test_credentials_load(block: Block, tmp_path: Path) -> None:
     """Each section of credentials that a page shows is valid."""
     project = {"name": "p", "region": "cn-north-4", "discovery": {"enabled": True}}
-    project |= yaml.safe_load(block.text)
+    project |= load_yaml(block.text)
 
     assert loaded(yaml.safe_dump({"projects": [project]}), tmp_path).projects
 
@@ -203,7 +204,7 @@ def test_credentials_load(block: Block, tmp_path: Path) -> None:
 )
 def test_promtool_accepts_it(block: Block, promtool: Path, tmp_path: Path) -> None:
     """Promtool accepts each part of Prometheus' configuration that a page shows."""
-    document = yaml.safe_load(block.text)
+    document = load_yaml(block.text)
     if kind(block) == "job":
         document = {"scrape_configs": [{"job_name": "any", **document}]}
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(document))
@@ -215,8 +216,8 @@ def test_promtool_accepts_it(block: Block, promtool: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("block", shown("alertmanager"), ids=lambda block: block.name)
 def test_amtool_accepts_it(block: Block, alertmanager: Path, tmp_path: Path) -> None:
     """Amtool accepts the example with each part that a page shows."""
-    document = yaml.safe_load((PROMETHEUS / "alertmanager.example.yml").read_text())
-    part = yaml.safe_load(block.text)
+    document = load_yaml((PROMETHEUS / "alertmanager.example.yml").read_text())
+    part = load_yaml(block.text)
     document["route"]["routes"] += part.get("route", {}).get("routes", [])
     document["receivers"] = part.get("receivers", document["receivers"])
     (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(document))
@@ -228,14 +229,14 @@ def test_amtool_accepts_it(block: Block, alertmanager: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("block", shown("chart"), ids=lambda block: block.name)
 def test_helm_takes_it(block: Block) -> None:
     """Helm takes the values that a page shows, beside the smallest ones."""
-    smallest = yaml.safe_load((CHART / "ci" / "minimal-values.yaml").read_text())
+    smallest = load_yaml((CHART / "ci" / "minimal-values.yaml").read_text())
 
-    assert refusal(smallest | yaml.safe_load(block.text)) == ""
+    assert refusal(smallest | load_yaml(block.text)) == ""
 
 
 def test_what_mutes_what() -> None:
     """The table of causes and of what they mute is the example's; no failed task is muted."""
-    example = yaml.safe_load((PROMETHEUS / "alertmanager.example.yml").read_text())
+    example = load_yaml((PROMETHEUS / "alertmanager.example.yml").read_text())
     rows = []
     for rule in example["inhibit_rules"]:
         cause, muted = (

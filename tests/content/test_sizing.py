@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
-import yaml
 
 from dcs_task_exporter.config.model import CollectorConfig
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "sizing.md").read_text()
 PERFORMANCE = " ".join((DOCS / "performance.md").read_text().split())
 METRICS = " ".join((DOCS / "metrics.md").read_text().split())
-VALUES = yaml.safe_load(
-    (ROOT / "deploy" / "helm" / "dcs-task-exporter" / "values.yaml").read_text()
-)
+VALUES = load_yaml((ROOT / "deploy" / "helm" / "dcs-task-exporter" / "values.yaml").read_text())
 
 BASE_MB, MB_PER_INSTANCE = 50, 0.05
 PERCENT_PER_RATE = 0.16

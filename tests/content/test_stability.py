@@ -8,16 +8,16 @@ from typing import Any
 
 import generate_docs
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from dcs_task_exporter.flags import COMMANDS
 from dcs_task_exporter.web.web_config import WebConfig
 from tests.support.charts import CHART
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 PAGE = (ROOT / "docs" / "stability.md").read_text()
-STABLE: Mapping[str, list[str]] = yaml.safe_load(
+STABLE: Mapping[str, list[str]] = load_yaml(
     (ROOT / "tests" / "testdata" / "stable.yaml").read_text()
 )
 RULES = (ROOT / "prometheus" / "dcs-tasks-alerts.yml").read_text()
@@ -74,7 +74,7 @@ def alerts() -> Iterator[str]:
 
 def values(section: Mapping[str, Any] | None = None, path: str = "") -> Iterator[str]:
     """Yield the path of each value of the chart."""
-    section = yaml.safe_load((CHART / "values.yaml").read_text()) if section is None else section
+    section = load_yaml((CHART / "values.yaml").read_text()) if section is None else section
     for key, part in section.items():
         yield f"{path}{key}"
         if isinstance(part, Mapping) and f"{path}{key}" != "config":

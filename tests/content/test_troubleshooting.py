@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import requests
 import trustme
-import yaml
 
 from dcs_task_exporter.cli import main
 from dcs_task_exporter.commands.reloading import Reloader
@@ -26,8 +25,9 @@ from tests.support.messages import PAGE, explanation_of
 from tests.support.real_parts import TESTDATA
 from tests.support.served import served
 from tests.support.web_config_files import USERS, put_certificates, start_server
+from tests.support.yaml_texts import load_yaml
 
-MISTAKES = yaml.safe_load((TESTDATA / "config" / "mistakes.yaml").read_text())
+MISTAKES = load_yaml((TESTDATA / "config" / "mistakes.yaml").read_text())
 
 CONFIG = """\
 projects:

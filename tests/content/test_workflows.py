@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
@@ -21,7 +21,7 @@ each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path
 
 def jobs_of(path: Path) -> dict[str, Any]:
     """Return the jobs of a workflow, by name."""
-    found: dict[str, Any] = yaml.safe_load(path.read_text())["jobs"]
+    found: dict[str, Any] = load_yaml(path.read_text())["jobs"]
     return found
 
 
@@ -48,7 +48,7 @@ def test_targets(path: Path) -> None:
 @each_workflow
 def test_a_workflow_may_only_read(path: Path) -> None:
     """A workflow may read the repository, and nothing else unless a job says so."""
-    assert yaml.safe_load(path.read_text())["permissions"] == {"contents": "read"}
+    assert load_yaml(path.read_text())["permissions"] == {"contents": "read"}
 
 
 def test_who_may_write() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.charts import (
     CASES,
@@ -25,6 +24,7 @@ from tests.support.charts import (
     values_of,
 )
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 pytestmark = pytest.mark.real
 
@@ -84,7 +84,7 @@ def test_objects_are_valid(case: str) -> None:
 
 def test_the_oldest_version() -> None:
     """The chart says which Kubernetes it needs: the oldest that its objects are checked for."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    chart = load_yaml((CHART / "Chart.yaml").read_text())
 
     assert chart["kubeVersion"] == f">={OLDEST}.0-0"
     assert tool("kubernetes_validate").latest_version().startswith(f"{NEWEST}.")
@@ -206,7 +206,7 @@ def given(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
 def test_every_value_is_described() -> None:
     """values.yaml and the schema have the same keys; Helm itself adds `global`."""
     schema = set(described(json.loads((CHART / "values.schema.json").read_text())))
-    values = set(given(yaml.safe_load((CHART / "values.yaml").read_text())))
+    values = set(given(load_yaml((CHART / "values.yaml").read_text())))
     free = ("config.", "podSecurityContext.", "securityContext.", "probes.", "dashboards.labels.")
     ours = {path for path in values if not path.startswith(free)}
 
@@ -224,7 +224,7 @@ def test_the_rules_are_ours() -> None:
     rule = render(values_of("probe-values.yaml")).one("PrometheusRule")
 
     assert (CHART / "files" / RULES.name).read_bytes() == RULES.read_bytes()
-    assert rule["spec"] == yaml.safe_load(RULES.read_text())
+    assert rule["spec"] == load_yaml(RULES.read_text())
 
 
 def test_the_links_of_the_rules() -> None:
@@ -235,7 +235,7 @@ def test_the_links_of_the_rules() -> None:
     )
     expected = expected.replace("https://runbooks.example.com", "https://wiki.example.org/dcs")
 
-    assert rule["spec"] == yaml.safe_load(expected)
+    assert rule["spec"] == load_yaml(expected)
 
 
 def test_the_dashboards_are_ours() -> None:
@@ -419,7 +419,7 @@ def test_an_image_by_digest() -> None:
     """A digest stands in place of the tag; without either, the tag is the chart's version."""
     digest = values_of("deployment-values.yaml")["image"]["digest"]
     by_digest = render(values_of("deployment-values.yaml")).container()["image"]
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    version = load_yaml((CHART / "Chart.yaml").read_text())["appVersion"]
 
     assert by_digest == f"registry.example.org/monitoring/dcs-task-exporter@{digest}"
     assert render(minimal()).container()["image"] == f"dcs-task-exporter:{version}"

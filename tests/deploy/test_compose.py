@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dcs_task_exporter.config.model import load_config
 from tests.support.charts import tool
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 FOLDER = ROOT / "deploy" / "compose"
 FILE = FOLDER / "compose.yaml"
-SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+SERVICES: dict[str, Any] = load_yaml(FILE.read_text())["services"]
 
 
 def problems_of(document: Any) -> list[str]:
@@ -33,13 +33,13 @@ def problems_of(document: Any) -> list[str]:
 @pytest.mark.real
 def test_it_is_valid() -> None:
     """The specification's schema has nothing against the file."""
-    assert problems_of(yaml.safe_load(FILE.read_text())) == []
+    assert problems_of(load_yaml(FILE.read_text())) == []
 
 
 @pytest.mark.real
 def test_a_misspelt_key_is_seen() -> None:
     """The schema sees a key that does not exist."""
-    document = yaml.safe_load(FILE.read_text().replace("read_only:", "readonly:"))
+    document = load_yaml(FILE.read_text().replace("read_only:", "readonly:"))
 
     assert any("readonly" in told for told in problems_of(document))
 
@@ -65,7 +65,7 @@ def test_services_have_health_checks(name: str) -> None:
 
 def test_secrets_are_files() -> None:
     """Keys and passwords are in files that git does not take, never in the environment."""
-    document = yaml.safe_load(FILE.read_text())
+    document = load_yaml(FILE.read_text())
     used = {name for service in SERVICES.values() for name in service.get("secrets", ())}
 
     assert used == set(document["secrets"])
@@ -116,14 +116,14 @@ def test_prometheus_takes_its_configuration(promtools: list[Path], tmp_path: Pat
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    (job,) = yaml.safe_load(text)["scrape_configs"]
+    (job,) = load_yaml(text)["scrape_configs"]
     assert job["job_name"] == "dcs-tasks"
     assert job["static_configs"] == [{"targets": ["exporter:39327"]}]
 
 
 def test_grafana_asks_prometheus() -> None:
     """Grafana's data source is the one of grafana/, at the address of the service."""
-    ours = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    ours = load_yaml((ROOT / "grafana/provisioning/datasources/prometheus.yaml").read_text())
     ours["datasources"][0]["url"] = "http://prometheus:9090"
 
-    assert yaml.safe_load((FOLDER / "grafana-datasource.yaml").read_text()) == ours
+    assert load_yaml((FOLDER / "grafana-datasource.yaml").read_text()) == ours

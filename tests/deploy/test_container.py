@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 
 from tests.support.clouds import World, samples, value, world_of_today
 from tests.support.confined import (
@@ -28,6 +27,7 @@ from tests.support.confined import (
 )
 from tests.support.dockerfiles import stages_of, texts
 from tests.support.real_parts import ROOT, missing, real_part
+from tests.support.yaml_texts import load_yaml
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +74,7 @@ def test_hadolint_sees_a_mistake(tmp_path: Path) -> None:
 
 def test_the_user() -> None:
     """The user is a number, which Kubernetes can compare with 0, and that of the chart."""
-    chart = yaml.safe_load((ROOT / "deploy/helm/dcs-task-exporter/values.yaml").read_text())
+    chart = load_yaml((ROOT / "deploy/helm/dcs-task-exporter/values.yaml").read_text())
     security = chart["podSecurityContext"]
 
     assert texts(FINAL, "USER") == [f"{USER}:{USER}"]
@@ -162,7 +162,6 @@ def configure(root: Path, here: World) -> None:
     (folder / "dcs-task-exporter.yml").write_text(text)
 
 
-@pytest.mark.long
 def test_its_steps() -> None:
     """What the steps install runs as the image's user, can write only its state, and is scraped.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import generate_deploy
 import pytest
-import yaml
 
 from dcs_task_exporter.config.model import Config
 from tests.support.charts import problems_of, tool
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_all_yaml
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 
@@ -85,12 +85,11 @@ def test_manifests() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["exporter.yaml", "prometheus-operator.yaml"])
 def test_manifests_are_valid(name: str) -> None:
     """Every object of the plain manifests is valid, and nothing in them speaks of Helm."""
     text = (KUBERNETES / name).read_text()
-    objects = list(yaml.safe_load_all(text))
+    objects = list(load_all_yaml(text))
 
     assert [told for item in objects for told in problems_of(item)] == []
     assert "Helm" not in text

@@ -6,10 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-import yaml
-
 from tests.support.charts import CASES
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 PAGE = (ROOT / "docs" / "install.md").read_text()
 COMPOSE = ROOT / "deploy" / "compose"
@@ -40,7 +39,7 @@ def test_files_of_the_commands() -> None:
 def test_the_secrets_of_compose() -> None:
     """The page makes the files that compose takes the secrets from."""
     made = {word for words in commands() for word in words if word.startswith("secrets/")}
-    files = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["secrets"].values()
+    files = load_yaml((COMPOSE / "compose.yaml").read_text())["secrets"].values()
 
     assert made == {each["file"].removeprefix("./") for each in files}
 

@@ -19,6 +19,7 @@ import yaml
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, World, samples, value, world_of_today
 from tests.support.confined import PATIENCE, confined, need_confinement, open_folder
 from tests.support.real_parts import ROOT
+from tests.support.yaml_texts import load_yaml
 
 pytestmark = pytest.mark.real
 
@@ -77,7 +78,7 @@ def test_it_is_closed() -> None:
 
 def test_the_files_of_the_unit() -> None:
     """The unit's flags, keys and state folder are those of the configuration beside it."""
-    config = yaml.safe_load(CONFIG.read_text())
+    config = load_yaml(CONFIG.read_text())
     credentials = config["projects"][0]["credentials"]
     loaded = [text.partition(":")[0] for text in settings()["LoadCredential"]]
 
@@ -148,7 +149,7 @@ def service_manager() -> Iterator[tuple[socket.socket, dict[str, str]]]:
 
 def of_the_world(here: World) -> str:
     """Return the unit's configuration, for the simulated cloud."""
-    config = yaml.safe_load(CONFIG.read_text())
+    config = load_yaml(CONFIG.read_text())
     project = config["projects"][0]
     project |= {"endpoint": here.server.url, "iam_endpoint": here.server.url}
     return yaml.safe_dump(config)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -31,8 +30,6 @@ from tests.support.clouds import DAY, NOW
 from tests.support.fast_folder import fast_folder
 from tests.support.held_source import NoProgress
 from tests.support.refresh_settings import collector
-
-pytestmark = pytest.mark.long
 
 NAMES = st.sampled_from(["EXTEND", "modify", "DeleteAcl", "unheard-of"])
 ENDINGS = st.sampled_from(["SUCCESS", "FAILED", "FAIL", "CANCELLED"])

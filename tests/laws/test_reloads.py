@@ -20,8 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from dcs_task_exporter.config.model import Config, parse_config
 from dcs_task_exporter.errors import ConfigError
 from tests.support.clouds import ACCESS_KEY, SECRET_KEY, exporter_of, scrape, value, world
-
-pytestmark = pytest.mark.long
+from tests.support.yaml_texts import load_yaml
 
 IDS = ("i0", "i1", "i2")
 NAMES = st.sampled_from(["EXTEND", "DeleteAcl", "unheard-of"])
@@ -78,7 +77,7 @@ class Reloads(RuleBasedStateMachine):
 
     def text(self) -> str:
         """Return the configuration."""
-        data = yaml.safe_load(self.here.config_text(collector=self.limits))
+        data = load_yaml(self.here.config_text(collector=self.limits))
         access_key, secret_key = KEYS[self.key]
         (project,) = data["projects"]
         project["name"] = self.project

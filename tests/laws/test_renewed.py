@@ -46,7 +46,6 @@ def ask_at_once(exporter: Exporter, here: World) -> None:
         list(threads.map(one, range(THREADS)))
 
 
-@pytest.mark.long
 @each_source
 def test_three_days(make: Callable[[World, Path], Made], tmp_path: Path) -> None:
     """At each end in three days, 32 threads ask: one renewal each time, no refused request."""

@@ -417,7 +417,6 @@ RENEWED: Final[Mapping[str, Callable[[Echo, Path], Source]]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("when", ["while renewing", "with the new ones"])
 @pytest.mark.parametrize("kind", RENEWED)
 def test_no_renewed_secret_leaks(

@@ -27,6 +27,7 @@ from tests.support.clouds import (
     value,
     world,
 )
+from tests.support.yaml_texts import load_yaml
 
 COUNTER = "dcs_tasks_finished_total"
 FAILED = {"task_name": "EXTEND", "status": "FAILED", "dcs_instance_id": "i0"}
@@ -84,7 +85,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     # One at a time, else the number of connections is a matter of chance.
     with world(2) as here, here.exporter(concurrency=1) as exporter:
         text = here.config_text(collector={"concurrency": 1})
-        made = Scene(here, exporter, yaml.safe_load(text), opened)
+        made = Scene(here, exporter, load_yaml(text), opened)
         made.scrape()
         yield made
 

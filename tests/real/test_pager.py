@@ -17,6 +17,7 @@ from tests.support.clouds import ACCESS_KEY, PROJECT
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_pager import FOLDER, Alertmanager, Pager, alerting, hurried, paging
 from tests.support.real_prometheus import Prometheus, running_config
+from tests.support.yaml_texts import load_yaml
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
@@ -55,7 +56,7 @@ def monitoring(
     folder.mkdir()
     rules = folder / "rules.yml"
     rules.write_text(hurried((FOLDER / "dcs-tasks-alerts.yml").read_text()))
-    config = yaml.safe_load((FOLDER / "prometheus.example.yml").read_text())
+    config = load_yaml((FOLDER / "prometheus.example.yml").read_text())
     config["global"]["external_labels"]["replica"] = replica
     config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     config["global"]["evaluation_interval"] = "1s"
@@ -70,7 +71,7 @@ def monitoring(
 def documented(first_line: str) -> Any:
     """Return what the block of the document on pairs that begins with this line says."""
     text = DOCUMENT[DOCUMENT.index(f"```yaml\n{first_line}\n") + 8 :]
-    return yaml.safe_load(text[: text.index("```")])
+    return load_yaml(text[: text.index("```")])
 
 
 def pages(pager: Pager) -> list[tuple[Any, ...]]:
@@ -202,7 +203,7 @@ def test_a_pair_of_each_is_one_page(
 def test_the_documented_pair_is_the_example() -> None:
     """The document on pairs shows the example's handling of two servers."""
     shown = documented("global:")
-    example = yaml.safe_load((FOLDER / "prometheus.example.yml").read_text())
+    example = load_yaml((FOLDER / "prometheus.example.yml").read_text())
 
     assert shown["global"].items() <= example["global"].items()
     assert shown["alerting"].items() <= example["alerting"].items()

@@ -17,11 +17,12 @@ from tests.support.clouds import PROJECT, samples
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus, running_jobs
+from tests.support.yaml_texts import load_yaml
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 DOCUMENT = (ROOT / "docs" / "scaling.md").read_text()
-EXAMPLE = yaml.safe_load((ROOT / "prometheus" / "prometheus-probe.example.yml").read_text())
+EXAMPLE = load_yaml((ROOT / "prometheus" / "prometheus-probe.example.yml").read_text())
 INSTANCES = 8
 FOUND = "    discovery: {enabled: true, refresh_interval: 1s}\n"
 UNREACHABLE = """\
@@ -42,7 +43,7 @@ def prometheus_major() -> str:
 def documented(first_line: str) -> Any:
     """Return what the block of the document that begins with this line says."""
     text = DOCUMENT[DOCUMENT.index(f"```yaml\n{first_line}\n") + 8 :]
-    return yaml.safe_load(text[: text.index("```")])
+    return load_yaml(text[: text.index("```")])
 
 
 def documented_jobs(addresses: list[str]) -> list[dict[str, Any]]:
@@ -176,7 +177,7 @@ def test_one_project_cannot_be_listed(
 
     with exporting(cloud, instances=f"{FOUND}{UNREACHABLE % free_port()}{FOUND}") as url:
         addresses = [url.removeprefix("http://")] * 2
-        probes["relabel_configs"] = [*rules, yaml.safe_load(at_port(rule, addresses))]
+        probes["relabel_configs"] = [*rules, load_yaml(at_port(rule, addresses))]
         probes["http_sd_configs"] = [
             {"url": at_port(one["url"], addresses), "refresh_interval": "1s"} for one in projects
         ]

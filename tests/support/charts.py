@@ -9,9 +9,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-import yaml
-
 from tests.support.real_parts import ROOT, missing
+from tests.support.yaml_texts import load_all_yaml, load_yaml
 
 CHART = ROOT / "deploy" / "helm" / "dcs-task-exporter"
 CASES = tuple(sorted(path.name for path in CHART.glob("ci/*-values.yaml")))
@@ -71,7 +70,7 @@ class Release:
 
 def values_of(case: str) -> dict[str, Any]:
     """Return the values of a file in ``ci``."""
-    values: dict[str, Any] = yaml.safe_load((CHART / "ci" / case).read_text())
+    values: dict[str, Any] = load_yaml((CHART / "ci" / case).read_text())
     return values
 
 
@@ -92,7 +91,7 @@ def _render(values: str) -> Release:
     objects: list[Object] = []
     for path in sorted(rendered):
         if path.endswith(".yaml"):
-            objects += [item for item in yaml.safe_load_all(rendered[path]) if item]
+            objects += [item for item in load_all_yaml(rendered[path]) if item]
     notes = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     return Release(objects, "".join(notes))
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import trustme
-import yaml
 
 from dcs_task_exporter.errors import ConfigError
 from dcs_task_exporter.web.web_config import WebConfig, load_web_config
 from dcs_task_exporter.web.web_config_file import WebConfigFile
 from tests.support.real_parts import ROOT, TESTDATA
 from tests.support.web_config_files import HASH, TLS, USERS, filled, put_odd_certificates
+from tests.support.yaml_texts import load_yaml
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1"),  # old versions are on purpose here
@@ -27,9 +27,7 @@ DOCUMENT = " ".join((ROOT / "docs" / "web-configuration.md").read_text().split()
 MINOR = {"2": "2.42", "3": "3"}
 """The column of each major version of Prometheus."""
 
-ROWS: Sequence[dict[str, Any]] = yaml.safe_load(
-    (TESTDATA / "web-config" / "verdicts.yaml").read_text()
-)
+ROWS: Sequence[dict[str, Any]] = load_yaml((TESTDATA / "web-config" / "verdicts.yaml").read_text())
 
 
 def write(row: dict[str, Any], path: Path) -> Path:
