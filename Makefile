@@ -60,7 +60,7 @@ collection: $(VENV)/.deploy ## list all tests in .venv/collection.txt
 
 # Many of them wait for another program: more processes than cores.
 all-tests: $(VENV)/.deploy ## all tests, without the set-up of `make test` and its checks
-	$(PYTEST) -n 5 --dist worksteal
+	$(PYTEST) -n 6 --dist worksteal
 
 coverage: tools ## the same tests, and which lines and branches they leave out; takes twice as long
 	$(PYTEST) -n 4 --dist worksteal --cov --cov-report=term

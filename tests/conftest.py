@@ -50,12 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the long tests first where several processes share them, so that none ends alone.
 
     Each process begins with a slice of the list. Half of the slices begin with the long tests,
-    which wait more than they work; the others keep the processor busy meanwhile. One process runs
-    them last: it finds most failures sooner. On a busy machine they may take ten minutes, not the
-    two of the others.
+    which wait more than they work, the longest first; the others keep the processor busy meanwhile.
+    One process runs them last: it finds most failures sooner. On a busy machine they may take ten
+    minutes, not the two of the others.
     """
-    long = [item for item in items if item.get_closest_marker("long")]
-    others = [item for item in items if not item.get_closest_marker("long")]
+    seconds = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("long"))}
+    long = sorted(seconds, key=lambda item: -seconds[item])
+    others = [item for item in items if item not in seconds]
     for item in long:
         item.add_marker(pytest.mark.timeout(600))
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))

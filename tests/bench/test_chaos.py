@@ -11,7 +11,7 @@ from bench.chaos_counts import report
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long(35)
 @pytest.mark.parametrize("prometheus_major", ["3"], indirect=True)
 def test_chaos(prometheus: Path, tmp_path: Path) -> None:
     """After four kills, Prometheus' increase() is what the cloud says happened."""

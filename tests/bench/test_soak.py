@@ -10,7 +10,7 @@ from bench.soak import run
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long(35)
 def test_soak(tmp_path: Path) -> None:
     """In half a minute nothing is lost, doubled or broken, and no secret is written anywhere."""
     told: list[str] = []

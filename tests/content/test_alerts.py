@@ -54,7 +54,7 @@ def test_promtool(promtool: Path, command: list[str]) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long(15)
 @pytest.mark.parametrize("prometheus_major", ["2"], indirect=True)
 def test_the_unit_tests_of_the_rules(promtool: Path) -> None:
     """The unit tests pass; with Prometheus 3, those of the next test expect the same."""
@@ -62,7 +62,7 @@ def test_the_unit_tests_of_the_rules(promtool: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long(15)
 @pytest.mark.parametrize("prometheus_major", ["3"], indirect=True)
 def test_two_replicas_raise_each_alert_once(promtool: Path, tmp_path: Path) -> None:
     """With a second exporter that shows the same series, every unit test ends as with one.

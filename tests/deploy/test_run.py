@@ -24,7 +24,7 @@ from tests.support.confined import (
 from tests.support.pods import Pod
 from tests.support.real_parts import ROOT
 
-pytestmark = [pytest.mark.real, pytest.mark.long]
+pytestmark = [pytest.mark.real, pytest.mark.long(5)]
 
 HASH = "$2b$04$DHkzVzIBvKJFdYVVxTDW5.6Kv4kKyt1tYzYkhzSPwGJkiPGhhJWSe"
 """Of some password: nobody needs it here."""

@@ -90,7 +90,7 @@ def test_the_files_of_the_unit() -> None:
     assert settings()["ExecStart"] == [f"{PROGRAM} --config.file=/etc/dcs-task-exporter/config.yml"]
 
 
-@pytest.mark.long
+@pytest.mark.long(5)
 def test_its_command_as_its_user() -> None:
     """The unit's command, as a user without rights, reads its keys, keeps its counts, is scraped.
 

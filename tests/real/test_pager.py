@@ -19,7 +19,7 @@ from tests.support.real_pager import FOLDER, Alertmanager, Pager, alerting, hurr
 from tests.support.real_prometheus import Prometheus, running_config
 from tests.support.yaml_texts import load_yaml
 
-pytestmark = [pytest.mark.real, pytest.mark.long]
+pytestmark = [pytest.mark.real, pytest.mark.long(15)]
 
 DOCUMENT = (FOLDER.parent / "docs" / "high-availability.md").read_text()
 FLEET = 60
@@ -118,6 +118,7 @@ def test_from_failure_to_pager(
     assert not [body for body in pager.told if "i1" in json.dumps(body)]
 
 
+@pytest.mark.long(25)
 def test_a_refused_key_is_one_page(
     prometheus: Path, tmp_path: Path, pager: Pager, manager: Alertmanager, cloud: SimulatedCloud
 ) -> None:

@@ -15,7 +15,7 @@ from dcs_task_exporter.simulator.cloud import SimulatedCloud
 from tests.support.real_exporter import cloud_of_two, exporting
 from tests.support.real_prometheus import running
 
-pytestmark = [pytest.mark.real, pytest.mark.long]
+pytestmark = [pytest.mark.real, pytest.mark.long(10)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.support.real_parts import ROOT, real_part
 
 
 @pytest.mark.real
-@pytest.mark.long
+@pytest.mark.long(50)
 def test_nothing_is_lost(tmp_path: Path) -> None:
     """No scrape fails, and no task is lost or counted twice."""
     folders = [ROOT / ".tools" / f"prometheus-{major}" for major in ("2", "3")]

@@ -19,7 +19,7 @@ from tests.support.real_parts import ROOT
 from tests.support.real_prometheus import Prometheus, running_jobs
 from tests.support.yaml_texts import load_yaml
 
-pytestmark = [pytest.mark.real, pytest.mark.long]
+pytestmark = [pytest.mark.real, pytest.mark.long(10)]
 
 DOCUMENT = (ROOT / "docs" / "scaling.md").read_text()
 EXAMPLE = load_yaml((ROOT / "prometheus" / "prometheus-probe.example.yml").read_text())
