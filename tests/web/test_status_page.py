@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -339,3 +341,13 @@ def test_counts_not_saved() -> None:
 
     assert "Counts are not saved" in shown
     assert "cannot be saved to: disk full" in shown
+
+
+def test_only_a_page_that_is_opened_loads_its_library() -> None:
+    """An exporter whose page nobody opens does not hold the library of the page in memory."""
+    code = (
+        "import sys; from dcs_task_exporter.web.app import create_app; "
+        "from dcs_task_exporter.commands import serve; sys.exit('jinja2' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603 - a test's own
