@@ -74,6 +74,20 @@ def translations() -> Mapping[str, str]:
     return {english: text for section in sections.values() for english, text in section.items()}
 
 
+def cells_to_translate() -> frozenset[str]:
+    """Return the cells with words in them of the tables that the Chinese pages have."""
+    english = tables()
+    texts = [path.read_text() for path in CHINESE.glob("*.md")]
+    shown = {found[2] for text in texts for found in BLOCK.finditer(text)}
+    return frozenset(
+        cell
+        for name in shown
+        for line in english[name].splitlines()
+        for cell in cells(line)
+        if re.search(r"[a-z]", re.sub(r"`[^`]*`", "", cell))
+    )
+
+
 def in_chinese(text: str, known: Mapping[str, str]) -> str:
     """Return a table in Chinese; a cell that has no translation stays in English."""
     lines = [[known.get(cell, cell) for cell in cells(line)] for line in text.splitlines()]
@@ -241,6 +255,8 @@ def main() -> int:
         return 1 if stale else 0
     for path, text in stale.items():
         path.write_text(text)
+    missing = sorted(cells_to_translate() - translations().keys())
+    sys.stderr.writelines(f"no Chinese in {TRANSLATIONS}: {cell}\n" for cell in missing)
     return 0
 
 

@@ -57,7 +57,7 @@ def signature(secret_key: str, date: str, canonical: str) -> str:
     """Return the signature, 64 hexadecimal digits, of a canonical request made at `date`."""
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"{ALGORITHM}\n{date}\n{digest}"
-    return hmac.new(secret_key.encode(), to_sign.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret_key.encode(), to_sign.encode(), "sha256").hex()
 
 
 def authorization(access_key: str, signed_headers: Iterable[str], signed: str) -> str:

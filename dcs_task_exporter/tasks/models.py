@@ -95,12 +95,12 @@ class Task:
 
     def with_plausible_times(self, now: float) -> Task:
         """Return the task without impossible times; `now` is the cloud's time (Unix seconds)."""
-        times = (self.created_at, self.updated_at)
-        began, ended = (
-            at if at is not None and EARLIEST_TIME <= at <= now + LATEST_AHEAD else None
-            for at in times
-        )
-        if (began, ended) == times:
+        began, ended, latest = self.created_at, self.updated_at, now + LATEST_AHEAD
+        if began is not None and not EARLIEST_TIME <= began <= latest:
+            began = None
+        if ended is not None and not EARLIEST_TIME <= ended <= latest:
+            ended = None
+        if began is self.created_at and ended is self.updated_at:
             return self
         return replace(self, created_at=began, updated_at=ended)
 
