@@ -40,11 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK if _run(sys.argv[1:] if argv is None else argv) else FAILED
     except ReaderGoneError:
         return FAILED
-    except (ConfigError, MistakesError) as error:
-        warn(str(error))
-        return MISUSED
     except ExporterError as error:
-        warn(f"{PROGRAM}: {error}")
+        names_files = isinstance(error, ConfigError | MistakesError)
+        warn(str(error) if names_files else f"{PROGRAM}: {error}")
         return MISUSED if error.is_misuse else FAILED
     except KeyboardInterrupt:
         warn(f"{PROGRAM}: interrupted")

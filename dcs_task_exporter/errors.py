@@ -43,7 +43,8 @@ Told = TypeVar("Told", bound="ApiError")
 class ExporterError(Exception):
     """Base of every error that this package raises on purpose.
 
-    `is_misuse` says that a flag or the configuration must be changed.
+    `is_misuse` says that the command, a flag or the configuration must be changed: the exit status
+    is 2, not 1.
     """
 
     is_misuse: ClassVar[bool] = False

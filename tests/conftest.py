@@ -60,12 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in long:
         item.add_marker(pytest.mark.timeout(600))
     count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
-    ends = [len(others) * (at + 1) // count for at in range(count)]
     half = (count + 1) // 2
-    slices = [
-        [*(long[at::half] if at < half else ()), *others[begin:end]]
-        for at, (begin, end) in enumerate(zip([0, *ends], ends, strict=False))
-    ]
+    total, rest, slices = len(items), iter(others), list[list[pytest.Item]]()
+    for at in range(count):
+        size = total * (at + 1) // count - total * at // count
+        first = long[at::half] if at < half else []
+        slices.append([*first, *itertools.islice(rest, size - len(first))])
     items[:] = itertools.chain.from_iterable(slices or [[*others, *long]])
 
 

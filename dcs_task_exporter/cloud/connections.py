@@ -73,9 +73,9 @@ class _TimedHTTPSPool(HTTPSConnectionPool):
 class TimedAdapter(HTTPAdapter):
     """The adapter of `requests`, with our TLS context and timed connections.
 
-    Its requests have one proxy for each origin. So its pools are looked up by origin, and its
-    answers are those of urllib3: with the hooks that `requests` has for this, a warm sweep takes 14
-    % less processor time (863 -> 741 us an instance).
+    All requests to one origin take the same proxy. So pools are looked up by origin, and answers
+    are those of urllib3. With these hooks, which `requests` has for subclasses, a warm sweep takes
+    741 us of processor time an instance, not 863.
     """
 
     def __init__(self, context: ssl.SSLContext, connections: int) -> None:

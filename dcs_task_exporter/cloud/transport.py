@@ -53,7 +53,7 @@ class Transport:
     """Sends requests over a pool of kept connections.
 
     It calls the adapter of `requests` without a session, which would read a redirect's body without
-    a limit. A session costs 25 % of a warm sweep's processor time, too. `before` is called before
+    a limit. A session also costs 25 % of a warm sweep's processor time. `before` is called before
     each request.
     """
 

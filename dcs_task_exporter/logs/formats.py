@@ -103,7 +103,7 @@ def set_up_logging(level: str, form: str, stream: TextIO | None) -> LogQueue:
     # Its warnings quote an answer that it could not parse, and an answer may echo a secret.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
-    # Once a day is enough, and the exporter does.
+    # urllib3 would warn at each request; `cloud/tls.py` warns once a day.
     warnings.filterwarnings("ignore", message="Unverified HTTPS request")
     return handler
 

@@ -272,10 +272,12 @@ class WatchedInstance:
         """Take the counts, choose which may be shown, save them, and return the state."""
         with self._lock:
             # Answers, other names and departures change these while a thread counts.
-            now = self.state
-            is_same = counted.shown is now.shown and counted.naming is now.naming
+            latest = self.state
+            is_same = counted.shown is latest.shown and counted.naming is latest.naming
             # Making a state anew takes 2 % of a warm sweep.
-            state = counted if is_same else replace(counted, shown=now.shown, naming=now.naming)
+            state = (
+                counted if is_same else replace(counted, shown=latest.shown, naming=latest.naming)
+            )
             if shows_more:
                 held_since = self._clock.monotonic() - self._collector.first_value_hold
                 state = reveal(state, self._delivered.series(held_since))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from dcs_task_exporter.metrics.collector import TaskCollector
 from dcs_task_exporter.metrics.exposition import ScrapeRequest, choose_format
@@ -20,6 +21,7 @@ from dcs_task_exporter.tasks.counting import CountingRules
 from dcs_task_exporter.tasks.instance_state import InstanceState, reveal
 from dcs_task_exporter.tasks.models import Instance, Listing, Task
 from dcs_task_exporter.tasks.snapshots import Snapshot, task_metrics
+from tests.support.clouds import samples, scrape, world
 from tests.support.counting import count
 
 NOW = 1_750_000_000.0
@@ -240,3 +242,21 @@ def test_another_collector(written: list[str]) -> None:
     assert (first == same, b"someone" in first, b"someone" in other) == (True, True, False)
     assert written == ["a", "a"]
     assert other == source.library("")
+
+
+def test_the_parser_of_the_library_reads_it() -> None:
+    """The library's parser reads a whole scrape, and finds the samples that the tests find."""
+    with world(2) as here, here.exporter() as exporter:
+        here.cloud.start_task("i0", "EXTEND", "FAILED")
+        found = scrape(exporter, here.clock)
+        text = exporter.renderer.exposition(ScrapeRequest()).body.decode()
+
+    families = [*text_string_to_metric_families(text)]
+    parsed = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    assert parsed.keys() == found.keys()
+    assert parsed == samples(text)
+    assert {family.type for family in families} == {"counter", "gauge", "histogram"}
