@@ -117,7 +117,7 @@ def test_every_field_of_a_task() -> None:
         "status": "success",
         "created_at": "2020-06-17T07:37:42.503Z",
         "updated_at": "2020-06-17T07:38:42.504Z",
-        "error_code": "DCS.4802 ",
+        "error_code": " DCS. 4802 ",
         "enable_show": True,
         "job_id": "j",
     }

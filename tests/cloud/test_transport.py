@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+from requests import PreparedRequest
+from requests.auth import AuthBase
 from urllib3 import HTTPResponse
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
@@ -29,6 +31,7 @@ from dcs_task_exporter.cloud.transport import (
     origin_of,
 )
 from dcs_task_exporter.config.model import TlsConfig
+from dcs_task_exporter.demo.monitoring import free_port
 from dcs_task_exporter.errors import ApiConnectionError, InvalidResponseError, TooLargeError
 from dcs_task_exporter.logs.formats import set_up_logging
 from tests.support.clouds import exporter_of, scrape, world
@@ -430,3 +433,21 @@ def test_a_framing_that_cannot_be_read(error: Exception, monkeypatch: pytest.Mon
         _body(response)
 
     assert raised.value.status == 503
+
+
+class Noted(AuthBase):
+    """Authentication that keeps the request, and adds nothing."""
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Keep it."""
+        self.request = request
+        return request
+
+
+def test_the_length_of_a_body_is_named() -> None:
+    """A request with a body names its length; none is sent in chunks."""
+    noted = Noted()
+    with pytest.raises(ApiConnectionError):
+        transport().send(f"http://{HOST}:{free_port()}/", noted, "POST", b"body")
+
+    assert noted.request.headers["Content-Length"] == "4"

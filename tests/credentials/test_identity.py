@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from dcs_task_exporter.cloud import transport
 from dcs_task_exporter.cloud.credential import AccessKey, Carried, Credential, Token
+from dcs_task_exporter.cloud.request import Retries
 from dcs_task_exporter.config.model import parse_config
 from dcs_task_exporter.credentials import context
 from dcs_task_exporter.credentials.identity import AgencyLogin, PasswordLogin, is_safe
 from dcs_task_exporter.credentials.oidc import STS_ENDPOINT
 from dcs_task_exporter.credentials.renewal import Fresh
-from dcs_task_exporter.credentials.sources import check_this_machine, service_urls
+from dcs_task_exporter.credentials.sources import check_this_machine, service_urls, source_of
 from dcs_task_exporter.credentials.temporary_keys import (
     MAX_LIFE,
     MAX_SECRET,
@@ -41,10 +42,21 @@ from dcs_task_exporter.errors import (
     RefusedEarlierError,
     ServerError,
 )
+from dcs_task_exporter.metrics.telemetry import ApiTelemetry
 from dcs_task_exporter.simulator.faults import Reply, json_reply
 from dcs_task_exporter.simulator.quirks import Quirks
 from tests.support.asked_service import AskedService, made
-from tests.support.clouds import NOW, PROJECT, World, exporter_of, scrape, value, world
+from tests.support.clouds import (
+    ACCESS_KEY,
+    NOW,
+    PROJECT,
+    SECRET_KEY,
+    World,
+    exporter_of,
+    scrape,
+    value,
+    world,
+)
 from tests.support.credentials import (
     ACCOUNT,
     KEY,
@@ -636,3 +648,35 @@ def test_the_token_of_a_login() -> None:
     assert call.key == Carried(("secret", "other"), "account/user")
     assert fresh.credential == Token("T", NOW + 86_400, ("secret", "other"))
     assert fresh.life == 86_410
+
+
+def profile(_: World, folder: Path) -> Made:
+    (folder / "credentials").write_text(f"[basic]\nak = {ACCESS_KEY}\nsk = {SECRET_KEY}\n")
+    return Made({"type": "profile", "path": str(folder / "credentials")}, "", 0.0, {})
+
+
+@pytest.mark.parametrize("kind", [SOURCES["metadata"], SOURCES["pod_identity"], profile])
+def test_keys_of_this_machine_are_redacted_with_the_others(
+    kind: Callable[[World, Path], Made], tmp_path: Path
+) -> None:
+    """The key that a source on this machine has takes the project's other secrets out of texts."""
+    other = secret("password-of-a-proxy-")
+    with world(1) as here:
+        it = kind(here, tmp_path)
+        (project,) = parse_config(text_with(here, it.section), "test", {}).projects
+        parts = context.CredentialContext(
+            project,
+            it.environ,
+            here.clock.clock,
+            transport.Transport(timeout=10, connections=1, user_agent="test"),
+            Retries(0, lambda _: False, lambda: 0.0),
+            ApiTelemetry(),
+            context.Services(),
+            100.0,
+            (other,),
+        )
+        source = source_of(project.credentials, parts)
+        key = source.renewed(here.clock.steady + 10)
+        source.close()
+
+    assert other not in key.redactor.text(f"the cloud says {other}")

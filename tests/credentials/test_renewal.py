@@ -135,6 +135,28 @@ def test_failed_renewal(service: Service, caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        ServerError("down", status=502, error_code="IAM.1"),
+        ServerError("down", status=503, error_code="IAM.2"),
+        ApiTimeoutError("down", status=503, error_code="IAM.1"),
+    ],
+)
+def test_another_kind_of_failure_is_logged(
+    service: Service, other: ApiError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure with another reason, status or code than the one before it has its own line."""
+    service.ask()
+    service.outcomes = [ServerError("down", status=503, error_code="IAM.1"), other]
+    service.clock.advance(LIFE * 0.95)
+    for _ in range(2):
+        service.ask()
+        service.clock.advance(FIRST_PAUSE * 2)
+
+    assert len(caplog.records) == 2
+
+
 def test_recovery_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """The renewal that works again is logged, once."""
     service.outcomes = [LIFE, ServerError("down", status=503)]

@@ -11,9 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dcs_task_exporter.clock import Clock
+from dcs_task_exporter.refresh import instance
 from dcs_task_exporter.refresh.clocks import Moment
 from dcs_task_exporter.refresh.instance import WatchedInstance
 from dcs_task_exporter.state.file import Journal
+from dcs_task_exporter.tasks.counting import count_new
 from dcs_task_exporter.tasks.instance_state import InstanceState, has_pending, reveal, series_of
 from dcs_task_exporter.tasks.models import Instance, Listing, Progress, Task
 from dcs_task_exporter.tasks.naming import Series
@@ -293,6 +295,50 @@ def test_a_change_during_a_save_is_saved_too(read: Callable[[Scene], object]) ->
 
     assert len(here.journal.saved) == 2
     assert here.journal.saved[-1] is here.watched.state
+
+
+@pytest.fixture
+def while_counting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Let something happen while the tasks of the next listing are counted."""
+
+    def happen(act: Callable[[], object]) -> None:
+        def counted(*given: Any, **more: Any) -> Any:
+            monkeypatch.setattr(instance, "count_new", count_new)
+            act()
+            return count_new(*given, **more)
+
+        monkeypatch.setattr(instance, "count_new", counted)
+
+    return happen
+
+
+def test_a_name_that_changes_while_tasks_are_counted(
+    while_counting: Callable[[Callable[[], object]], None],
+) -> None:
+    """An instance that is renamed while its tasks are counted has the series of its new name."""
+    here = Scene()
+    while_counting(lambda: here.watched.rename(Instance("i", "new", "prod")))
+    here.publish(ENDED)
+
+    renamed = Scene()
+    renamed.watched.rename(Instance("i", "new", "prod"))
+    assert here.watched.state.naming == renamed.watched.state.naming
+    assert here.watched.state.counts[FAILED] == 1
+
+
+def test_series_that_end_while_tasks_are_counted(
+    while_counting: Callable[[Callable[[], object]], None],
+) -> None:
+    """An instance that leaves while its tasks are counted goes back to what scrapers have seen."""
+    here = Scene()
+    here.scrape()
+    here.publish(ENDED)
+    assert here.watched.state.shown[FAILED] == 1
+    while_counting(here.watched.leave)
+    here.publish(ENDED, replace(ENDED, id="b"))
+
+    assert here.watched.state.shown[FAILED] == 0
+    assert here.watched.state.counts[FAILED] == 2
 
 
 def test_what_was_never_read_is_not_saved() -> None:

@@ -329,18 +329,23 @@ def test_no_more_threads_than_jobs(
     assert started == ["refresh-prod-1", "refresh-prod-2"]
 
 
+@pytest.mark.parametrize("size", [1, 0])
 def test_a_smaller_pool_ends_its_threads_at_once(
-    work: Work, pool: Callable[[int], WorkerPool]
+    work: Work, pool: Callable[[int], WorkerPool], size: int
 ) -> None:
-    """A thread that is one too many ends after its job, although others wait."""
-    own = pool(2)
+    """A thread that is one too many ends after its job, although others wait for the last one."""
+    own, alive = pool(2), list[int]()
     own.submit([work.held(), work.held()])
     for _ in range(2):
         assert work.begun.acquire(timeout=PATIENCE)
-    own.resize(1)
-    own.submit([work.job("a"), work.job("b")])
+    own.resize(size)
+
+    def note() -> None:
+        alive.append(own._threads)  # noqa: SLF001 - the other has ended
+        work.ended.release()
+
+    own.submit([Job(note, note), Job(note, note)])
     work.may_end.set()
     work.wait_for(4)
-    wait_until_idle(own)
 
-    assert own._threads == 1  # noqa: SLF001 - the other has ended
+    assert alive == [1, 1]
