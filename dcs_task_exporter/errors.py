@@ -26,7 +26,7 @@ The tree, to see which one to catch::
         InternalError             a bug in the exporter, or an unforeseen answer
         StoppedError              the exporter is shutting down; no request was sent
 
-Each module of commands, logs, state and web adds its own below `ExporterError`.
+`arguments.py`, commands, state and web add their own below `ExporterError`.
 """
 
 from __future__ import annotations

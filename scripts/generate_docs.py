@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,6 +100,7 @@ def cells(line: str) -> Sequence[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
+@cache
 def tables() -> Mapping[str, str]:
     """Return all tables by name."""
     faults = {name: table(*cells) for name, cells in fault_table.tables().items()}

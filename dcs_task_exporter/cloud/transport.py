@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -103,13 +103,14 @@ class Transport:
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         try:
-            response: Any = self._adapter.send(
+            sent = self._adapter.send(
                 auth(request),
                 stream=True,
                 timeout=self._timeout,
                 verify=self._verify,
                 proxies=self._proxies,
             )
+            response = cast("urllib3.HTTPResponse", sent)  # by `build_response` of the adapter
             return Answer(response.status, response.headers, _body(response))
         except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
             if isinstance(error, requests.Timeout) or _is_timeout(error):

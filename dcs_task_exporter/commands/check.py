@@ -24,12 +24,7 @@ from dcs_task_exporter.commands.output import say, warn
 from dcs_task_exporter.config.environment import ENVIRONMENT
 from dcs_task_exporter.config.model import Config, ProjectConfig
 from dcs_task_exporter.credentials.sources import check_this_machine
-from dcs_task_exporter.errors import (
-    ConfigError,
-    CredentialsError,
-    MistakesError,
-    Problem,
-)
+from dcs_task_exporter.errors import ConfigError, CredentialsError, MistakesError, Problem
 from dcs_task_exporter.refresh.sharding import Shard
 from dcs_task_exporter.state.permissions import exposures
 from dcs_task_exporter.web.web_config_file import WebConfigFile

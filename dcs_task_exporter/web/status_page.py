@@ -113,7 +113,7 @@ def _headline(kinds: Counter[str], problems: int) -> str:
 
 @cache
 def _template() -> Any:  # noqa: ANN401 - a Template
-    """Return the template; only a page that is opened needs Jinja, which takes 2.5 MB and 60 ms."""
+    """Return the template; only a page that is opened needs Jinja, which takes 2 MB and 60 ms."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - see above
 
     environment = Environment(
